@@ -1,0 +1,38 @@
+//! Audit entries: who did what to what, with which outcome. Written in the transaction that does the thing.
+
+use super::{Cause, Name, Origin, PrincipalRef, Timestamp};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// How an audited act ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AuditOutcome {
+    /// It was begun; a later entry tells the end (a tool call's intent).
+    Started,
+    Done,
+    Failed,
+    Denied,
+}
+
+/// One entry. `seq` is given by the store; arguments and results are never part of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AuditEntry {
+    pub at: Timestamp,
+    pub principal: PrincipalRef,
+    pub origin: Origin,
+    pub cause: Cause,
+    /// `<noun>.<verb>`, such as `agent.run`.
+    pub action: String,
+    /// What it was done to: an agent's name, a run's id, a tool's name.
+    pub target: Option<String>,
+    pub environment: Option<Name>,
+    pub outcome: AuditOutcome,
+    /// With `denied` and `failed`: the error's kind and message.
+    pub reason: Option<String>,
+    pub request_id: String,
+    /// The files' state that the act was done under.
+    pub config_revision: Option<String>,
+    /// Small structured facts: revisions, hashes, step numbers.
+    pub details: Option<Value>,
+}

@@ -1,0 +1,74 @@
+//! An attached MCP server, as the environment's JSON files describe it.
+
+use super::{Effect, Name};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// How a server is reached.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ServerTransport {
+    /// Compiled into Station.
+    Builtin { builtin: String, args: Vec<String> },
+    /// A child process that speaks MCP over its standard streams.
+    Stdio { command: String, args: Vec<String>, env: BTreeMap<String, String>, cwd: Option<String> },
+    /// Streamable HTTP.
+    Http { url: String, headers: BTreeMap<String, String> },
+}
+
+impl ServerTransport {
+    /// `builtin`, `stdio` or `http`.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Builtin { .. } => "builtin",
+            Self::Stdio { .. } => "stdio",
+            Self::Http { .. } => "http",
+        }
+    }
+
+    /// What is reached: the built-in's name or the command, each with its arguments, or the URL. Never environment or headers.
+    pub fn target(&self) -> Vec<String> {
+        let (head, rest): (&String, &[String]) = match self {
+            Self::Builtin { builtin, args } => (builtin, args),
+            Self::Stdio { command, args, .. } => (command, args),
+            Self::Http { url, .. } => (url, &[]),
+        };
+        std::iter::once(head).chain(rest).cloned().collect()
+    }
+}
+
+/// The operator's word on one tool of a server.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ToolOverride {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effect: Option<Effect>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idempotent: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub open_world: Option<bool>,
+}
+
+/// One server with its variables filled in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct McpServerDefinition {
+    pub name: Name,
+    /// Path of the file, relative to the home.
+    pub file: String,
+    pub transport: ServerTransport,
+    /// Milliseconds for one call; absent = the station's `runs.tool_timeout`.
+    pub timeout_ms: Option<u64>,
+    pub disabled: bool,
+    pub tools: BTreeMap<String, ToolOverride>,
+}
+
+/// Whether a server's command may be run. Built-ins and URLs are never commands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CommandState {
+    /// Accepted, or nothing to accept.
+    Accepted,
+    /// New or changed; waits for `mcp_server_accept`.
+    Pending,
+}

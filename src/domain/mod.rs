@@ -1,0 +1,29 @@
+//! The nouns of Station and their rules. No async, no IO, no clock: everything here can be tested by calling it.
+//!
+//! A new noun gets its own file; its table goes to `store/`, its acts to `tools/<noun>/`.
+
+mod agent;
+mod audit;
+mod event;
+mod id;
+mod mcp_server;
+mod name;
+mod nearest;
+mod principal;
+mod run;
+mod step;
+mod time;
+mod tool;
+
+pub use agent::{Agent, AgentDefinition, AgentState, OnInDoubt, ScheduleSpec};
+pub use audit::{AuditEntry, AuditOutcome};
+pub use event::{Event, EventType};
+pub use id::{AgentId, EnvironmentNumber, RunId};
+pub use mcp_server::{CommandState, McpServerDefinition, ServerTransport, ToolOverride};
+pub use name::{InvalidName, Name};
+pub use nearest::nearest;
+pub use principal::{Cause, CauseKind, Origin, Principal, PrincipalKind, PrincipalRef, Role, Scope};
+pub use run::{AgentRef, Answer, Decision, ModelChoice, Run, RunErrorKind, RunStatus, Usage, WaitingFor};
+pub use step::{Step, StepKind, StepStatus};
+pub use time::Timestamp;
+pub use tool::{Effect, ToolEffect};

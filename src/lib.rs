@@ -1,0 +1,23 @@
+//! Station: a self-hosted runtime for AI agents whose core is an MCP server.
+//!
+//! # The map
+//!
+//! ```text
+//! domain <- error, clock, events, lifecycle <- home, net, process, telemetry <- config, store, mcp, llm
+//!        <- gateway <- tools <- { runtime | adapters } <- app
+//! ```
+//!
+//! A room imports lower layers only; rooms of one layer don't see each other (`tests/it/tidy.rs` reads the sources).
+//!
+//! # Read these five files first
+//!
+//! 1. `tools/dispatch.rs`: the one road. Everything that makes something happen goes through it.
+//! 2. `tools/agent/run.rs`: a tool from end to end: input, spec, function, transaction.
+//! 3. `store/mod.rs`: what is kept, as business transactions.
+//! 4. `runtime/engine`: the loop of model and tool calls, journaled.
+//! 5. `app.rs`: how the rooms are put together.
+
+pub mod domain;
+
+/// The number for everything that both sides of the local socket and the stores share; only equal ones work together.
+pub const SCHEMA: u32 = 1;
