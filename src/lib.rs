@@ -19,5 +19,10 @@
 
 pub mod domain;
 
+pub mod clock;
+pub mod error;
+pub mod events;
+pub mod lifecycle;
+
 /// The number for everything that both sides of the local socket and the stores share; only equal ones work together.
 pub const SCHEMA: u32 = 1;
