@@ -24,5 +24,7 @@ pub mod error;
 pub mod events;
 pub mod lifecycle;
 
+pub mod net;
+
 /// The number for everything that both sides of the local socket and the stores share; only equal ones work together.
 pub const SCHEMA: u32 = 1;

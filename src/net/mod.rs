@@ -1,0 +1,10 @@
+//! Bytes to and from the outside: the one outbound HTTP client, server-sent events, and the checks every listener makes.
+//!
+//! No protocol of ours lives here; MCP is in `mcp/`, model providers in `llm/`, routes in `adapters/`.
+
+mod client;
+mod guard;
+pub mod sse;
+
+pub use client::http_client;
+pub use guard::Guard;
