@@ -25,6 +25,7 @@ pub mod events;
 pub mod lifecycle;
 
 pub mod net;
+pub mod process;
 
 /// The number for everything that both sides of the local socket and the stores share; only equal ones work together.
 pub const SCHEMA: u32 = 1;

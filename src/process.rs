@@ -1,0 +1,350 @@
+//! The one place that starts children: an argument vector, never a shell; a process group of their own; a clean environment; and an end
+//! that leaves nobody of the group behind, however the station itself ends.
+
+use crate::clock::{ClockExt, SharedClock};
+use crate::error::{Error, Result};
+use crate::lifecycle::Tasks;
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::path::PathBuf;
+use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::io::AsyncReadExt;
+use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+/// What a child gets of our own environment, besides what is declared for it: enough to find and run `npx` or `uvx`.
+const INHERITED: [&str; 6] = ["PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TERM"];
+/// Prefix of the station's own settings (keys, home, socket), which no child ever sees, not even by declaration.
+const PRIVATE_PREFIX: &str = "STN_";
+/// How much of the end of a child's stderr is kept.
+const STDERR_KEPT: usize = 16 * 1024;
+/// How long a child may take for each step of its end: after its input was closed, and after SIGTERM.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How often a group that was told to end is looked at; there is no event for a group.
+const GROUP_POLL: Duration = Duration::from_millis(20);
+
+/// What to start.
+#[derive(Debug, Clone, Default)]
+pub struct CommandSpec {
+    /// A path, or a name that is looked up in `PATH`.
+    pub program: String,
+    pub args: Vec<String>,
+    /// Declared variables; they win over inherited ones.
+    pub env: BTreeMap<String, String>,
+    /// Absent: the station's own working directory.
+    pub cwd: Option<PathBuf>,
+}
+
+struct Order {
+    command: Command,
+    runtime: tokio::runtime::Handle,
+    reply: oneshot::Sender<io::Result<Child>>,
+}
+
+/// Starts children from one thread that lives as long as the last clone of this.
+///
+/// The thread matters: Linux sends the death signal when the *thread* that forked ends, and threads of an async runtime come and go.
+#[derive(Debug, Clone)]
+pub struct Spawner {
+    orders: std::sync::mpsc::Sender<Order>,
+}
+
+impl Spawner {
+    /// Starts the thread.
+    pub fn start() -> Result<Self> {
+        let (orders, inbox) = std::sync::mpsc::channel::<Order>();
+        std::thread::Builder::new()
+            .name("spawner".to_owned())
+            .spawn(move || {
+                while let Ok(mut order) = inbox.recv() {
+                    let _in_runtime = order.runtime.enter();
+                    // A caller that has gone away drops the child, and with it the process.
+                    let _caller_gone = order.reply.send(order.command.spawn());
+                }
+            })
+            .map_err(|cause| Error::internal("the thread that starts processes can't be started").source(cause))?;
+        Ok(Self { orders })
+    }
+
+    /// Starts `spec` with piped standard streams. Its stderr is drained from the first byte on.
+    pub async fn spawn(&self, spec: &CommandSpec, tasks: &Tasks) -> Result<ChildProcess> {
+        let (reply, started) = oneshot::channel();
+        let order = Order { command: command(spec), runtime: tokio::runtime::Handle::current(), reply };
+        let gone = || Error::internal("the thread that starts processes has ended");
+        self.orders.send(order).map_err(|_| gone())?;
+        let child = started.await.map_err(|_| gone())?.map_err(|cause| not_started(spec, cause))?;
+        ChildProcess::new(child, tasks)
+    }
+}
+
+fn not_started(spec: &CommandSpec, cause: io::Error) -> Error {
+    let error = Error::unavailable(format!("the command `{}` can't be started: {cause}", spec.program));
+    match cause.kind() {
+        io::ErrorKind::NotFound => error.hint("install it, give its full path, or check that `cwd` exists"),
+        io::ErrorKind::PermissionDenied => error.hint("make the file executable"),
+        _ => error,
+    }
+}
+
+fn command(spec: &CommandSpec) -> Command {
+    let mut command = Command::new(&spec.program);
+    command.args(&spec.args).env_clear();
+    for name in INHERITED {
+        if let Some(value) = std::env::var_os(name) {
+            command.env(name, value);
+        }
+    }
+    command.envs(spec.env.iter().filter(|(name, _)| !name.starts_with(PRIVATE_PREFIX)));
+    if let Some(cwd) = &spec.cwd {
+        command.current_dir(cwd);
+    }
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.process_group(0).kill_on_drop(true);
+    #[cfg(target_os = "linux")]
+    die_with_the_station(&mut command);
+    command
+}
+
+/// Asks the kernel to kill the child when the spawning thread ends, so that a station that is killed leaves no child behind.
+#[cfg(target_os = "linux")]
+#[expect(unsafe_code, reason = "a death signal can only be set between fork and exec")]
+fn die_with_the_station(command: &mut Command) {
+    let station = nix::unistd::getpid();
+    let set = move || {
+        nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+        // The station may have ended before the signal was set.
+        if nix::unistd::getppid() == station { Ok(()) } else { Err(nix::errno::Errno::ESRCH.into()) }
+    };
+    // SAFETY: the closure makes two system calls (prctl, getppid), both async-signal-safe, and allocates nothing.
+    unsafe {
+        command.pre_exec(set);
+    }
+}
+
+/// The last bytes that a child wrote to its stderr. Cheap to clone; outlives the child.
+#[derive(Debug, Clone, Default)]
+pub struct StderrTail {
+    bytes: Arc<Mutex<VecDeque<u8>>>,
+}
+
+impl StderrTail {
+    fn push(&self, chunk: &[u8]) {
+        let mut bytes = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        bytes.extend(chunk);
+        let excess = bytes.len().saturating_sub(STDERR_KEPT);
+        bytes.drain(..excess);
+    }
+
+    /// The last `count` lines that aren't empty, without control characters.
+    pub fn last_lines(&self, count: usize) -> String {
+        let bytes: Vec<u8> = self.bytes.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect();
+        let text = String::from_utf8_lossy(&bytes);
+        let lines: Vec<String> = text
+            .lines()
+            .map(|line| line.chars().filter(|c| !c.is_control()).collect::<String>())
+            .filter(|line| !line.trim().is_empty())
+            .collect();
+        lines[lines.len().saturating_sub(count)..].join("\n")
+    }
+}
+
+/// A running child and its process group. Dropping it kills the group at once; [`ChildProcess::terminate`] asks first.
+#[derive(Debug)]
+pub struct ChildProcess {
+    child: Child,
+    group: Pid,
+    stderr: StderrTail,
+    stderr_ended: CancellationToken,
+    group_ended: bool,
+}
+
+impl ChildProcess {
+    fn new(mut child: Child, tasks: &Tasks) -> Result<Self> {
+        let pid = child.id().and_then(|pid| i32::try_from(pid).ok());
+        let pid = pid.ok_or_else(|| Error::unavailable("the child ended before it could be watched"))?;
+        let (stderr, stderr_ended) = (StderrTail::default(), CancellationToken::new());
+        if let Some(source) = child.stderr.take() {
+            tasks.spawn("child stderr", drain(source, stderr.clone(), stderr_ended.clone()));
+        }
+        Ok(Self { child, group: Pid::from_raw(pid), stderr, stderr_ended, group_ended: false })
+    }
+
+    /// The process id, which is also the id of its group.
+    pub fn pid(&self) -> u32 {
+        self.group.as_raw().unsigned_abs()
+    }
+
+    /// The child's input, once.
+    pub fn take_stdin(&mut self) -> Option<ChildStdin> {
+        self.child.stdin.take()
+    }
+
+    /// The child's output, once.
+    pub fn take_stdout(&mut self) -> Option<ChildStdout> {
+        self.child.stdout.take()
+    }
+
+    /// What it last said on stderr.
+    pub fn stderr(&self) -> StderrTail {
+        self.stderr.clone()
+    }
+
+    /// Waits for the leader to exit by itself. Others of its group may live on. Cancel safe.
+    pub async fn exited(&mut self) -> io::Result<ExitStatus> {
+        self.child.wait().await
+    }
+
+    /// Waits until all of its stderr has been read. A grandchild that holds the pipe can keep this waiting: give it a limit.
+    pub async fn stderr_ended(&self) {
+        self.stderr_ended.cancelled().await;
+    }
+
+    /// Ends the whole group: closes the input, waits, SIGTERM, waits, SIGKILL. Returns how the leader ended.
+    pub async fn terminate(mut self, clock: &SharedClock) -> Option<ExitStatus> {
+        drop(self.child.stdin.take());
+        let _patient = clock.timeout(PATIENCE, self.child.wait()).await;
+        if self.signal(Signal::SIGTERM) {
+            let _patient = clock.timeout(PATIENCE, self.whole_group_ended(clock)).await;
+            self.signal(Signal::SIGKILL);
+        }
+        let status = self.child.wait().await.ok();
+        self.group_ended = true;
+        status
+    }
+
+    async fn whole_group_ended(&mut self, clock: &SharedClock) {
+        let _status = self.child.wait().await;
+        while killpg(self.group, None).is_ok() {
+            clock.sleep(GROUP_POLL).await;
+        }
+    }
+
+    /// Signals the group; false when nobody is left in it.
+    fn signal(&self, signal: Signal) -> bool {
+        killpg(self.group, signal).is_ok()
+    }
+}
+
+impl Drop for ChildProcess {
+    fn drop(&mut self) {
+        if !self.group_ended {
+            self.signal(Signal::SIGKILL);
+        }
+    }
+}
+
+async fn drain(mut source: ChildStderr, tail: StderrTail, ended: CancellationToken) {
+    let mut chunk = [0; 4096];
+    while let Ok(count @ 1..) = source.read(&mut chunk).await {
+        tail.push(&chunk[..count]);
+    }
+    ended.cancel();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SystemClock;
+    use tokio::io::{AsyncBufReadExt, BufReader};
+
+    fn shell(script: &str) -> CommandSpec {
+        CommandSpec { program: "/bin/sh".into(), args: vec!["-c".into(), script.into()], ..CommandSpec::default() }
+    }
+
+    /// The spawner must outlive the child, so it is returned too.
+    async fn start_and_read_line(script: &str) -> (Spawner, ChildProcess, String) {
+        let spawner = Spawner::start().unwrap();
+        let mut child = spawner.spawn(&shell(script), &Tasks::new()).await.unwrap();
+        let mut line = String::new();
+        BufReader::new(child.take_stdout().unwrap()).read_line(&mut line).await.unwrap();
+        (spawner, child, line.trim().to_owned())
+    }
+
+    /// Dead, or a zombie that only its new parent hasn't reaped yet.
+    async fn until_dead(pid: i32) {
+        let clock = SystemClock::shared();
+        let dead = async {
+            while nix::sys::signal::kill(Pid::from_raw(pid), None).is_ok() && !is_zombie(pid) {
+                clock.sleep(Duration::from_millis(5)).await;
+            }
+        };
+        assert!(clock.timeout(Duration::from_secs(10), dead).await.is_some(), "process {pid} is still there");
+    }
+
+    fn is_zombie(pid: i32) -> bool {
+        std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") Z"))
+    }
+
+    #[tokio::test]
+    async fn a_grandchild_ends_with_its_group() {
+        let (_spawner, child, grandchild) = start_and_read_line("sleep 1000 & echo $!; exec cat").await;
+        assert!(child.terminate(&SystemClock::shared()).await.is_some_and(|status| status.success()));
+        until_dead(grandchild.parse().unwrap()).await;
+    }
+
+    #[tokio::test]
+    async fn a_child_that_ignores_everything_is_killed() {
+        let (_spawner, child, ready) = start_and_read_line("trap '' TERM; echo ready; while :; do sleep 1; done").await;
+        assert_eq!(ready, "ready");
+        let pid = i32::try_from(child.pid()).unwrap();
+        let status = child.terminate(&SystemClock::shared()).await.unwrap();
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9));
+        until_dead(pid).await;
+    }
+
+    #[tokio::test]
+    async fn dropping_a_child_kills_its_group() {
+        let (_spawner, child, grandchild) = start_and_read_line("sleep 1000 & echo $!; exec sleep 1000").await;
+        drop(child);
+        until_dead(grandchild.parse().unwrap()).await;
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_child_dies_with_the_thread_that_started_it() {
+        let (spawner, mut child, _) = start_and_read_line("echo ready; exec sleep 1000").await;
+        drop(spawner);
+        let status = child.child.wait().await.unwrap();
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9));
+    }
+
+    #[tokio::test]
+    async fn the_environment_is_clean_but_for_what_is_declared() {
+        let spawner = Spawner::start().unwrap();
+        let mut spec = CommandSpec { program: "/usr/bin/env".into(), ..CommandSpec::default() };
+        spec.env.insert("TOKEN".into(), "t".into());
+        spec.env.insert("STN_KEY".into(), "never".into());
+        let mut child = spawner.spawn(&spec, &Tasks::new()).await.unwrap();
+        let mut output = String::new();
+        child.take_stdout().unwrap().read_to_string(&mut output).await.unwrap();
+        assert!(output.lines().any(|line| line == "TOKEN=t"), "{output}");
+        for line in output.lines() {
+            let name = line.split('=').next().unwrap();
+            assert!(name == "TOKEN" || INHERITED.contains(&name), "{name} leaked");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_flood_on_stderr_neither_blocks_the_child_nor_is_kept() {
+        let spec = shell("i=0; while [ $i -lt 20000 ]; do echo line-$i-padding-padding >&2; i=$((i+1)); done; exit 3");
+        let spawner = Spawner::start().unwrap();
+        let mut child = spawner.spawn(&spec, &Tasks::new()).await.unwrap();
+        assert_eq!(child.exited().await.unwrap().code(), Some(3));
+        child.stderr_ended().await;
+        assert_eq!(child.stderr().bytes.lock().unwrap().len(), STDERR_KEPT);
+        assert_eq!(child.stderr().last_lines(1), "line-19999-padding-padding");
+    }
+
+    #[tokio::test]
+    async fn a_missing_program_is_named() {
+        let spec = CommandSpec { program: "no-such-program-here".into(), ..CommandSpec::default() };
+        let error = Spawner::start().unwrap().spawn(&spec, &Tasks::new()).await.unwrap_err();
+        assert!(error.message().contains("`no-such-program-here`"), "{error}");
+        assert!(error.hint_text().is_some());
+    }
+}
