@@ -1,0 +1,155 @@
+//! Diagnostics: `tracing` to stderr or to a log file, as text or JSON. Never stdout, which belongs to the protocol or to a command's output.
+
+use crate::error::{Error, Result};
+use std::fs::{File, OpenOptions};
+use std::io::IsTerminal;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::FmtSpan;
+
+/// What holds unless `level` says otherwise: rmcp reports ordinary ends of connections as warnings.
+const BASE: &str = "rmcp=error";
+
+/// How diagnostics are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LogFormat {
+    /// One readable line each.
+    #[default]
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// Where diagnostics go.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum LogTarget {
+    #[default]
+    Stderr,
+    /// Appended to; created with mode 0600.
+    File(PathBuf),
+}
+
+/// What the settings (`log: { level, format, file }`) and `STN_LOG` come to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogSettings {
+    /// A level (`info`), or directives per target (`info,station::store=debug`), as `tracing_subscriber::EnvFilter` reads them.
+    pub level: String,
+    pub format: LogFormat,
+    pub target: LogTarget,
+    /// Whether a terminal may be given colours (`NO_COLOR` is unset).
+    pub colours: bool,
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        Self { level: "info".into(), format: LogFormat::Text, target: LogTarget::Stderr, colours: true }
+    }
+}
+
+/// Starts diagnostics for the whole process. A second start is an error.
+pub fn start(settings: &LogSettings) -> Result<()> {
+    let dispatch = match &settings.target {
+        LogTarget::Stderr => {
+            let colours = settings.colours && std::io::stderr().is_terminal();
+            subscriber(settings, std::io::stderr, colours)?
+        }
+        LogTarget::File(path) => subscriber(settings, Arc::new(open(path)?), false)?,
+    };
+    tracing::dispatcher::set_global_default(dispatch)
+        .map_err(|cause| Error::internal("diagnostics were started twice").source(cause))
+}
+
+fn subscriber<W>(settings: &LogSettings, writer: W, colours: bool) -> Result<tracing::Dispatch>
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let base = tracing_subscriber::fmt()
+        .with_env_filter(filter(&settings.level)?)
+        .with_writer(writer)
+        .with_ansi(colours)
+        .with_span_events(FmtSpan::NONE);
+    Ok(match settings.format {
+        LogFormat::Text => tracing::Dispatch::new(base.finish()),
+        LogFormat::Json => tracing::Dispatch::new(base.json().finish()),
+    })
+}
+
+/// Later directives for a target replace earlier ones, so whoever asks for rmcp's warnings gets them.
+fn filter(level: &str) -> Result<EnvFilter> {
+    EnvFilter::builder().parse(format!("{BASE},{level}")).map_err(|cause| {
+        Error::invalid_input(format!("`{level}` is no log level: {cause}"))
+            .field("log.level")
+            .hint("use error, warn, info, debug or trace, or directives like `info,station::store=debug`")
+    })
+}
+
+/// Each event is one write of a file opened for appending, so that processes can share it.
+fn open(path: &Path) -> Result<File> {
+    let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path);
+    file.map_err(|cause| {
+        Error::unavailable(format!("can't open the log file `{}`: {cause}", path.display()))
+            .field("log.file")
+            .hint("name a file in a directory that exists and that you may write to")
+            .source(cause)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn logged(settings: &LogSettings, work: impl FnOnce()) -> String {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("station.log");
+        let file = Arc::new(open(&path).unwrap());
+        tracing::dispatcher::with_default(&subscriber(settings, file, false).unwrap(), work);
+        std::fs::read_to_string(path).unwrap()
+    }
+
+    #[test]
+    fn rmcp_is_quiet_unless_asked() {
+        let work = || {
+            tracing::warn!(target: "rmcp::service", "noise");
+            tracing::info!("signal");
+        };
+        let text = logged(&LogSettings::default(), work);
+        assert!(text.contains("signal") && !text.contains("noise"), "{text}");
+        let asked = LogSettings { level: "info,rmcp=warn".into(), ..LogSettings::default() };
+        assert!(logged(&asked, work).contains("noise"));
+    }
+
+    #[test]
+    fn json_lines_carry_level_message_and_fields() {
+        let settings = LogSettings { format: LogFormat::Json, level: "warn".into(), ..LogSettings::default() };
+        let text = logged(&settings, || {
+            tracing::info!("left out");
+            tracing::warn!(run = "r1", "a line\nand a second one");
+        });
+        assert_eq!(text.lines().count(), 1, "{text}");
+        let line: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!((&line["level"], &line["fields"]["run"]), (&"WARN".into(), &"r1".into()));
+    }
+
+    #[test]
+    fn a_level_that_does_not_exist_is_named() {
+        let error = filter("loud=very").unwrap_err();
+        assert!(error.message().contains("`loud=very`"));
+        assert_eq!(error.field_name(), Some("log.level"));
+    }
+
+    #[test]
+    fn a_log_file_is_appended_to_and_private() {
+        use std::os::unix::fs::MetadataExt;
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("station.log");
+        std::fs::write(&path, "before\n").unwrap();
+        std::io::Write::write_all(&mut open(&path).unwrap(), b"after\n").unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "before\nafter\n");
+        let fresh = directory.path().join("fresh.log");
+        assert_eq!(open(&fresh).unwrap().metadata().unwrap().mode() & 0o777, 0o600);
+        assert!(open(&directory.path().join("missing/x.log")).unwrap_err().message().contains("missing/x.log"));
+    }
+}
