@@ -24,6 +24,7 @@ pub mod error;
 pub mod events;
 pub mod lifecycle;
 
+pub mod home;
 pub mod net;
 pub mod process;
 pub mod telemetry;

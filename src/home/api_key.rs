@@ -1,0 +1,188 @@
+//! The format of API keys: `stn_<kind>_<id10>_<secret43><crc6>`, all base62. The id finds the key, the secret (256 bits) proves it,
+//! and the CRC-32 of all before it lets a typo or a scanner's false positive be refused without looking anything up. Scanners find keys
+//! by `stn_(key|agt|hook|wst)_[0-9A-Za-z]{10}_[0-9A-Za-z]{49}`.
+
+use crate::error::{Error, Result};
+use secrecy::{ExposeSecret, SecretString};
+use sha2::{Digest, Sha256};
+use std::fmt;
+
+const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+const ID_CHARS: usize = 10;
+const SECRET_CHARS: usize = 43;
+const CRC_CHARS: usize = 6;
+
+/// What a key is for; part of its text, so that people and scanners can tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum KeyKind {
+    /// `key`: a person's or a program's API key, and the local owner's.
+    Key,
+    /// `agt`: handed to an agent.
+    Agent,
+    /// `hook`: signs an inbound webhook.
+    Hook,
+    /// `wst`: opens one WebSocket.
+    WebSocket,
+}
+
+impl KeyKind {
+    const ALL: [Self; 4] = [Self::Key, Self::Agent, Self::Hook, Self::WebSocket];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Key => "key",
+            Self::Agent => "agt",
+            Self::Hook => "hook",
+            Self::WebSocket => "wst",
+        }
+    }
+}
+
+/// A key in the clear. It is shown once, and only its id and [`ApiKey::digest`] are kept.
+pub struct ApiKey {
+    kind: KeyKind,
+    id: String,
+    secret: SecretString,
+}
+
+impl ApiKey {
+    /// A new key from the operating system's randomness.
+    pub fn generate(kind: KeyKind) -> Result<Self> {
+        Ok(Self { kind, id: random_base62(ID_CHARS)?, secret: random_base62(SECRET_CHARS)?.into() })
+    }
+
+    /// The key that `text` spells. The error says what is wrong with its form and never repeats the text.
+    pub fn parse(text: &str) -> Result<Self> {
+        let wrong = |reason: &str| {
+            Error::unauthenticated(format!("the key is not valid: {reason}"))
+                .hint("a key looks like `stn_key_<id>_<secret>`; copy it whole")
+        };
+        let mut parts = text.splitn(4, '_');
+        if parts.next() != Some("stn") {
+            return Err(wrong("it doesn't start with `stn_`"));
+        }
+        let kind = parts.next().and_then(|part| KeyKind::ALL.into_iter().find(|kind| kind.as_str() == part));
+        let kind = kind.ok_or_else(|| wrong("its kind is unknown"))?;
+        let id = parts.next().filter(|id| is_base62(id, ID_CHARS)).ok_or_else(|| wrong("its id has the wrong form"))?;
+        let tail = parts.next().filter(|tail| is_base62(tail, SECRET_CHARS + CRC_CHARS));
+        let (secret, crc) = tail.ok_or_else(|| wrong("its length is wrong"))?.split_at(SECRET_CHARS);
+        if crc != checksum(&text[..text.len() - CRC_CHARS]) {
+            return Err(wrong("its checksum doesn't match"));
+        }
+        Ok(Self { kind, id: id.to_owned(), secret: secret.to_owned().into() })
+    }
+
+    pub fn kind(&self) -> KeyKind {
+        self.kind
+    }
+
+    /// The part that may be shown, logged and looked up.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// SHA-256 of the secret, which is what a station keeps. The secret has 256 random bits, so a slow hash would add nothing.
+    pub fn digest(&self) -> [u8; 32] {
+        Sha256::digest(self.secret.expose_secret().as_bytes()).into()
+    }
+
+    /// The whole text, to be shown or written once.
+    pub fn reveal(&self) -> SecretString {
+        let body = format!("stn_{}_{}_{}", self.kind.as_str(), self.id, self.secret.expose_secret());
+        format!("{body}{}", checksum(&body)).into()
+    }
+}
+
+impl fmt::Debug for ApiKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "stn_{}_{}_[hidden]", self.kind.as_str(), self.id)
+    }
+}
+
+fn is_base62(text: &str, chars: usize) -> bool {
+    text.len() == chars && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
+}
+
+fn checksum(body: &str) -> String {
+    let mut rest = crc32fast::hash(body.as_bytes());
+    let mut digits = [ALPHABET[0]; CRC_CHARS];
+    for digit in digits.iter_mut().rev() {
+        *digit = ALPHABET[(rest % 62) as usize];
+        rest /= 62;
+    }
+    digits.into_iter().map(char::from).collect()
+}
+
+/// `chars` base62 digits, each equally likely: bytes that would favour some digits are thrown away.
+fn random_base62(chars: usize) -> Result<String> {
+    const FAIR: u8 = 248;
+    let mut text = String::with_capacity(chars);
+    while text.len() < chars {
+        let mut bytes = [0_u8; 64];
+        getrandom::fill(&mut bytes)
+            .map_err(|cause| Error::internal("the operating system gives no randomness").source(cause.to_string()))?;
+        let digits =
+            bytes.into_iter().filter(|byte| *byte < FAIR).map(|byte| char::from(ALPHABET[usize::from(byte % 62)]));
+        text.extend(digits.take(chars - text.len()));
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_has_the_published_form_and_is_read_back() {
+        for kind in KeyKind::ALL {
+            let key = ApiKey::generate(kind).unwrap();
+            let text = key.reveal();
+            let parts: Vec<&str> = text.expose_secret().split('_').collect();
+            assert_eq!((parts[0], parts[1], parts[2].len(), parts[3].len()), ("stn", kind.as_str(), 10, 49));
+            let back = ApiKey::parse(text.expose_secret()).unwrap();
+            assert_eq!((back.kind(), back.id(), back.digest()), (kind, key.id(), key.digest()));
+        }
+    }
+
+    #[test]
+    fn every_single_typo_is_found_by_the_checksum() {
+        let text = ApiKey::generate(KeyKind::Key).unwrap().reveal();
+        let text = text.expose_secret();
+        for at in 8..text.len() {
+            let mut bytes = text.as_bytes().to_vec();
+            bytes[at] = if bytes[at] == b'x' { b'y' } else { b'x' };
+            assert!(ApiKey::parse(std::str::from_utf8(&bytes).unwrap()).is_err(), "a typo at {at} was accepted");
+        }
+    }
+
+    #[test]
+    fn the_checksum_is_the_one_other_tools_compute() {
+        // The check value of CRC-32 in every catalogue.
+        assert_eq!(checksum("123456789"), "3jZRME"); // 0xCBF43926 in base 62
+    }
+
+    #[test]
+    fn neither_errors_nor_debug_output_show_a_secret() {
+        let key = ApiKey::generate(KeyKind::Key).unwrap();
+        let text = key.reveal();
+        let secret = &text.expose_secret()[19..];
+        assert!(!format!("{key:?}").contains(&secret[..8]));
+        let error = ApiKey::parse(&text.expose_secret()[..60]).unwrap_err();
+        assert!(!format!("{error:?}").contains(&secret[..8]));
+    }
+
+    #[test]
+    fn text_of_another_form_is_refused_with_its_reason() {
+        for (text, reason) in [
+            ("", "start"),
+            ("sk-123", "start"),
+            ("stn_foo_0123456789_x", "kind"),
+            ("stn_key_short_x", "id"),
+            ("stn_key_0123456789_x", "length"),
+            ("stn_key_0123456789_é", "length"),
+        ] {
+            let error = ApiKey::parse(text).unwrap_err();
+            assert!(error.message().contains(reason), "{text}: {error}");
+        }
+    }
+}

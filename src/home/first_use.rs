@@ -1,0 +1,210 @@
+//! The first use of a home: its directories, the sample files, the local owner's key. Doing it again changes nothing, several processes
+//! may do it at once, and no file that exists is ever overwritten.
+
+use super::local_key::refuse_exposed;
+use super::{ApiKey, Home, KeyKind, Layout, failed};
+use crate::error::{Error, Result};
+use secrecy::ExposeSecret;
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Component, Path, PathBuf};
+
+/// What git must not see of a home: everything that people don't edit.
+const GITIGNORE: &str = "\
+# What people edit is kept: station.yml and environments/. The rest is the station's own.
+/station.db*
+/station.lock
+/station.sock
+/data/
+/secrets/
+/audit/
+/logs/
+/cache/
+/backup/
+";
+
+const PRIVATE_DIR: u32 = 0o700;
+const SHARED_DIR: u32 = 0o755;
+const PRIVATE_FILE: u32 = 0o600;
+const SHARED_FILE: u32 = 0o644;
+
+/// Makes `home` usable. The `samples` (paths relative to the home's configuration directory, and contents) are written only into a home
+/// that has neither settings nor environments, so that samples which somebody deleted stay deleted. True when they were.
+pub fn create(home: &Home, samples: &[(&str, &[u8])]) -> Result<bool> {
+    create_directories(home)?;
+    let secrets = home.secrets_dir();
+    let facts = fs::symlink_metadata(&secrets).map_err(|cause| failed("examine", &secrets, cause))?;
+    refuse_exposed(&secrets, &facts)?;
+    let fresh = write_samples(home, samples)?;
+    if home.layout() == Layout::Home {
+        place(&home.root().join(".gitignore"), GITIGNORE.as_bytes(), SHARED_FILE)?;
+    }
+    if !home.local_key().exists() {
+        let key = ApiKey::generate(KeyKind::Key)?.reveal();
+        place(&home.local_key(), format!("{}\n", key.expose_secret()).as_bytes(), PRIVATE_FILE)?;
+    }
+    Ok(fresh)
+}
+
+fn create_directories(home: &Home) -> Result<()> {
+    if home.layout() == Layout::Home {
+        create_dir(home.root(), PRIVATE_DIR)?;
+    }
+    for private in
+        [home.state_dir(), home.stores_dir(), home.secrets_dir(), home.audit_dir(), home.logs_dir(), home.cache_dir()]
+    {
+        create_dir(&private, PRIVATE_DIR)?;
+    }
+    create_dir(&home.environments_dir(), SHARED_DIR)
+}
+
+fn create_dir(path: &Path, mode: u32) -> Result<()> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(mode)
+        .create(path)
+        .map_err(|cause| failed("create", path, cause).hint("set STN_HOME to a directory that you may write to"))
+}
+
+/// The marker makes an interrupted first use go on where it stopped: once a sample exists, the home no longer looks empty.
+fn write_samples(home: &Home, samples: &[(&str, &[u8])]) -> Result<bool> {
+    let marker = home.cache_dir().join("first-use");
+    if !marker.exists() && !is_empty(home)? {
+        return Ok(false);
+    }
+    place(&marker, b"", PRIVATE_FILE)?;
+    for (relative, contents) in samples {
+        let path = inside_config(home, relative)?;
+        if let Some(parent) = path.parent() {
+            create_dir(parent, SHARED_DIR)?;
+        }
+        place(&path, contents, SHARED_FILE)?;
+    }
+    match fs::remove_file(&marker) {
+        Err(cause) if cause.kind() != io::ErrorKind::NotFound => Err(failed("remove", &marker, cause)),
+        _ => Ok(true),
+    }
+}
+
+/// Where a sample goes; an error for one that would leave the home, such as `../x`.
+fn inside_config(home: &Home, relative: &str) -> Result<PathBuf> {
+    let path = Path::new(relative);
+    if relative.is_empty() || !path.components().all(|part| matches!(part, Component::Normal(_))) {
+        return Err(Error::invalid_input(format!("`{relative}` is not a path inside the home")));
+    }
+    Ok(home.config_dir().join(path))
+}
+
+fn is_empty(home: &Home) -> Result<bool> {
+    let environments = home.environments_dir();
+    let mut entries = fs::read_dir(&environments).map_err(|cause| failed("read", &environments, cause))?;
+    Ok(!home.station_yml().exists() && entries.next().is_none())
+}
+
+/// Writes `path` whole or not at all, and leaves it alone if it exists: a link, unlike a rename, never replaces.
+fn place(path: &Path, contents: &[u8], mode: u32) -> Result<()> {
+    if path.symlink_metadata().is_ok() {
+        return Ok(());
+    }
+    let temporary = path.with_file_name(format!(".new-{}", ApiKey::generate(KeyKind::Key)?.id()));
+    let placed = write_new(&temporary, contents, mode).and_then(|()| fs::hard_link(&temporary, path));
+    let _leftover = fs::remove_file(&temporary);
+    match placed {
+        Err(cause) if cause.kind() != io::ErrorKind::AlreadyExists => Err(failed("write", path, cause)),
+        _ => Ok(()),
+    }
+}
+
+fn write_new(path: &Path, contents: &[u8], mode: u32) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+    file.write_all(contents)?;
+    file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::TestHome;
+    use super::*;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+    const SAMPLES: &[(&str, &[u8])] = &[
+        ("station.yml", b"default_environment: default\n"),
+        ("environments/default/agents/hello.prompt", b"Hello.\n"),
+    ];
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().mode() & 0o777
+    }
+
+    #[test]
+    fn an_empty_home_gets_its_directories_samples_and_key() {
+        let home = TestHome::missing();
+        assert!(create(&home, SAMPLES).unwrap());
+        assert_eq!(fs::read(home.root().join("environments/default/agents/hello.prompt")).unwrap(), b"Hello.\n");
+        assert_eq!((mode(&home.secrets_dir()), mode(&home.local_key()), mode(home.root())), (0o700, 0o600, 0o700));
+        assert!(fs::read_to_string(home.root().join(".gitignore")).unwrap().contains("/secrets/"));
+        let leftovers = fs::read_dir(home.root())
+            .unwrap()
+            .filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().starts_with(".new-"));
+        assert_eq!(leftovers.count(), 0);
+    }
+
+    #[test]
+    fn a_second_time_changes_nothing_and_brings_no_deleted_sample_back() {
+        let home = TestHome::missing();
+        create(&home, SAMPLES).unwrap();
+        let key = fs::read(home.local_key()).unwrap();
+        let agent = home.root().join("environments/default/agents/hello.prompt");
+        fs::remove_file(&agent).unwrap();
+        fs::write(home.station_yml(), "mine").unwrap();
+        assert!(!create(&home, SAMPLES).unwrap());
+        assert!(!agent.exists());
+        assert_eq!(fs::read(home.station_yml()).unwrap(), b"mine");
+        assert_eq!(fs::read(home.local_key()).unwrap(), key);
+    }
+
+    #[test]
+    fn an_interrupted_first_use_goes_on() {
+        let home = TestHome::missing();
+        create(&home, &SAMPLES[..1]).unwrap();
+        fs::write(home.cache_dir().join("first-use"), "").unwrap();
+        assert!(create(&home, SAMPLES).unwrap());
+        assert!(home.root().join("environments/default/agents/hello.prompt").exists());
+        assert!(!home.cache_dir().join("first-use").exists());
+    }
+
+    #[test]
+    fn many_first_uses_at_once_agree_on_one_key() {
+        let home = TestHome::missing();
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| create(&home, SAMPLES).unwrap());
+            }
+        });
+        super::super::LocalKey::load(&home).unwrap();
+        assert_eq!(fs::read_dir(home.secrets_dir()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_secrets_directory_that_others_may_enter_is_refused() {
+        let home = TestHome::created();
+        fs::set_permissions(home.secrets_dir(), fs::Permissions::from_mode(0o750)).unwrap();
+        assert!(create(&home, &[]).unwrap_err().hint_text().unwrap().starts_with("chmod 700"));
+    }
+
+    #[test]
+    fn a_sample_outside_the_home_is_refused() {
+        let home = TestHome::missing();
+        assert!(create(&home, &[("../outside", b"")]).unwrap_err().message().contains("../outside"));
+    }
+
+    #[test]
+    fn the_system_layout_keeps_keys_away_from_configuration() {
+        let home = TestHome::missing_system();
+        create(&home, SAMPLES).unwrap();
+        assert!(home.root().join("config/environments/default/agents/hello.prompt").exists());
+        assert!(home.root().join("data/secrets/local.key").exists());
+        assert_eq!(mode(&home.root().join("config")), 0o755);
+    }
+}
