@@ -29,5 +29,7 @@ pub mod net;
 pub mod process;
 pub mod telemetry;
 
+pub mod config;
+
 /// The number for everything that both sides of the local socket and the stores share; only equal ones work together.
 pub const SCHEMA: u32 = 1;

@@ -1,0 +1,290 @@
+//! A corpus of files as people write them: whatever is edited, only the lines of the edited key differ.
+
+use super::*;
+use serde_json::json;
+
+const FILE: &str = "agents/x.prompt";
+
+fn update(text: &str, patch: &AgentPatch) -> Result<String> {
+    update_prompt(&Name::new("x").unwrap(), FILE, text, patch)
+}
+
+/// The lines that only one of the texts has, prefixed with `-` and `+`; common lines must keep their order.
+fn diff(old: &str, new: &str) -> Vec<String> {
+    let (old, new): (Vec<&str>, Vec<&str>) = (old.split_inclusive('\n').collect(), new.split_inclusive('\n').collect());
+    let start = old.iter().zip(&new).take_while(|(a, b)| a == b).count();
+    let (old, new) = (&old[start..], &new[start..]);
+    let end = old.iter().rev().zip(new.iter().rev()).take_while(|(a, b)| a == b).count();
+    let minus = old[..old.len() - end].iter().map(|line| format!("-{}", line.trim_end_matches('\n')));
+    minus.chain(new[..new.len() - end].iter().map(|line| format!("+{}", line.trim_end_matches('\n')))).collect()
+}
+
+fn model(text: &str) -> AgentPatch {
+    AgentPatch { model: Some(Some(text.to_owned())), ..AgentPatch::default() }
+}
+
+const COMMENTED: &str = r#"---
+# An agent.
+metadata: { name: "Log Reader", tags: [ops] } # flow
+model:   openai/a   # the cheap one
+
+# limits
+max_steps: 8
+tools:
+  - a__b   # first
+  - "c__*"
+# the end
+---
+Body {{userInput}}
+"#;
+const BLOCK: &str = r#"---
+metadata:
+  name: Lögleser 日本
+  # why
+  description: |
+    Reads logs.
+    ---
+    | a | b |
+input:
+  schema:
+    type: object
+    properties:
+      userInput: { type: string }   # wide
+tools:
+- a__b
+- c__d
+retry: {}
+---
+Hi
+"#;
+const FLOW_ROOT: &str = "---\n{ model: a, max_steps: 3 } # one line\n---\nHi\n";
+const EMPTY: &str = "---\n---\nHi\n";
+const ONLY_COMMENT: &str = "---\n# nothing yet\n---\nHi\n";
+const FLOW_NULLS: &str = "---\n{ model, max_steps: }\n---\nHi\n";
+const NULLS: &str = "---\nmodel:\nmetadata:   # to do\ntools: []\n---\nHi\n";
+
+#[test]
+fn a_scalar_changes_in_its_line_alone_and_keeps_its_comment() {
+    let new = update(COMMENTED, &model("anthropic/b")).unwrap();
+    assert_eq!(
+        diff(COMMENTED, &new),
+        ["-model:   openai/a   # the cheap one", "+model:   anthropic/b   # the cheap one"]
+    );
+    let new = update(FLOW_ROOT, &model("b: c")).unwrap();
+    assert_eq!(
+        diff(FLOW_ROOT, &new),
+        ["-{ model: a, max_steps: 3 } # one line", "+{ model: \"b: c\", max_steps: 3 } # one line"]
+    );
+}
+
+#[test]
+fn a_missing_key_is_inserted_where_its_section_ends() {
+    let patch = AgentPatch { description: Some(Some("Reads: logs".into())), ..AgentPatch::default() };
+    let new = update(COMMENTED, &patch).unwrap();
+    assert_eq!(
+        diff(COMMENTED, &new)[1],
+        "+metadata: { name: \"Log Reader\", tags: [ops], description: \"Reads: logs\" } # flow"
+    );
+    let tags = AgentPatch { tags: Some(Some(vec!["no".into(), "ops".into()])), ..AgentPatch::default() };
+    assert_eq!(diff(BLOCK, &update(BLOCK, &tags).unwrap()), ["+  tags: [\"no\", ops]"]);
+    assert_eq!(diff(BLOCK, &update(BLOCK, &model("a")).unwrap()), ["+model: a"]);
+    assert_eq!(diff(EMPTY, &update(EMPTY, &patch).unwrap()), ["+metadata: { description: \"Reads: logs\" }"]);
+    assert_eq!(diff(ONLY_COMMENT, &update(ONLY_COMMENT, &model("a")).unwrap()), ["+model: a"]);
+    let retry = AgentPatch { on_in_doubt: Some(Some(OnInDoubt::Skip)), ..AgentPatch::default() };
+    assert_eq!(diff(BLOCK, &update(BLOCK, &retry).unwrap()), ["-retry: {}", "+retry: { on_in_doubt: skip }"]);
+}
+
+#[test]
+fn keys_without_a_value_get_one() {
+    assert_eq!(diff(NULLS, &update(NULLS, &model("a")).unwrap()), ["-model:", "+model: a"]);
+    assert_eq!(diff(FLOW_NULLS, &update(FLOW_NULLS, &model("a")).unwrap())[1], "+{ model: a, max_steps: }");
+    let patch = AgentPatch { description: Some(Some("x".into())), ..AgentPatch::default() };
+    assert_eq!(
+        diff(NULLS, &update(NULLS, &patch).unwrap()),
+        ["-metadata:   # to do", "+metadata: { description: x }   # to do"]
+    );
+}
+
+#[test]
+fn block_lists_and_maps_stay_blocks() {
+    let tools = |names: &[&str]| AgentPatch {
+        tools: Some(Some(names.iter().map(|name| (*name).to_owned()).collect())),
+        ..AgentPatch::default()
+    };
+    let new = update(COMMENTED, &tools(&["x__y", "z__*"])).unwrap();
+    assert_eq!(diff(COMMENTED, &new), ["-  - a__b   # first", "-  - \"c__*\"", "+  - x__y", "+  - \"z__*\""]);
+    let new = update(BLOCK, &tools(&["x__y"])).unwrap();
+    assert_eq!(diff(BLOCK, &new), ["-- a__b", "-- c__d", "+- x__y"]);
+    assert_eq!(diff(BLOCK, &update(BLOCK, &tools(&[])).unwrap()), ["-- a__b", "-- c__d", "+  []"]);
+    let schema = json!({ "type": "object", "properties": { "path": { "type": "string" } }, "required": ["path"] });
+    let patch = AgentPatch { input_schema: Some(Some(schema)), ..AgentPatch::default() };
+    let expected =
+        ["-      userInput: { type: string }   # wide", "+      path: { type: string }", "+    required: [path]"];
+    assert_eq!(diff(BLOCK, &update(BLOCK, &patch).unwrap()), expected);
+}
+
+#[test]
+fn a_block_scalar_is_replaced_as_a_whole() {
+    let patch = AgentPatch { description: Some(Some("two\nlines".into())), ..AgentPatch::default() };
+    let expected =
+        ["-  description: |", "-    Reads logs.", "-    ---", "-    | a | b |", "+  description: \"two\\nlines\""];
+    assert_eq!(diff(BLOCK, &update(BLOCK, &patch).unwrap()), expected);
+}
+
+#[test]
+fn null_removes_a_key_and_nothing_else() {
+    let patch = AgentPatch { model: Some(None), ..AgentPatch::default() };
+    assert_eq!(diff(COMMENTED, &update(COMMENTED, &patch).unwrap()), ["-model:   openai/a   # the cheap one"]);
+    assert_eq!(diff(FLOW_ROOT, &update(FLOW_ROOT, &patch).unwrap())[1], "+{ max_steps: 3 } # one line");
+    assert_eq!(update(EMPTY, &patch).unwrap(), EMPTY);
+    let patch = AgentPatch { max_steps: Some(None), ..AgentPatch::default() };
+    assert_eq!(diff(FLOW_ROOT, &update(FLOW_ROOT, &patch).unwrap())[1], "+{ model: a } # one line");
+    let patch = AgentPatch { description: Some(None), ..AgentPatch::default() };
+    assert_eq!(diff(BLOCK, &update(BLOCK, &patch).unwrap()).len(), 4);
+    let patch = AgentPatch { tools: Some(None), ..AgentPatch::default() };
+    assert_eq!(diff(BLOCK, &update(BLOCK, &patch).unwrap()), ["-tools:", "-- a__b", "-- c__d"]);
+}
+
+#[test]
+fn crlf_files_stay_crlf() {
+    let patch = AgentPatch { prompt: Some("new\nbody".into()), timeout: Some(Some("10m".into())), ..model("b") };
+    for text in [COMMENTED, BLOCK, EMPTY, ONLY_COMMENT, NULLS] {
+        let new = update(&text.replace('\n', "\r\n"), &patch).unwrap();
+        assert_eq!(new.matches('\n').count(), new.matches("\r\n").count(), "{new:?}");
+        assert_eq!(new.replace("\r\n", "\n"), update(text, &patch).unwrap());
+    }
+}
+
+#[test]
+fn every_patch_on_every_file_changes_the_definition_by_exactly_the_patch() {
+    let patches = [
+        model("x/y"),
+        AgentPatch { model: Some(None), max_steps: Some(Some(9)), ..AgentPatch::default() },
+        AgentPatch { display_name: Some(Some("Ä: \"q\"".into())), tags: Some(None), ..AgentPatch::default() },
+        AgentPatch {
+            tools: Some(Some(vec!["a__*".into()])),
+            prompt: Some("P {{userInput}}".into()),
+            ..AgentPatch::default()
+        },
+        AgentPatch {
+            on_in_doubt: Some(Some(OnInDoubt::Fail)),
+            timeout: Some(Some("90".into())),
+            ..AgentPatch::default()
+        },
+        AgentPatch { input_schema: Some(None), description: Some(Some("no".into())), ..AgentPatch::default() },
+    ];
+    for text in [COMMENTED, BLOCK, FLOW_ROOT, FLOW_NULLS, EMPTY, ONLY_COMMENT, NULLS] {
+        for patch in &patches {
+            let new = update(text, patch).unwrap_or_else(|error| panic!("{text}\n{patch:?}\n{error}"));
+            assert_eq!(update(&new, patch).unwrap(), new, "applying a patch twice is applying it once");
+            for comment in text.split('#').skip(1).filter_map(|rest| rest.lines().next()) {
+                let is_inside_replaced = comment.contains("first") && patch.tools.is_some()
+                    || comment.contains("cheap") && patch.model == Some(None)
+                    || comment.contains("wide") && patch.input_schema.is_some();
+                assert!(is_inside_replaced || new.contains(comment), "lost {comment:?} in\n{new}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_prompt_alone_leaves_the_front_matter_untouched() {
+    let patch = AgentPatch { prompt: Some("{{role \"system\"}}\nNew.\n".into()), ..AgentPatch::default() };
+    let new = update(COMMENTED, &patch).unwrap();
+    assert_eq!(new, COMMENTED.replace("Body {{userInput}}\n", "{{role \"system\"}}\nNew.\n\n"));
+    assert_eq!(update("---\nmodel: a\n---", &patch).unwrap(), "---\nmodel: a\n---\n{{role \"system\"}}\nNew.\n\n");
+}
+
+#[test]
+fn whatever_a_file_says_an_edit_does_the_patch_or_refuses() {
+    let pieces = [
+        "---\n", "#", ": ", "- ", "{", "}", "[", "\"", "|\n", "ä", "\t", "\r\n", "  ", "&a ", "*a", "!t ", "<<: ",
+        "? ", "{{", "~",
+    ];
+    // A fixed sequence (Knuth's MMIX constants), so that a failure comes back.
+    let mut seed: u64 = 42;
+    let mut below = |limit: usize| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(seed >> 33).unwrap() % limit
+    };
+    let patch = AgentPatch { tags: Some(None), description: Some(Some("x".into())), ..model("b") };
+    let mut done = 0;
+    for round in 0..1_500 {
+        let mut text = [COMMENTED, BLOCK, FLOW_ROOT, NULLS][round % 4].to_owned();
+        for _ in 0..=below(2) {
+            let ends: Vec<usize> = text.char_indices().map(|(at, _)| at).collect();
+            text.insert_str(ends[below(ends.len())], pieces[below(pieces.len())]);
+        }
+        let Ok(new) = update(&text, &patch) else { continue };
+        let definition = parse_prompt(&Name::new("x").unwrap(), FILE, new.as_bytes()).unwrap();
+        assert_eq!((definition.model.as_deref(), definition.description.as_deref()), (Some("b"), Some("x")), "{text}");
+        done += 1;
+    }
+    assert!(done > 300, "only {done} edits were done");
+}
+
+#[test]
+fn long_and_awkward_values_survive() {
+    let long = format!("{}: # \u{2028} \"{}\"", "ä".repeat(5_000), "-".repeat(5_000));
+    let patch = AgentPatch { description: Some(Some(long.clone())), ..AgentPatch::default() };
+    for text in [COMMENTED, BLOCK, FLOW_ROOT, EMPTY, NULLS] {
+        let new = update(text, &patch).unwrap();
+        let definition = parse_prompt(&Name::new("x").unwrap(), FILE, new.as_bytes()).unwrap();
+        assert_eq!(definition.description.as_ref(), Some(&long));
+    }
+}
+
+#[test]
+fn aliases_anchors_and_merge_keys_on_the_way_are_refused_with_the_reason() {
+    let description = AgentPatch { description: Some(Some("x".into())), ..AgentPatch::default() };
+    for (text, patch, reason) in [
+        ("---\nmodel: &m a\nmetadata: { name: *m }\n---\n", model("b"), "anchor"),
+        ("---\nmetadata: { name: &n a }\nmodel: *n\n---\n", model("b"), "alias"),
+        ("---\nmetadata: &m { name: a }\ninput: {}\n---\n", description.clone(), "anchored"),
+        ("---\nmetadata: { <<: { name: a }, tags: [b] }\n---\n", description, "merge key"),
+        ("---\nmodel: !!str a\n---\n", model("b"), "tag"),
+    ] {
+        let error = update(text, &patch).unwrap_err();
+        assert!(error.message().contains(reason) && error.message().contains(FILE), "{text}: {error}");
+    }
+}
+
+#[test]
+fn a_result_that_would_not_load_is_refused() {
+    let schema = AgentPatch { input_schema: Some(Some(json!({ "type": "string" }))), ..AgentPatch::default() };
+    assert!(update(COMMENTED, &schema).unwrap_err().message().contains("type: object"));
+    let prompt = AgentPatch { prompt: Some("{{#if x}}".into()), ..AgentPatch::default() };
+    assert!(update(COMMENTED, &prompt).is_err());
+    let timeout = AgentPatch { timeout: Some(Some("soon".into())), ..AgentPatch::default() };
+    assert!(update(COMMENTED, &timeout).unwrap_err().message().contains("not a duration"));
+    assert!(update("no front matter", &model("a")).is_err());
+}
+
+#[test]
+fn a_new_file_has_its_keys_in_order_and_quotes_where_they_are_needed() {
+    let patch = AgentPatch {
+        display_name: Some(Some("Log Reader".into())),
+        description: Some(Some("no".into())),
+        tags: Some(Some(vec!["ops".into()])),
+        model: Some(Some("openai/gpt-5.4-mini".into())),
+        max_steps: Some(Some(8)),
+        timeout: Some(Some("10m".into())),
+        tools: Some(Some(vec!["filesystem__*".into()])),
+        input_schema: None,
+        on_in_doubt: Some(Some(OnInDoubt::Ask)),
+        prompt: Some("{{role \"system\"}}\nYou read logs.".into()),
+    };
+    let text = new_prompt(&Name::new("log-reader").unwrap(), FILE, &patch).unwrap();
+    let expected = r#"---
+metadata: { name: Log Reader, description: "no", tags: [ops] }
+model: openai/gpt-5.4-mini
+max_steps: 8
+timeout: "10m"
+tools: ["filesystem__*"]
+retry: { on_in_doubt: ask }
+---
+{{role "system"}}
+You read logs.
+"#;
+    assert_eq!(text, expected);
+}

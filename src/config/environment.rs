@@ -1,0 +1,388 @@
+//! One environment's directory: every file read, and every fault kept with the file that it belongs to.
+
+use super::placeholder::VariableScope;
+use super::problem::FileProblem;
+use super::prompt::{MAX_PROMPT_BYTES, parse_prompt, revision_of};
+use super::revision::content_hash;
+use super::servers::{ServerEntry, parse_servers};
+use super::variables::parse_variables;
+use crate::domain::{AgentDefinition, Name};
+use crate::error::{Error, Result};
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// Server files and `variables.yml` are at most 1 MiB each, as prompts are.
+const MAX_FILE_BYTES: usize = MAX_PROMPT_BYTES;
+
+/// What an environment's directory holds. Agents and servers are in the order of their names.
+#[derive(Debug, Clone)]
+pub struct EnvironmentFiles {
+    pub agents: Vec<AgentFile>,
+    pub servers: Vec<ServerEntry>,
+    /// Faults that belong to no agent and no server.
+    pub problems: Vec<FileProblem>,
+    /// Of `variables.yml`.
+    pub variables: BTreeMap<String, String>,
+    /// SHA-256 over the names and bytes of all files, in hex.
+    pub config_hash: String,
+}
+
+/// One `.prompt` file. A broken one still has its bytes and their revision.
+#[derive(Debug, Clone)]
+pub struct AgentFile {
+    pub name: Name,
+    /// The file as people know it, relative to the home.
+    pub file: String,
+    pub bytes: Vec<u8>,
+    /// SHA-256 of the bytes, in hex.
+    pub revision: String,
+    pub definition: Result<AgentDefinition, FileProblem>,
+}
+
+/// The variables of `process` that an environment's `variables_from_process` names.
+pub fn allow_listed(names: &[String], process: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    names.iter().filter_map(|name| Some((name.clone(), process.get(name)?.clone()))).collect()
+}
+
+/// Reads `directory`, which people know as `shown` (`environments/development`). `process` holds the allow-listed variables of the
+/// process. Only a directory that can't be listed is an error; then nothing may be concluded about what is missing.
+pub fn load_environment(directory: &Path, shown: &str, process: &BTreeMap<String, String>) -> Result<EnvironmentFiles> {
+    let root = fs::canonicalize(directory).map_err(|error| unreadable(shown, error))?;
+    let reader = Reader { root, shown };
+    let mut files = EnvironmentFiles {
+        agents: Vec::new(),
+        servers: Vec::new(),
+        problems: Vec::new(),
+        variables: BTreeMap::new(),
+        config_hash: String::new(),
+    };
+    let mut hashed = Vec::new();
+    reader.variables(&mut files, &mut hashed);
+    reader.servers(process, &mut files, &mut hashed)?;
+    reader.agents(&mut files, &mut hashed)?;
+    hashed.sort();
+    files.config_hash = content_hash(hashed.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())));
+    Ok(files)
+}
+
+fn unreadable(shown: &str, error: std::io::Error) -> Error {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => Error::not_found(format!("the directory `{shown}` doesn't exist")),
+        _ => Error::unavailable(format!("the directory `{shown}` can't be read: {error}")),
+    }
+    .source(error)
+}
+
+struct Reader<'a> {
+    /// Canonical: nothing outside it is read, whatever links say.
+    root: PathBuf,
+    shown: &'a str,
+}
+
+/// Names, relative to the environment, and bytes of what has been read.
+type Hashed = Vec<(String, Vec<u8>)>;
+
+impl Reader<'_> {
+    fn variables(&self, files: &mut EnvironmentFiles, hashed: &mut Hashed) {
+        let relative = "variables.yml";
+        if fs::symlink_metadata(self.root.join(relative)).is_err() {
+            return;
+        }
+        let found = self.read(relative).and_then(|bytes| {
+            let parsed = self.text(relative, &bytes).and_then(|text| parse_variables(&self.shown(relative), text));
+            hashed.push((relative.to_owned(), bytes));
+            parsed
+        });
+        match found {
+            Ok(variables) => files.variables = variables,
+            Err(problem) => files.problems.push(problem),
+        }
+    }
+
+    fn servers(
+        &self,
+        process: &BTreeMap<String, String>,
+        files: &mut EnvironmentFiles,
+        hashed: &mut Hashed,
+    ) -> Result<()> {
+        let mut found: BTreeMap<Name, ServerEntry> = BTreeMap::new();
+        for name in self.list("", "json", files)? {
+            let bytes = match self.read(&name) {
+                Ok(bytes) => bytes,
+                Err(problem) => {
+                    files.problems.push(problem);
+                    continue;
+                }
+            };
+            match self.text(&name, &bytes) {
+                Ok(text) => {
+                    let scope = VariableScope { process, file: &files.variables };
+                    let parsed = parse_servers(&self.shown(&name), text, &scope);
+                    files.problems.extend(parsed.problems);
+                    for entry in parsed.servers {
+                        add_server(&mut found, entry);
+                    }
+                }
+                Err(problem) => files.problems.push(problem),
+            }
+            hashed.push((name, bytes));
+        }
+        files.servers = found.into_values().collect();
+        Ok(())
+    }
+
+    fn agents(&self, files: &mut EnvironmentFiles, hashed: &mut Hashed) -> Result<()> {
+        if fs::symlink_metadata(self.root.join("agents")).is_err() {
+            return Ok(());
+        }
+        let mut found: BTreeMap<Name, AgentFile> = BTreeMap::new();
+        for name in self.list("agents", "prompt", files)? {
+            let stem = name.strip_suffix(".prompt").unwrap_or(&name);
+            let relative = format!("agents/{name}");
+            let file = self.shown(&relative);
+            let slug = slug(stem);
+            let Ok(slug) = Name::new(&slug) else {
+                let message = format!("`{stem}` can't be the name of an agent, also not as `{slug}`");
+                files.problems.push(FileProblem::new(&file, message).hint("rename the file"));
+                continue;
+            };
+            let (bytes, definition) = match self.read(&relative) {
+                Ok(bytes) => {
+                    let definition = parse_prompt(&slug, &file, &bytes);
+                    (bytes, definition.map(|definition| with_old_name(definition, stem)))
+                }
+                Err(problem) => (Vec::new(), Err(problem)),
+            };
+            hashed.push((relative, bytes.clone()));
+            let revision = revision_of(&bytes);
+            add_agent(&mut found, AgentFile { name: slug, file, bytes, revision, definition });
+        }
+        files.agents = found.into_values().collect();
+        Ok(())
+    }
+
+    /// The names in `folder` that end in `.extension`, in order. Hidden files are left alone.
+    fn list(&self, folder: &str, extension: &str, files: &mut EnvironmentFiles) -> Result<Vec<String>> {
+        let path = self.root.join(folder);
+        let shown = self.shown(folder);
+        let inside = fs::canonicalize(&path).map_err(|error| unreadable(&shown, error))?;
+        if !inside.starts_with(&self.root) {
+            return Err(Error::invalid_input(format!("the directory `{shown}` is a link out of its environment")));
+        }
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&inside).map_err(|error| unreadable(&shown, error))? {
+            let name = entry.map_err(|error| unreadable(&shown, error))?.file_name();
+            if Path::new(&name).extension().is_none_or(|found| found != extension) {
+                continue;
+            }
+            match name.into_string() {
+                Ok(name) if name.starts_with('.') => {}
+                Ok(name) => names.push(name),
+                Err(name) => {
+                    let file = self.shown(&Path::new(folder).join(name).to_string_lossy());
+                    files.problems.push(FileProblem::new(&file, "its name is not UTF-8"));
+                }
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    fn read(&self, relative: &str) -> Result<Vec<u8>, FileProblem> {
+        let problem = |message: String| FileProblem::new(&self.shown(relative), message);
+        let path = fs::canonicalize(self.root.join(relative))
+            .map_err(|error| problem(format!("it can't be read: {error}")))?;
+        if !path.starts_with(&self.root) {
+            return Err(problem("it is a link out of its environment".to_owned()));
+        }
+        // A pipe or a device would make the read wait for ever.
+        if !fs::metadata(&path).is_ok_and(|metadata| metadata.is_file()) {
+            return Err(problem("it is no regular file".to_owned()));
+        }
+        let mut bytes = Vec::new();
+        let limit = u64::try_from(MAX_FILE_BYTES).unwrap_or(u64::MAX).saturating_add(1);
+        fs::File::open(&path)
+            .and_then(|file| file.take(limit).read_to_end(&mut bytes))
+            .map_err(|error| problem(format!("it can't be read: {error}")))?;
+        if bytes.len() > MAX_FILE_BYTES {
+            return Err(problem("it is larger than 1 MiB".to_owned()));
+        }
+        Ok(bytes)
+    }
+
+    fn text<'b>(&self, relative: &str, bytes: &'b [u8]) -> Result<&'b str, FileProblem> {
+        std::str::from_utf8(bytes).map_err(|_| FileProblem::new(&self.shown(relative), "it is not UTF-8"))
+    }
+
+    fn shown(&self, relative: &str) -> String {
+        if relative.is_empty() { self.shown.to_owned() } else { format!("{}/{relative}", self.shown) }
+    }
+}
+
+fn add_server(found: &mut BTreeMap<Name, ServerEntry>, entry: ServerEntry) {
+    match found.get_mut(&entry.name) {
+        None => {
+            found.insert(entry.name.clone(), entry);
+        }
+        Some(first) => {
+            let message = format!("server `{}` stands in `{}` and in `{}`", entry.name, first.file, entry.file);
+            first.definition = Err(FileProblem::new(&entry.file, message).hint("remove one of them"));
+        }
+    }
+}
+
+fn add_agent(found: &mut BTreeMap<Name, AgentFile>, agent: AgentFile) {
+    match found.get_mut(&agent.name) {
+        None => {
+            found.insert(agent.name.clone(), agent);
+        }
+        Some(first) => {
+            let message = format!("`{}` and `{}` both load as agent `{}`", first.file, agent.file, agent.name);
+            first.definition = Err(FileProblem::new(&agent.file, message).hint("rename one of them"));
+        }
+    }
+}
+
+fn with_old_name(mut definition: AgentDefinition, stem: &str) -> AgentDefinition {
+    if definition.name != *stem && definition.display_name.is_none() {
+        definition.display_name = Some(stem.to_owned());
+    }
+    definition
+}
+
+/// The name that a file of another naming loads under: `Cost Forecaster` is `cost-forecaster`.
+fn slug(stem: &str) -> String {
+    let mut slug = String::with_capacity(stem.len());
+    for c in stem.chars().map(|c| c.to_ascii_lowercase()) {
+        let c = if c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' { c } else { '-' };
+        if !matches!((c, slug.chars().last()), ('-', Some('-')) | ('_', Some('_'))) {
+            slug.push(c);
+        }
+    }
+    let trimmed = slug.trim_matches(['-', '_']);
+    trimmed.get(..63).unwrap_or(trimmed).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PROMPT: &str = "---\nmodel: a/b\n---\nHi {{userInput}}\n";
+
+    fn home(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let home = tempfile::tempdir().unwrap();
+        fs::create_dir(home.path().join("agents")).unwrap();
+        for (name, text) in files {
+            fs::write(home.path().join(name), text).unwrap();
+        }
+        home
+    }
+
+    fn load(home: &tempfile::TempDir) -> EnvironmentFiles {
+        load_environment(home.path(), "environments/development", &BTreeMap::new()).unwrap()
+    }
+
+    #[test]
+    fn a_broken_file_never_stops_the_others() {
+        let home = home(&[
+            ("agents/b.prompt", PROMPT),
+            ("agents/a.prompt", "---\nmodle: x\n---\n"),
+            ("agents/notes.txt", "no agent"),
+            ("variables.yml", "ROOT: /data\n"),
+            (
+                "one.json",
+                "{ \"mcpServers\": { \"files\": { \"builtin\": \"filesystem\", \"args\": [\"{{ .ROOT }}\"] } } }",
+            ),
+            ("two.json", "{ nonsense"),
+        ]);
+        let files = load(&home);
+        let names: Vec<_> = files.agents.iter().map(|agent| agent.name.as_str()).collect();
+        assert_eq!(names, ["a", "b"]);
+        let broken = files.agents[0].definition.clone().unwrap_err();
+        assert!(broken.to_string().starts_with("environments/development/agents/a.prompt:2:1: "), "{broken}");
+        assert!(files.agents[1].definition.is_ok() && files.servers[0].definition.is_ok());
+        assert_eq!(files.problems[0].file, "environments/development/two.json");
+        assert_eq!(files.agents[1].revision, revision_of(PROMPT.as_bytes()));
+    }
+
+    #[test]
+    fn the_hash_changes_with_every_file_and_with_nothing_else() {
+        let home = home(&[("agents/a.prompt", PROMPT), ("variables.yml", "A: 1\n"), ("s.json", "{}")]);
+        let first = load(&home).config_hash;
+        assert_eq!(load(&home).config_hash, first);
+        for (name, text) in [
+            ("variables.yml", "A: 2\n"),
+            ("s.json", "{ }"),
+            ("agents/a.prompt", "---\n---\n"),
+            ("agents/b.prompt", PROMPT),
+        ] {
+            let before = load(&home).config_hash;
+            fs::write(home.path().join(name), text).unwrap();
+            assert_ne!(load(&home).config_hash, before, "{name}");
+        }
+    }
+
+    #[test]
+    fn other_names_load_under_a_slug_and_a_collision_names_both() {
+        let home = home(&[("agents/Cost Forecaster.prompt", PROMPT)]);
+        let files = load(&home);
+        assert_eq!(files.agents[0].name.as_str(), "cost-forecaster");
+        assert_eq!(files.agents[0].definition.as_ref().unwrap().display_name.as_deref(), Some("Cost Forecaster"));
+        fs::write(home.path().join("agents/cost-forecaster.prompt"), PROMPT).unwrap();
+        let files = load(&home);
+        let problem = files.agents[0].definition.clone().unwrap_err();
+        assert_eq!(files.agents.len(), 1);
+        assert!(
+            problem.message.contains("Cost Forecaster.prompt") && problem.message.contains("cost-forecaster.prompt")
+        );
+    }
+
+    #[test]
+    fn a_name_that_has_no_slug_is_a_problem() {
+        let home = home(&[("agents/123.prompt", PROMPT), ("agents/agent.prompt", PROMPT)]);
+        let files = load(&home);
+        assert_eq!((files.agents.len(), files.problems.len()), (0, 2));
+    }
+
+    #[test]
+    fn a_server_in_two_files_is_an_error_naming_both() {
+        let server = "{ \"servers\": { \"x\": { \"url\": \"http://x\" }, \"y\": { \"url\": \"http://y\" } } }";
+        let home = home(&[("a.json", server), ("b.json", "{ \"servers\": { \"x\": { \"url\": \"http://z\" } } }")]);
+        let files = load(&home);
+        let problem = files.servers[0].definition.clone().unwrap_err();
+        assert!(problem.message.contains("a.json") && problem.message.contains("b.json"));
+        assert!(files.servers[1].definition.is_ok());
+    }
+
+    #[test]
+    fn links_lead_nowhere_outside_the_environment() {
+        let outside = tempfile::tempdir().unwrap();
+        fs::write(outside.path().join("x.prompt"), PROMPT).unwrap();
+        fs::write(outside.path().join("x.yml"), "A: 1\n").unwrap();
+        let home = home(&[("agents/inner.prompt", PROMPT)]);
+        std::os::unix::fs::symlink(outside.path().join("x.prompt"), home.path().join("agents/out.prompt")).unwrap();
+        std::os::unix::fs::symlink(outside.path().join("x.yml"), home.path().join("variables.yml")).unwrap();
+        std::os::unix::fs::symlink("inner.prompt", home.path().join("agents/within.prompt")).unwrap();
+        let files = load(&home);
+        let state: Vec<_> = files.agents.iter().map(|agent| (agent.name.as_str(), agent.definition.is_ok())).collect();
+        assert_eq!(state, [("inner", true), ("out", false), ("within", true)]);
+        assert!(files.agents[1].bytes.is_empty() && files.variables.is_empty());
+        assert!(files.problems[0].message.contains("link"));
+    }
+
+    #[test]
+    fn a_directory_that_is_not_there_is_an_error_and_no_empty_environment() {
+        let home = tempfile::tempdir().unwrap();
+        assert!(load_environment(&home.path().join("x"), "environments/x", &BTreeMap::new()).is_err());
+        assert!(load(&home).agents.is_empty());
+    }
+
+    #[test]
+    fn only_named_variables_of_the_process_pass() {
+        let process = BTreeMap::from([("A".to_owned(), "1".to_owned()), ("B".to_owned(), "2".to_owned())]);
+        let found = allow_listed(&["B".to_owned(), "C".to_owned()], &process);
+        assert_eq!(found, BTreeMap::from([("B".to_owned(), "2".to_owned())]));
+    }
+}

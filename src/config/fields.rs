@@ -1,0 +1,287 @@
+//! Reads typed values out of a parsed map, and says by file, line and name what doesn't fit.
+
+use super::duration::parse_duration;
+use super::node::Node;
+use super::problem::{FileProblem, Position};
+use super::yaml::Syntax;
+use crate::domain::nearest;
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+
+/// The text that values came from.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Source<'a> {
+    pub(super) file: &'a str,
+    /// Lines of the file that stand before the parsed text.
+    pub(super) lines_before: usize,
+    /// Paths (`http.listen`) whose value came from an environment variable, with its name.
+    pub(super) overrides: Option<&'a BTreeMap<String, String>>,
+}
+
+impl<'a> Source<'a> {
+    pub(super) fn file(file: &'a str) -> Self {
+        Self { file, lines_before: 0, overrides: None }
+    }
+
+    pub(super) fn problem(&self, at: Option<Position>, message: impl Into<String>) -> FileProblem {
+        let problem = FileProblem::new(self.file, message);
+        match at {
+            Some(at) => problem.at(Position { line: at.line + self.lines_before, column: at.column }),
+            None => problem,
+        }
+    }
+
+    pub(super) fn syntax(&self, syntax: Syntax) -> FileProblem {
+        self.problem(syntax.at, syntax.message)
+    }
+}
+
+/// One map of a file.
+#[derive(Debug, Clone)]
+pub(super) struct Fields<'a> {
+    source: Source<'a>,
+    path: String,
+    object: &'a Map<String, Value>,
+    node: Option<&'a Node>,
+}
+
+impl<'a> Fields<'a> {
+    /// The root of a file, which must be a map. `None` for an empty file.
+    pub(super) fn root(source: Source<'a>, value: &'a Value, node: &'a Node) -> Result<Option<Self>, FileProblem> {
+        match value {
+            Value::Null => Ok(None),
+            Value::Object(object) => Ok(Some(Self { source, path: String::new(), object, node: Some(node) })),
+            other => Err(source.problem(Some(node.at), format!("expected a map of keys, found {}", shown(other)))),
+        }
+    }
+
+    /// The map that stands at `path` of a file.
+    pub(super) fn inside(
+        source: Source<'a>,
+        path: String,
+        object: &'a Map<String, Value>,
+        node: Option<&'a Node>,
+    ) -> Self {
+        Self { source, path, object, node }
+    }
+
+    /// Refuses every key that isn't in `known`, naming the nearest.
+    pub(super) fn allow(&self, known: &[&str]) -> Result<(), FileProblem> {
+        let Some(unknown) = self.object.keys().find(|key| !known.contains(&key.as_str())) else { return Ok(()) };
+        let guess = nearest(unknown, known.iter().copied()).map(|near| format!("; did you mean `{near}`?"));
+        let message = format!("unknown key `{}`{}", self.path_of(unknown), guess.unwrap_or_default());
+        Err(self.key_problem(unknown, message).hint(format!("the keys here are {}", known.join(", "))))
+    }
+
+    pub(super) fn keys(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+        self.object.keys().map(String::as_str)
+    }
+
+    /// The value of `key`; `null` counts as absent.
+    pub(super) fn get(&self, key: &str) -> Option<&'a Value> {
+        self.object.get(key).filter(|value| !value.is_null())
+    }
+
+    pub(super) fn text(&self, key: &str) -> Result<Option<String>, FileProblem> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(Value::String(text)) if !text.trim().is_empty() => Ok(Some(text.clone())),
+            Some(Value::String(_)) => Err(self.problem(key, "it is empty")),
+            Some(other @ (Value::Number(_) | Value::Bool(_))) => {
+                Err(self.mismatch(key, "a text", other).hint("put it in quotes"))
+            }
+            Some(other) => Err(self.mismatch(key, "a text", other)),
+        }
+    }
+
+    /// A text for people; an empty one counts as absent.
+    pub(super) fn note(&self, key: &str) -> Result<Option<String>, FileProblem> {
+        match self.get(key) {
+            Some(Value::String(text)) if text.trim().is_empty() => Ok(None),
+            _ => self.text(key),
+        }
+    }
+
+    pub(super) fn boolean(&self, key: &str) -> Result<Option<bool>, FileProblem> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(Value::Bool(value)) => Ok(Some(*value)),
+            Some(other) => Err(self.mismatch(key, "true or false", other)),
+        }
+    }
+
+    /// A whole number in `1..=most`.
+    pub(super) fn count(&self, key: &str, most: u32) -> Result<Option<u32>, FileProblem> {
+        let Some(value) = self.get(key) else { return Ok(None) };
+        let number = value.as_u64().and_then(|number| u32::try_from(number).ok());
+        match number.filter(|number| (1..=most).contains(number)) {
+            Some(number) => Ok(Some(number)),
+            None => Err(self.mismatch(key, &format!("a whole number from 1 to {most}"), value)),
+        }
+    }
+
+    /// A duration in milliseconds: `10m`, or whole seconds.
+    pub(super) fn duration_ms(&self, key: &str) -> Result<Option<u64>, FileProblem> {
+        let spelled = match self.get(key) {
+            None => return Ok(None),
+            Some(Value::String(text)) => text.clone(),
+            Some(Value::Number(number)) => number.to_string(),
+            Some(other) => return Err(self.mismatch(key, "a duration such as 10m", other)),
+        };
+        parse_duration(&spelled).map(Some).map_err(|reason| self.problem(key, reason))
+    }
+
+    /// A list of texts; absent = empty.
+    pub(super) fn texts(&self, key: &str) -> Result<Vec<String>, FileProblem> {
+        let items = match self.get(key) {
+            None => return Ok(Vec::new()),
+            Some(Value::Array(items)) => items,
+            Some(other) => return Err(self.mismatch(key, "a list of texts", other)),
+        };
+        let read = |(index, item): (usize, &Value)| match item {
+            Value::String(text) => Ok(text.clone()),
+            other => {
+                let message = format!("`{}[{index}]`: expected a text, found {}", self.path_of(key), shown(other));
+                Err(self.located(key, self.item_at(key, index), message))
+            }
+        };
+        items.iter().enumerate().map(read).collect()
+    }
+
+    /// A map inside this one.
+    pub(super) fn map(&self, key: &str) -> Result<Option<Fields<'a>>, FileProblem> {
+        let object = match self.get(key) {
+            None => return Ok(None),
+            Some(Value::Object(object)) => object,
+            Some(other) => return Err(self.mismatch(key, "a map", other)),
+        };
+        let node = self.node.and_then(|node| node.entry(key)).map(|entry| &entry.value);
+        Ok(Some(Fields { source: self.source, path: self.path_of(key), object, node }))
+    }
+
+    /// A map of texts, in the order of their names; absent = empty.
+    pub(super) fn text_map(&self, key: &str) -> Result<BTreeMap<String, String>, FileProblem> {
+        let Some(inner) = self.map(key)? else { return Ok(BTreeMap::new()) };
+        let read = |(name, value): (&String, &Value)| match value {
+            Value::String(text) => Ok((name.clone(), text.clone())),
+            other => Err(inner.mismatch(name, "a text", other)),
+        };
+        inner.object.iter().map(read).collect()
+    }
+
+    /// Refuses `key` when it holds anything: part of the design, but not of this version.
+    pub(super) fn unsupported(&self, key: &str) -> Result<(), FileProblem> {
+        let empty = match self.get(key) {
+            None => true,
+            Some(Value::Object(object)) => object.is_empty(),
+            Some(Value::Array(items)) => items.is_empty(),
+            Some(_) => false,
+        };
+        if empty {
+            return Ok(());
+        }
+        let message = format!("`{}` is not supported by this version", self.path_of(key));
+        Err(self.key_problem(key, message).hint("remove it"))
+    }
+
+    /// A problem with the value of `key`, whose path opens the message.
+    pub(super) fn problem(&self, key: &str, reason: impl std::fmt::Display) -> FileProblem {
+        let at = self.node.and_then(|node| node.entry(key)).map(|entry| entry.value.at);
+        self.located(key, at, format!("`{}`: {reason}", self.path_of(key)))
+    }
+
+    /// A problem with this map as a whole.
+    pub(super) fn problem_here(&self, reason: impl std::fmt::Display) -> FileProblem {
+        self.source.problem(self.node.map(|node| node.at), format!("`{}`: {reason}", self.path))
+    }
+
+    /// A problem with the value that stands at `path`, names and indices, inside the value of `key`.
+    pub(super) fn problem_inside(&self, key: &str, path: &[String], reason: impl std::fmt::Display) -> FileProblem {
+        let steps = path.iter();
+        let found = steps.fold(self.node_of(key), |node, step| {
+            let inner =
+                |node: &'a Node| node.entry(step).map(|entry| &entry.value).or_else(|| node.item(step.parse().ok()?));
+            node.and_then(inner)
+        });
+        let at = found.or(self.node_of(key)).map(|node| node.at);
+        let place = path.iter().fold(self.path_of(key), |place, step| format!("{place}.{step}"));
+        self.located(key, at, format!("`{place}`: {reason}"))
+    }
+
+    /// A problem with the key itself.
+    pub(super) fn key_problem(&self, key: &str, message: impl Into<String>) -> FileProblem {
+        let at = self.node.and_then(|node| node.entry(key)).map(|entry| entry.key_at);
+        self.located(key, at, message.into())
+    }
+
+    /// The node of `key`, for whoever needs more than a message.
+    pub(super) fn node_of(&self, key: &str) -> Option<&'a Node> {
+        self.node.and_then(|node| node.entry(key)).map(|entry| &entry.value)
+    }
+
+    pub(super) fn path_of(&self, key: &str) -> String {
+        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+    }
+
+    fn mismatch(&self, key: &str, expected: &str, found: &Value) -> FileProblem {
+        self.problem(key, format!("expected {expected}, found {}", shown(found)))
+    }
+
+    fn item_at(&self, key: &str, index: usize) -> Option<Position> {
+        self.node_of(key)?.item(index).map(|item| item.at)
+    }
+
+    fn located(&self, key: &str, at: Option<Position>, message: String) -> FileProblem {
+        let path = self.path_of(key);
+        match self.source.overrides.and_then(|overrides| overrides.get(&path)) {
+            Some(variable) => FileProblem::new(&format!("environment variable {variable}"), message),
+            // Reached through an alias or a merge key: the map that it came into is the nearest place.
+            None => self.source.problem(at.or(self.node.map(|node| node.at)), message),
+        }
+    }
+}
+
+/// A value in a message: short, and with its type.
+fn shown(value: &Value) -> String {
+    match value {
+        Value::Null => "nothing".to_owned(),
+        Value::Bool(value) => format!("`{value}`"),
+        Value::Number(number) => format!("the number {number}"),
+        Value::String(text) => format!("the text `{}`", text.chars().take(40).collect::<String>()),
+        Value::Array(_) => "a list".to_owned(),
+        Value::Object(_) => "a map".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::yaml;
+    use super::*;
+
+    fn check<T>(text: &str, read: impl Fn(Fields<'_>) -> Result<T, FileProblem>) -> Result<T, FileProblem> {
+        let yaml = yaml::parse(text).unwrap();
+        let source = Source { lines_before: 1, ..Source::file("x.prompt") };
+        read(Fields::root(source, &yaml.value, &yaml.root).unwrap().unwrap())
+    }
+
+    #[test]
+    fn an_unknown_key_names_its_line_and_the_nearest_known_one() {
+        let problem = check("model: a\ntols: [b]\n", |fields| fields.allow(&["model", "tools"])).unwrap_err();
+        assert_eq!(problem.to_string(), "x.prompt:3:1: unknown key `tols`; did you mean `tools`?");
+    }
+
+    #[test]
+    fn a_wrong_type_names_the_path_and_what_was_found() {
+        let problem = check("a:\n  b: [1, two]\n", |fields| fields.map("a")?.unwrap().texts("b")).unwrap_err();
+        assert_eq!(problem.to_string(), "x.prompt:3:7: `a.b[0]`: expected a text, found the number 1");
+        let problem = check("n: 0\n", |fields| fields.count("n", 10)).unwrap_err();
+        assert!(problem.to_string().contains("from 1 to 10"), "{problem}");
+        assert!(check("b: yes\n", |fields| fields.boolean("b")).is_err());
+    }
+
+    #[test]
+    fn a_value_that_came_through_an_alias_is_still_placed() {
+        let problem = check("x: &x { n: no }\ny: *x\n", |fields| fields.map("y")?.unwrap().count("n", 5)).unwrap_err();
+        assert_eq!(problem.line, Some(3));
+    }
+}

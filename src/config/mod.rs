@@ -1,0 +1,47 @@
+//! Files that people write, turned into nouns of the domain: `.prompt` files, server JSON, `variables.yml`, `station.yml`; their checks,
+//! their edits, and the plan of a sync. Every fault is a [`FileProblem`] with file and line, and one broken file never stops the others.
+//!
+//! What doesn't belong here: the store (a plan is computed from what the caller knows), the network, and running anything but `git`.
+//! Functions read files with `std::fs` and block; async callers use `spawn_blocking`.
+//!
+//! A new key of a file: read it in that file's module through `fields::Fields`, add it to the list of known keys, and test its problem.
+
+mod duration;
+mod edit;
+mod environment;
+mod fields;
+mod front_matter;
+mod input;
+mod json;
+mod node;
+mod placeholder;
+mod plan;
+mod problem;
+mod prompt;
+mod revision;
+mod sample;
+mod servers;
+mod settings;
+mod station_yml;
+mod template;
+mod variables;
+mod yaml;
+
+pub use duration::{format_duration, parse_duration};
+pub use edit::{AgentPatch, new_prompt, update_prompt};
+pub use environment::{AgentFile, EnvironmentFiles, allow_listed, load_environment};
+pub use input::validate_input;
+pub use placeholder::VariableScope;
+pub use plan::{KnownAgent, KnownServer, PlanAction, PlanItem, PlanKind, SyncPlan, plan};
+pub use problem::{FileProblem, ProblemKind};
+pub use prompt::{MAX_PROMPT_BYTES, parse_prompt, revision_of};
+pub use revision::{ConfigRevision, config_revision};
+pub use sample::{HOME_FILES, SAMPLE_ENVIRONMENT_FILES, SampleFile};
+pub use servers::{ServerEntry, ServersFile, parse_servers, server_hash};
+pub use settings::{
+    EnvironmentSettings, HttpSettings, LogFormat, LogSettings, ModelSettings, ProviderApi, ProviderSettings,
+    RunSettings, SecretOr, Settings,
+};
+pub use station_yml::{load_settings, parse_settings};
+pub use template::{MessageRole, Rendered, render_prompt};
+pub use variables::parse_variables;

@@ -1,0 +1,134 @@
+//! What is wrong with a file, and where.
+
+use crate::error::{Error, ErrorKind};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use std::fmt;
+
+/// A place in a text. Lines and columns count from 1, columns in characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Position {
+    pub(super) line: usize,
+    pub(super) column: usize,
+}
+
+impl Position {
+    pub(super) const START: Self = Self { line: 1, column: 1 };
+}
+
+/// Whether the writer of the file or this station is at fault.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ProblemKind {
+    /// The file has to change.
+    #[default]
+    Invalid,
+    /// The file is fine; what it asks for isn't available here.
+    Unavailable,
+}
+
+/// One fault in one file. `Display` writes `file:line:column: message`, as compilers do, so that editors can jump there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct FileProblem {
+    /// The file as people know it, relative to the home; or the environment variable that holds the value.
+    pub file: String,
+    /// From 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<usize>,
+    /// From 1, in characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub column: Option<usize>,
+    pub message: String,
+    /// The fix.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+    #[serde(default)]
+    pub kind: ProblemKind,
+}
+
+impl FileProblem {
+    pub(super) fn new(file: &str, message: impl Into<String>) -> Self {
+        Self {
+            file: file.to_owned(),
+            line: None,
+            column: None,
+            message: message.into(),
+            hint: None,
+            kind: ProblemKind::Invalid,
+        }
+    }
+
+    #[must_use]
+    pub(super) fn at(mut self, position: Position) -> Self {
+        self.line = Some(position.line);
+        self.column = Some(position.column);
+        self
+    }
+
+    #[must_use]
+    pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    #[must_use]
+    pub(super) fn unavailable(mut self) -> Self {
+        self.kind = ProblemKind::Unavailable;
+        self
+    }
+}
+
+impl fmt::Display for FileProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.file)?;
+        if let Some(line) = self.line {
+            write!(f, ":{line}")?;
+            if let Some(column) = self.column {
+                write!(f, ":{column}")?;
+            }
+        }
+        write!(f, ": {}", self.message)
+    }
+}
+
+impl From<FileProblem> for Error {
+    fn from(problem: FileProblem) -> Self {
+        let kind = match problem.kind {
+            ProblemKind::Invalid => ErrorKind::InvalidInput,
+            ProblemKind::Unavailable => ErrorKind::Unavailable,
+        };
+        let error = Self::new(kind, problem.to_string()).details(json!({
+            "file": problem.file,
+            "line": problem.line,
+            "column": problem.column,
+        }));
+        match problem.hint {
+            Some(hint) => error.hint(hint),
+            None => error,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_names_its_place_as_compilers_do_and_becomes_an_error_with_details() {
+        let problem = FileProblem::new("environments/development/agents/x.prompt", "unknown key `modle`")
+            .at(Position { line: 3, column: 5 })
+            .hint("known keys: model");
+        assert_eq!(problem.to_string(), "environments/development/agents/x.prompt:3:5: unknown key `modle`");
+        let report = Error::from(problem).report();
+        assert_eq!(report.kind, ErrorKind::InvalidInput);
+        assert_eq!(report.details.unwrap()["line"], 3);
+        assert_eq!(report.hint.as_deref(), Some("known keys: model"));
+    }
+
+    #[test]
+    fn what_this_station_lacks_is_unavailable_rather_than_invalid() {
+        let error = Error::from(FileProblem::new("a.json", "no secrets").unavailable());
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+    }
+}

@@ -1,0 +1,275 @@
+//! `.prompt` files: the front matter's keys, their checks, and the definition they make.
+
+use super::fields::{Fields, Source};
+use super::front_matter::{self, LINES_BEFORE_YAML};
+use super::input;
+use super::problem::{FileProblem, Position};
+use super::revision::sha256_hex;
+use super::{template, yaml};
+use crate::domain::{AgentDefinition, Name, OnInDoubt};
+use serde_json::Value;
+
+/// A `.prompt` file is at most 1 MiB.
+pub const MAX_PROMPT_BYTES: usize = 1024 * 1024;
+
+const KEYS: [&str; 13] = [
+    "metadata",
+    "model",
+    "max_steps",
+    "timeout",
+    "plan",
+    "tools",
+    "agents",
+    "input",
+    "output",
+    "schedule",
+    "approval",
+    "limits",
+    "retry",
+];
+/// Of the format, but in force only in a later version: refused rather than ignored.
+const LATER: [&str; 5] = ["agents", "output", "schedule", "approval", "limits"];
+const MOST_STEPS: u32 = 10_000;
+
+/// The revision of a definition: SHA-256 of the file's bytes, in hex.
+pub fn revision_of(bytes: &[u8]) -> String {
+    sha256_hex(bytes)
+}
+
+/// Reads the bytes of the file that people know as `file`. Its base name, given as `name`, is the agent's identity.
+pub fn parse_prompt(name: &Name, file: &str, bytes: &[u8]) -> Result<AgentDefinition, FileProblem> {
+    let text = decode(file, bytes)?;
+    let halves = front_matter::split(text).map_err(|syntax| Source::file(file).syntax(syntax))?;
+    let source = Source { lines_before: LINES_BEFORE_YAML, ..Source::file(file) };
+    let yaml = yaml::parse(&text[halves.yaml]).map_err(|syntax| source.syntax(syntax))?;
+    let prompt = body(&text[halves.body]);
+    let mut definition = empty(name, prompt);
+    if let Some(fields) = Fields::root(source, &yaml.value, &yaml.root)? {
+        read(&fields, &mut definition)?;
+    }
+    check_template(file, &definition.prompt, halves.lines_before_body)?;
+    Ok(definition)
+}
+
+/// The template as it is rendered: LF line ends, without the newline that ends the file.
+pub(super) fn body(text: &str) -> String {
+    let text = text.replace("\r\n", "\n");
+    text.strip_suffix('\n').map_or_else(|| text.clone(), str::to_owned)
+}
+
+fn decode<'a>(file: &str, bytes: &'a [u8]) -> Result<&'a str, FileProblem> {
+    if bytes.len() > MAX_PROMPT_BYTES {
+        let message = format!("it has {} bytes; a .prompt file is at most 1 MiB", bytes.len());
+        return Err(
+            FileProblem::new(file, message).hint("keep long material in files that the agent can read with a tool")
+        );
+    }
+    std::str::from_utf8(bytes).map_err(|error| {
+        let line = bytes[..error.valid_up_to()].iter().filter(|byte| **byte == b'\n').count() + 1;
+        FileProblem::new(file, "it is not UTF-8").at(Position { line, column: 1 })
+    })
+}
+
+fn check_template(file: &str, prompt: &str, lines_before: usize) -> Result<(), FileProblem> {
+    template::check(prompt).map_err(|fault| {
+        let problem = FileProblem::new(file, fault.message);
+        problem.at(Position { line: lines_before + fault.line, column: fault.column })
+    })
+}
+
+fn empty(name: &Name, prompt: String) -> AgentDefinition {
+    AgentDefinition {
+        name: name.clone(),
+        display_name: None,
+        description: None,
+        tags: Vec::new(),
+        model: None,
+        max_steps: None,
+        timeout_ms: None,
+        tools: Vec::new(),
+        agents: Vec::new(),
+        input_schema: None,
+        output_schema: None,
+        schedule: None,
+        approval: None,
+        limits: None,
+        retry: None,
+        on_in_doubt: OnInDoubt::default(),
+        prompt,
+    }
+}
+
+fn read(fields: &Fields<'_>, definition: &mut AgentDefinition) -> Result<(), FileProblem> {
+    fields.allow(&KEYS)?;
+    for key in LATER {
+        fields.unsupported(key)?;
+    }
+    if fields.boolean("plan")? == Some(true) {
+        fields.unsupported("plan")?;
+    }
+    if let Some(metadata) = fields.map("metadata")? {
+        metadata.allow(&["name", "description", "tags"])?;
+        definition.display_name = metadata.note("name")?;
+        definition.description = metadata.note("description")?;
+        definition.tags = metadata.texts("tags")?;
+    }
+    definition.model = fields.text("model")?;
+    definition.max_steps = fields.count("max_steps", MOST_STEPS)?;
+    definition.timeout_ms = fields.duration_ms("timeout")?;
+    definition.tools = tools(fields)?;
+    definition.input_schema = input_schema(fields)?;
+    if let Some(retry) = fields.map("retry")? {
+        retry.allow(&["max_attempts", "on_in_doubt"])?;
+        retry.unsupported("max_attempts")?;
+        definition.on_in_doubt = on_in_doubt(&retry)?.unwrap_or_default();
+        definition.retry = fields.get("retry").cloned();
+    }
+    Ok(())
+}
+
+fn tools(fields: &Fields<'_>) -> Result<Vec<String>, FileProblem> {
+    let tools = fields.texts("tools")?;
+    match tools.iter().find(|tool| tool.is_empty() || tool.contains(|c: char| c.is_whitespace() || c.is_control())) {
+        None => Ok(tools),
+        Some(bad) => {
+            let reason =
+                format!("`{}` is no tool name; write server__tool, a glob such as git__*, or __tool", bad.trim());
+            Err(fields.problem("tools", reason))
+        }
+    }
+}
+
+fn input_schema(fields: &Fields<'_>) -> Result<Option<Value>, FileProblem> {
+    let Some(input) = fields.map("input")? else { return Ok(None) };
+    input.allow(&["schema"])?;
+    let Some(schema) = input.get("schema") else { return Ok(None) };
+    input::check_schema(schema).map_err(|fault| {
+        let problem = input.problem_inside("schema", &fault.path, fault.reason);
+        match fault.hint {
+            Some(hint) => problem.hint(hint),
+            None => problem,
+        }
+    })?;
+    Ok(Some(schema.clone()))
+}
+
+fn on_in_doubt(retry: &Fields<'_>) -> Result<Option<OnInDoubt>, FileProblem> {
+    let Some(text) = retry.text("on_in_doubt")? else { return Ok(None) };
+    match text.as_str() {
+        "ask" => Ok(Some(OnInDoubt::Ask)),
+        "retry" => Ok(Some(OnInDoubt::Retry)),
+        "skip" => Ok(Some(OnInDoubt::Skip)),
+        "fail" => Ok(Some(OnInDoubt::Fail)),
+        other => Err(retry.problem("on_in_doubt", format!("`{other}` is none of ask, retry, skip, fail"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    const FILE: &str = "agents/log-reader.prompt";
+
+    fn parse(text: &str) -> Result<AgentDefinition, FileProblem> {
+        parse_prompt(&Name::new("log-reader").unwrap(), FILE, text.as_bytes())
+    }
+
+    fn problem(text: &str) -> String {
+        parse(text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn every_key_in_force_reaches_the_definition() {
+        let text = r#"---
+metadata: { name: "Log Reader", description: no, tags: [ops] }
+model: openai/gpt-5.4-mini
+max_steps: 8
+timeout: 1h30m
+plan: false
+tools: [filesystem__read_text_file, "git__*", __search]
+agents: []
+input: { schema: { type: object, properties: { path: { type: string } }, required: [path] } }
+retry: { on_in_doubt: skip }
+---
+{{role "system"}}
+Read {{path}}.
+"#;
+        let agent = parse(text).unwrap();
+        assert_eq!(agent.display_name.as_deref(), Some("Log Reader"));
+        assert_eq!(agent.description.as_deref(), Some("no"));
+        assert_eq!((agent.max_steps, agent.timeout_ms), (Some(8), Some(5_400_000)));
+        assert_eq!(agent.tools, ["filesystem__read_text_file", "git__*", "__search"]);
+        assert_eq!(agent.input_schema.unwrap()["required"], json!(["path"]));
+        assert_eq!(agent.on_in_doubt, OnInDoubt::Skip);
+        assert_eq!(agent.prompt, "{{role \"system\"}}\nRead {{path}}.");
+    }
+
+    #[test]
+    fn an_empty_front_matter_is_an_agent_of_defaults_and_crlf_means_the_same_as_lf() {
+        let agent = parse("---\nmetadata: { description: \"\" }\n---\nHello\nthere\n").unwrap();
+        assert_eq!(agent.description, None);
+        let agent = parse("---\n---\nHello\nthere\n").unwrap();
+        assert_eq!((agent.model.clone(), agent.prompt.as_str()), (None, "Hello\nthere"));
+        assert_eq!(parse("---\r\n---\r\nHello\r\nthere\r\n").unwrap(), agent);
+    }
+
+    #[test]
+    fn an_unknown_key_names_file_line_and_the_nearest_key() {
+        assert_eq!(
+            problem("---\nmodel: a\nmax_step: 3\n---\n"),
+            format!("{FILE}:3:1: unknown key `max_step`; did you mean `max_steps`?")
+        );
+        assert_eq!(
+            problem("---\nmetadata:\n  tag: [a]\n---\n"),
+            format!("{FILE}:3:3: unknown key `metadata.tag`; did you mean `tags`?")
+        );
+    }
+
+    #[test]
+    fn what_this_version_does_not_do_is_refused_and_never_ignored() {
+        for line in [
+            "plan: true",
+            "agents: [summarizer]",
+            "output: { schema: { type: object } }",
+            "schedule: { cron: \"0 7 * * *\" }",
+            "approval: { destructive: ask }",
+            "limits: { tokens: 5 }",
+            "retry: { max_attempts: 3 }",
+        ] {
+            let problem = problem(&format!("---\nmodel: a\n{line}\n---\n"));
+            assert!(problem.contains(":3:") && problem.contains("not supported by this version"), "{line}: {problem}");
+        }
+    }
+
+    #[test]
+    fn picoschema_and_broken_schemas_are_refused_with_what_is_expected() {
+        let pico = parse("---\ninput:\n  schema:\n    topic: string, the topic\n---\n").unwrap_err();
+        assert_eq!(pico.line, Some(4));
+        assert!(pico.message.contains("JSON Schema") && pico.hint.unwrap().contains("Picoschema"));
+        let broken =
+            parse("---\ninput:\n  schema:\n    type: object\n    properties:\n      a: { type: strin }\n---\n")
+                .unwrap_err();
+        assert_eq!((broken.line, broken.column), (Some(6), Some(18)));
+        assert!(broken.message.starts_with("`input.schema.properties.a.type`: "), "{broken}");
+        assert!(problem("---\ninput: { schema: { type: string } }\n---\n").contains("type: object"));
+    }
+
+    #[test]
+    fn a_broken_template_names_its_line_in_the_file() {
+        let found = parse("---\nmodel: a\n---\nfine\n{{#if x}}\nnever closed\n").unwrap_err();
+        assert!(found.line.is_some_and(|line| line >= 4), "{found}");
+    }
+
+    #[test]
+    fn size_encoding_and_values_have_limits() {
+        assert!(problem(&format!("---\n---\n{}", "x".repeat(MAX_PROMPT_BYTES))).contains("1 MiB"));
+        let name = Name::new("x").unwrap();
+        assert_eq!(parse_prompt(&name, FILE, b"---\nmodel: a\n\xff\n---\n").unwrap_err().line, Some(3));
+        assert!(problem("---\nmax_steps: 0\n---\n").contains("from 1"));
+        assert!(problem("---\ntimeout: soon\n---\n").contains("not a duration"));
+        assert!(problem("---\ntools: [\"a b\"]\n---\n").contains("no tool name"));
+        assert!(problem("---\nretry: { on_in_doubt: perhaps }\n---\n").contains("none of ask"));
+        assert!(problem("---\nmodel: a\nmodel: b\n---\n").contains(":3:"));
+    }
+}

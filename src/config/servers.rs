@@ -1,0 +1,338 @@
+//! An environment's `*.json` files: attached MCP servers, with their variables filled in and the operator's word on their tools.
+
+use super::fields::{Fields, Source};
+use super::json;
+use super::node::Node;
+use super::placeholder::{self, Unfilled, VariableScope};
+use super::problem::FileProblem;
+use super::revision::sha256_hex;
+use crate::domain::nearest;
+use crate::domain::{Effect, McpServerDefinition, Name, ServerTransport, ToolOverride};
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+
+const KEYS: [&str; 11] =
+    ["builtin", "command", "args", "env", "cwd", "url", "headers", "timeout", "disabled", "tools", "sandbox"];
+/// Each transport's key, and the keys that go with it alone.
+const TRANSPORTS: [(&str, &[&str]); 3] =
+    [("builtin", &["args"]), ("command", &["args", "env", "cwd"]), ("url", &["headers"])];
+
+/// What one file says.
+#[derive(Debug, Clone, Default)]
+pub struct ServersFile {
+    /// In the order of the file.
+    pub servers: Vec<ServerEntry>,
+    /// Faults that belong to no server with a name.
+    pub problems: Vec<FileProblem>,
+}
+
+/// One server of a file. A fault is its own and leaves the others alone.
+#[derive(Debug, Clone)]
+pub struct ServerEntry {
+    pub name: Name,
+    /// The file as people know it.
+    pub file: String,
+    pub definition: Result<McpServerDefinition, FileProblem>,
+}
+
+/// A hash over everything that a definition says, in hex.
+pub fn server_hash(definition: &McpServerDefinition) -> String {
+    sha256_hex(&serde_json::to_vec(definition).unwrap_or_default())
+}
+
+/// Reads the text of the file that people know as `file`.
+pub fn parse_servers(file: &str, text: &str, scope: &VariableScope<'_>) -> ServersFile {
+    match read_file(file, text, scope) {
+        Ok(found) => found,
+        Err(problem) => ServersFile { servers: Vec::new(), problems: vec![problem] },
+    }
+}
+
+fn read_file(file: &str, text: &str, scope: &VariableScope<'_>) -> Result<ServersFile, FileProblem> {
+    let source = Source::file(file);
+    let (value, node) = json::parse(text).map_err(|syntax| source.syntax(syntax))?;
+    let mut found = ServersFile::default();
+    let Some(root) = Fields::root(source, &value, &node)? else { return Ok(found) };
+    root.allow(&["mcpServers", "servers", "name", "description"])?;
+    root.note("name")?;
+    root.note("description")?;
+    let key = match (root.get("mcpServers"), root.get("servers")) {
+        (Some(_), Some(_)) => {
+            return Err(root.key_problem("servers", "`servers` and `mcpServers` mean the same; keep one of them"));
+        }
+        (None, Some(_)) => "servers",
+        _ => "mcpServers",
+    };
+    let Some(servers) = root.map(key)? else { return Ok(found) };
+    for text in servers.keys() {
+        match Name::new(text) {
+            Err(invalid) => found.problems.push(servers.key_problem(text, invalid.to_string())),
+            Ok(name) => {
+                let definition = server(source, &servers, &name, scope);
+                found.servers.push(ServerEntry { name, file: file.to_owned(), definition });
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn server(
+    source: Source<'_>,
+    servers: &Fields<'_>,
+    name: &Name,
+    scope: &VariableScope<'_>,
+) -> Result<McpServerDefinition, FileProblem> {
+    let key = name.as_str();
+    let Some(written) = servers.map(key)? else { return Err(servers.problem(key, "it says nothing about the server")) };
+    written.allow(&KEYS)?;
+    written.unsupported("sandbox")?;
+    let disabled = written.boolean("disabled")?.unwrap_or(false);
+    let node = servers.node_of(key);
+    let mut object = servers.get(key).and_then(Value::as_object).cloned().unwrap_or_default();
+    // A server that is switched off needs none of its variables.
+    if !disabled {
+        Filler { source, server: name, scope }.object(&mut object, node)?;
+    }
+    let fields = Fields::inside(source, servers.path_of(key), &object, node);
+    Ok(McpServerDefinition {
+        name: name.clone(),
+        file: source.file.to_owned(),
+        transport: transport(&fields)?,
+        timeout_ms: fields.duration_ms("timeout")?,
+        disabled,
+        tools: overrides(&fields)?,
+    })
+}
+
+fn transport(fields: &Fields<'_>) -> Result<ServerTransport, FileProblem> {
+    let given: Vec<_> = TRANSPORTS.iter().filter(|(key, _)| fields.get(key).is_some()).collect();
+    let [(kind, companions)] = given.as_slice() else {
+        return Err(match given.get(1) {
+            None => fields.problem_here("a server needs one of `builtin`, `command` or `url`"),
+            Some((second, _)) => fields.problem(second, "a server has only one of `builtin`, `command` and `url`"),
+        });
+    };
+    let all_companions = TRANSPORTS.iter().flat_map(|(_, keys)| keys.iter());
+    if let Some(stray) = all_companions.filter(|key| !companions.contains(*key)).find(|key| fields.get(key).is_some()) {
+        return Err(fields.key_problem(stray, format!("`{stray}` doesn't go with `{kind}`")));
+    }
+    let text = fields.text(kind)?.unwrap_or_default();
+    match *kind {
+        "builtin" => Ok(ServerTransport::Builtin { builtin: text, args: fields.texts("args")? }),
+        "command" => Ok(ServerTransport::Stdio {
+            command: text,
+            args: fields.texts("args")?,
+            env: checked_names(fields, "env", |name| !name.is_empty() && !name.contains(['=', '\0']))?,
+            cwd: fields.text("cwd")?,
+        }),
+        // Of a server that is switched off, the variables aren't filled in.
+        _ if text.starts_with("https://")
+            || text.starts_with("http://")
+            || fields.boolean("disabled")? == Some(true) =>
+        {
+            let is_token = |name: &str| {
+                !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
+            };
+            Ok(ServerTransport::Http { url: text, headers: checked_names(fields, "headers", is_token)? })
+        }
+        _ => Err(fields.problem("url", format!("`{text}` is no http or https URL"))),
+    }
+}
+
+fn checked_names(
+    fields: &Fields<'_>,
+    key: &str,
+    is_valid: impl Fn(&str) -> bool,
+) -> Result<BTreeMap<String, String>, FileProblem> {
+    let map = fields.text_map(key)?;
+    match map.keys().find(|name| !is_valid(name)) {
+        Some(bad) => Err(fields.problem(key, format!("`{bad}` can't be a name here"))),
+        None => Ok(map),
+    }
+}
+
+fn overrides(fields: &Fields<'_>) -> Result<BTreeMap<String, ToolOverride>, FileProblem> {
+    let Some(tools) = fields.map("tools")? else { return Ok(BTreeMap::new()) };
+    let read = |tool: &str| {
+        let Some(word) = tools.map(tool)? else { return Ok((tool.to_owned(), ToolOverride::default())) };
+        word.allow(&["effect", "idempotent", "open_world"])?;
+        let (idempotent, open_world) = (word.boolean("idempotent")?, word.boolean("open_world")?);
+        Ok((tool.to_owned(), ToolOverride { effect: effect(&word)?, idempotent, open_world }))
+    };
+    tools.keys().map(read).collect()
+}
+
+fn effect(word: &Fields<'_>) -> Result<Option<Effect>, FileProblem> {
+    let Some(text) = word.text("effect")? else { return Ok(None) };
+    let all = [Effect::Read, Effect::Write, Effect::Destructive];
+    match all.into_iter().find(|effect| effect.as_str() == text) {
+        Some(effect) => Ok(Some(effect)),
+        None => {
+            let guess = nearest(&text, all.map(Effect::as_str)).map(|near| format!("; did you mean `{near}`?"));
+            let reason = format!("`{text}` is none of read, write, destructive{}", guess.unwrap_or_default());
+            Err(word.problem("effect", reason))
+        }
+    }
+}
+
+/// Fills the placeholders of one server, text by text.
+struct Filler<'a> {
+    source: Source<'a>,
+    server: &'a Name,
+    scope: &'a VariableScope<'a>,
+}
+
+impl Filler<'_> {
+    fn object(&self, object: &mut Map<String, Value>, node: Option<&Node>) -> Result<(), FileProblem> {
+        for (key, value) in object {
+            self.value(value, node.and_then(|node| node.entry(key)).map(|entry| &entry.value))?;
+        }
+        Ok(())
+    }
+
+    fn value(&self, value: &mut Value, node: Option<&Node>) -> Result<(), FileProblem> {
+        match value {
+            Value::String(text) => *text = self.text(text, node)?,
+            Value::Array(items) => {
+                for (index, item) in items.iter_mut().enumerate() {
+                    self.value(item, node.and_then(|node| node.item(index)))?;
+                }
+            }
+            Value::Object(object) => self.object(object, node)?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn text(&self, text: &str, node: Option<&Node>) -> Result<String, FileProblem> {
+        let server = self.server;
+        let problem = |message: String| self.source.problem(node.map(|node| node.at), message);
+        placeholder::fill(text, self.scope).map_err(|unfilled| match unfilled {
+            Unfilled::Missing(name) => {
+                problem(format!("server `{server}` needs the variable `{name}`, which nothing defines")).hint(format!(
+                    "define `{name}` in variables.yml, or name it in variables_from_process of this environment"
+                ))
+            }
+            Unfilled::Secret(name) => problem(format!(
+                "server `{server}` needs the secret `{name}`; secrets are not available in this version"
+            ))
+            .unavailable()
+            .hint(format!("name a variable of the process in variables_from_process, and write {{{{ .{name} }}}}")),
+            Unfilled::Malformed(reason) => problem(format!("server `{server}`: {reason}")),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::problem::ProblemKind;
+    use super::*;
+
+    fn parse(text: &str) -> ServersFile {
+        let process = BTreeMap::from([("ROOT".to_owned(), "/data \"x\"".to_owned())]);
+        parse_servers(
+            "environments/dev/servers.json",
+            text,
+            &VariableScope { process: &process, file: &BTreeMap::new() },
+        )
+    }
+
+    fn definition(text: &str) -> Result<McpServerDefinition, FileProblem> {
+        let mut file = parse(&format!("{{\"mcpServers\": {{\n\"s\": {text}}}}}"));
+        assert!(file.problems.is_empty(), "{:?}", file.problems);
+        file.servers.remove(0).definition
+    }
+
+    #[test]
+    fn the_three_transports_are_read_with_their_variables() {
+        let found =
+            definition("{ \"builtin\": \"filesystem\", \"args\": [\"{{ .ROOT }}/a\"], \"timeout\": \"30s\" }").unwrap();
+        let args = vec!["/data \"x\"/a".to_owned()];
+        assert_eq!(found.transport, ServerTransport::Builtin { builtin: "filesystem".into(), args });
+        assert_eq!(found.timeout_ms, Some(30_000));
+        let found = definition(
+            "{ \"command\": \"npx\", \"args\": [\"-y\"], \"env\": { \"A\": \"{{ .ROOT | upper }}\" }, \"cwd\": \"w\" }",
+        )
+        .unwrap();
+        let ServerTransport::Stdio { env, cwd, .. } = found.transport else { panic!("not stdio") };
+        assert_eq!((env["A"].as_str(), cwd.as_deref()), ("/DATA \"X\"", Some("w")));
+        let found =
+            definition("{ \"url\": \"https://x/mcp\", \"headers\": { \"X-A\": \"b\" }, \"disabled\": true }").unwrap();
+        assert!(found.disabled && matches!(found.transport, ServerTransport::Http { .. }));
+    }
+
+    #[test]
+    fn the_operators_word_on_tools_is_kept() {
+        let found = definition(
+            "{ \"url\": \"http://x\", \"tools\": { \"lookup\": { \"effect\": \"read\", \"idempotent\": true } } }",
+        )
+        .unwrap();
+        let expected = ToolOverride { effect: Some(Effect::Read), idempotent: Some(true), open_world: None };
+        assert_eq!(found.tools["lookup"], expected);
+        let problem =
+            definition("{ \"url\": \"http://x\", \"tools\": { \"a\": { \"effect\": \"reed\" } } }").unwrap_err();
+        assert!(problem.message.contains("did you mean `read`?"), "{problem}");
+    }
+
+    #[test]
+    fn one_broken_server_leaves_the_others_alone() {
+        let file = parse(
+            r#"{ "servers": {
+  "a": { "command": "x", "env": { "T": "{{ secret.TOKEN }}" } },
+  "b": { "command": "{{ .NONE }}" },
+  "Bad Name": { "command": "x" },
+  "c": { "command": "ok" } } }"#,
+        );
+        let secret = file.servers[0].definition.clone().unwrap_err();
+        assert_eq!((secret.kind, secret.line), (ProblemKind::Unavailable, Some(2)));
+        assert!(secret.message.contains("`TOKEN`") && secret.message.contains("not available"), "{secret}");
+        let missing = file.servers[1].definition.clone().unwrap_err().to_string();
+        assert!(
+            missing.starts_with("environments/dev/servers.json:3:")
+                && missing.contains("`NONE`")
+                && missing.contains("server `b`"),
+            "{missing}"
+        );
+        assert_eq!(file.problems[0].line, Some(4));
+        assert!(file.servers[2].definition.is_ok());
+    }
+
+    #[test]
+    fn a_disabled_server_needs_no_variables() {
+        assert!(definition("{ \"command\": \"{{ .NONE }}\", \"disabled\": true }").is_ok());
+        assert!(definition("{ \"url\": \"{{ .NONE }}\", \"disabled\": true }").is_ok());
+    }
+
+    #[test]
+    fn what_does_not_fit_is_named_with_its_line() {
+        for (text, part) in [
+            ("{ \"comand\": \"x\" }", "did you mean `command`?"),
+            (
+                "{ \"command\": \"x\", \"sandbox\": \"strict\" }",
+                "`mcpServers.s.sandbox` is not supported by this version",
+            ),
+            ("{ \"command\": \"x\", \"url\": \"http://y\" }", "only one of"),
+            ("{ \"args\": [] }", "needs one of"),
+            ("{ \"url\": \"http://y\", \"env\": { \"a\": \"b\" } }", "`env` doesn't go with `url`"),
+            ("{ \"url\": \"ftp://y\" }", "no http or https URL"),
+            ("{ \"command\": \"x\", \"args\": [1] }", "expected a text, found the number 1"),
+            ("{ \"command\": \"x\", \"timeout\": \"soon\" }", "not a duration"),
+            ("{ \"command\": \"x\", \"env\": { \"A=B\": \"c\" } }", "can't be a name"),
+        ] {
+            let problem = definition(text).unwrap_err();
+            assert!(problem.message.contains(part) && problem.line == Some(2), "{text}: {problem}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_does_not_parse_is_one_problem_with_its_place() {
+        let file = parse("{ \"mcpServers\": {\n \"a\": { \"command\": } } }");
+        assert_eq!((file.servers.len(), file.problems[0].line), (0, Some(2)));
+        assert!(parse("{ \"mcpservers\": {} }").problems[0].message.contains("did you mean `mcpServers`?"));
+        assert!(
+            parse("{ \"servers\": { \"a\": { \"url\": \"http://x\" } }, \"mcpServers\": {} }").problems[0]
+                .message
+                .contains("keep one")
+        );
+    }
+}

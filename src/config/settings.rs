@@ -1,0 +1,153 @@
+//! What `station.yml` decides, with the defaults in one place.
+
+use crate::domain::Name;
+use crate::error::{Error, Result};
+use secrecy::SecretString;
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+/// The settings of a station.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The environment of whoever names none; `None` = `development`, or the only one that there is.
+    pub default_environment: Option<Name>,
+    pub http: HttpSettings,
+    pub log: LogSettings,
+    pub models: ModelSettings,
+    /// By name: the part of a model's name before the slash.
+    pub providers: BTreeMap<String, ProviderSettings>,
+    pub runs: RunSettings,
+    pub environments: BTreeMap<Name, EnvironmentSettings>,
+}
+
+#[derive(Debug, Clone)]
+pub struct HttpSettings {
+    pub listen: SocketAddr,
+    /// Values of `Host` that are answered, beside the loopback names.
+    pub allowed_hosts: Vec<String>,
+    /// Values of `Origin` that are answered; a request without one comes from no browser and needs none.
+    pub allowed_origins: Vec<String>,
+}
+
+#[derive(Debug, Clone)]
+pub struct LogSettings {
+    /// `error`, `warn`, `info`, `debug` or `trace`.
+    pub level: String,
+    pub format: LogFormat,
+    /// Absent = stderr.
+    pub file: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Clone)]
+pub struct ModelSettings {
+    /// `provider/model`, for agents and environments that name none.
+    pub default: Option<String>,
+    /// Whether providers are looked for in the process's environment where none is configured.
+    pub detect: bool,
+}
+
+#[derive(Debug, Clone)]
+pub struct ProviderSettings {
+    pub api: ProviderApi,
+    /// Absent = the public address of the dialect.
+    pub base_url: Option<String>,
+    pub api_key: Option<SecretOr>,
+    pub headers: BTreeMap<String, SecretOr>,
+    /// Milliseconds for one request; absent = the provider's own default.
+    pub timeout_ms: Option<u64>,
+}
+
+/// The dialect that a provider speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProviderApi {
+    OpenaiChat,
+    Anthropic,
+    /// Answers without a network.
+    Offline,
+}
+
+/// A value, or a reference to one.
+#[derive(Debug, Clone)]
+pub enum SecretOr {
+    Plain(SecretString),
+    /// The name of a secret of the run's environment, resolved when a request leaves.
+    Reference(String),
+}
+
+impl SecretOr {
+    /// The value. A reference is `unavailable`: this version keeps no secrets.
+    pub fn resolve(&self) -> Result<&SecretString> {
+        match self {
+            Self::Plain(value) => Ok(value),
+            Self::Reference(name) => {
+                let message = format!("the secret `{name}` is needed; secrets are not available in this version");
+                Err(Error::unavailable(message).hint("put the key into an environment variable of the provider"))
+            }
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct RunSettings {
+    /// Runs that are executed at the same time.
+    pub workers: u32,
+    /// Runs that may wait; one more is refused.
+    pub queue_limit: u32,
+    /// Turns of a run whose agent says nothing.
+    pub max_steps: u32,
+    /// Milliseconds of a run whose agent says nothing.
+    pub timeout_ms: u64,
+    /// Milliseconds of a tool call whose server says nothing.
+    pub tool_timeout_ms: u64,
+    /// Bytes of a tool's result that a model is shown.
+    pub result_bytes: u32,
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct EnvironmentSettings {
+    /// `provider/model`, for agents that name none.
+    pub model: Option<String>,
+    /// Names of process variables that files of this environment may use.
+    pub variables_from_process: Vec<String>,
+    /// Whether new and changed commands of servers run without a person's word.
+    pub auto_accept_commands: Option<bool>,
+}
+
+impl Settings {
+    /// The settings of one environment; an environment that isn't mentioned has the defaults.
+    pub fn environment(&self, name: &Name) -> EnvironmentSettings {
+        self.environments.get(name).cloned().unwrap_or_default()
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            default_environment: None,
+            http: HttpSettings {
+                listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+                allowed_hosts: Vec::new(),
+                allowed_origins: Vec::new(),
+            },
+            log: LogSettings { level: "info".to_owned(), format: LogFormat::Text, file: None },
+            models: ModelSettings { default: None, detect: true },
+            providers: BTreeMap::new(),
+            runs: RunSettings {
+                workers: 8,
+                queue_limit: 10_000,
+                max_steps: 25,
+                timeout_ms: 10 * 60 * 1000,
+                tool_timeout_ms: 60 * 1000,
+                result_bytes: 32 * 1024,
+            },
+            environments: BTreeMap::new(),
+        }
+    }
+}

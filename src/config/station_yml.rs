@@ -1,0 +1,425 @@
+//! Reads `station.yml` and the `STN_` variables that stand above it.
+
+use super::fields::{Fields, Source};
+use super::placeholder::secret_reference;
+use super::problem::FileProblem;
+use super::settings::{EnvironmentSettings, LogFormat, ProviderApi, ProviderSettings, SecretOr, Settings};
+use super::yaml;
+use crate::domain::Name;
+use crate::domain::nearest;
+use crate::error::{Error, Result};
+use secrecy::SecretString;
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// How the text of a variable becomes a value.
+#[derive(Debug, Clone, Copy)]
+enum Form {
+    Text,
+    Number,
+    Boolean,
+    /// Separated by commas.
+    List,
+}
+
+/// Every static key. Its variable is `STN_` and the path: `http.listen` is `STN_HTTP_LISTEN`.
+const STATIC: [(&str, Form); 18] = [
+    ("default_environment", Form::Text),
+    ("http.listen", Form::Text),
+    ("http.allowed_hosts", Form::List),
+    ("http.allowed_origins", Form::List),
+    ("http.behind_proxy", Form::Boolean),
+    ("ssh.listen", Form::Text),
+    ("log.level", Form::Text),
+    ("log.format", Form::Text),
+    ("log.file", Form::Text),
+    ("models.default", Form::Text),
+    ("models.detect", Form::Boolean),
+    ("runs.workers", Form::Number),
+    ("runs.queue_limit", Form::Number),
+    ("runs.max_steps", Form::Number),
+    ("runs.timeout", Form::Text),
+    ("runs.tool_timeout", Form::Text),
+    ("runs.result_bytes", Form::Number),
+    ("runs.retention", Form::Text),
+];
+/// Variables that are no settings of a file; others read them.
+const OTHERS: [&str; 9] = [
+    "STN_HOME",
+    "STN_LAYOUT",
+    "STN_URL",
+    "STN_KEY",
+    "STN_ENVIRONMENT",
+    "STN_LOG",
+    "STN_MASTER_KEY_FILE",
+    "STN_NO_DETECT",
+    "STN_FORCE_NETWORK_HOME",
+];
+const KEYS: [&str; 9] =
+    ["default_environment", "http", "ssh", "log", "models", "providers", "runs", "environments", "views"];
+const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
+
+/// Reads the settings at `path`, which people know as `file`; without the file they are the defaults. `variables` is the process's
+/// environment.
+pub fn load_settings(path: &Path, file: &str, variables: &BTreeMap<String, String>) -> Result<Settings> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(error) => {
+            return Err(misconfigured(Error::invalid_input(format!("`{file}` can't be read: {error}")).source(error)));
+        }
+    };
+    parse_settings(file, &text, variables).map_err(|problem| misconfigured(problem.into()))
+}
+
+/// Asks for exit code 78 (`EX_CONFIG` of sysexits), beside the details that are there.
+fn misconfigured(error: Error) -> Error {
+    let mut details = error.report().details.unwrap_or_else(|| Value::Object(Map::new()));
+    if let Some(details) = details.as_object_mut() {
+        details.insert("exit_code".into(), 78.into());
+    }
+    error.details(details)
+}
+
+/// Reads the text of the file that people know as `file`, under the variables of the process's environment.
+pub fn parse_settings(file: &str, text: &str, variables: &BTreeMap<String, String>) -> Result<Settings, FileProblem> {
+    let source = Source::file(file);
+    let yaml = yaml::parse(text).map_err(|syntax| source.syntax(syntax))?;
+    let mut value = if yaml.value.is_null() { Value::Object(Map::new()) } else { yaml.value };
+    let overrides = overlay(&mut value, variables)?;
+    let source = Source { overrides: Some(&overrides), ..source };
+    let mut settings = Settings::default();
+    if let Some(root) = Fields::root(source, &value, &yaml.root)? {
+        read(&root, &mut settings)?;
+    }
+    Ok(settings)
+}
+
+fn variable_of(path: &str) -> String {
+    format!("STN_{}", path.to_uppercase().replace('.', "_"))
+}
+
+/// Puts the variables over the file's values; answers which paths they gave.
+fn overlay(value: &mut Value, variables: &BTreeMap<String, String>) -> Result<BTreeMap<String, String>, FileProblem> {
+    let mut given = BTreeMap::new();
+    for (name, text) in
+        variables.iter().filter(|(name, _)| name.starts_with("STN_") && !OTHERS.contains(&name.as_str()))
+    {
+        let Some((path, form)) = STATIC.iter().find(|(path, _)| variable_of(path) == *name) else {
+            return Err(unknown_variable(name));
+        };
+        // Set but empty is how shells and unit files unset a variable.
+        if text.is_empty() {
+            continue;
+        }
+        let new = read_variable(text, *form)
+            .ok_or_else(|| FileProblem::new(&format!("environment variable {name}"), wrong_form(path, text, *form)))?;
+        put(value, path, new);
+        given.insert((*path).to_owned(), name.clone());
+    }
+    Ok(given)
+}
+
+fn unknown_variable(name: &str) -> FileProblem {
+    let known: Vec<String> = STATIC.iter().map(|(path, _)| variable_of(path)).collect();
+    let all = known.iter().map(String::as_str).chain(OTHERS);
+    let guess = nearest(name, all).map(|near| format!("; did you mean {near}?")).unwrap_or_default();
+    FileProblem::new(&format!("environment variable {name}"), format!("no setting has this name{guess}"))
+}
+
+fn read_variable(text: &str, form: Form) -> Option<Value> {
+    match form {
+        Form::Text => Some(Value::from(text)),
+        Form::Number => text.trim().parse::<u64>().ok().map(Value::from),
+        Form::Boolean => text.trim().parse::<bool>().ok().map(Value::from),
+        Form::List => Some(text.split(',').map(str::trim).filter(|item| !item.is_empty()).collect()),
+    }
+}
+
+fn wrong_form(path: &str, text: &str, form: Form) -> String {
+    let expected = if matches!(form, Form::Number) { "a whole number" } else { "true or false" };
+    format!("`{path}`: expected {expected}, found `{text}`")
+}
+
+/// Sets the value at a path of two keys at most. A file that has something else than a map there is told so when it is read.
+fn put(root: &mut Value, path: &str, new: Value) {
+    let (section, key) = path.split_once('.').map_or((None, path), |(section, key)| (Some(section), key));
+    let map = match (root.as_object_mut(), section) {
+        (Some(root), None) => Some(root),
+        (Some(root), Some(section)) => {
+            let inner = root.entry(section).or_insert(Value::Null);
+            if inner.is_null() {
+                *inner = Value::Object(Map::new());
+            }
+            inner.as_object_mut()
+        }
+        (None, _) => None,
+    };
+    if let Some(map) = map {
+        map.insert(key.to_owned(), new);
+    }
+}
+
+fn read(root: &Fields<'_>, settings: &mut Settings) -> Result<(), FileProblem> {
+    root.allow(&KEYS)?;
+    root.unsupported("ssh")?;
+    root.unsupported("views")?;
+    if let Some(text) = root.text("default_environment")? {
+        let name = Name::new(&text).map_err(|invalid| root.problem("default_environment", invalid))?;
+        settings.default_environment = Some(name);
+    }
+    read_http(root, settings)?;
+    read_log(root, settings)?;
+    read_models(root, settings)?;
+    read_runs(root, settings)?;
+    for (name, fields) in named(root, "providers")? {
+        settings.providers.insert(name.to_string(), provider(&fields)?);
+    }
+    for (name, fields) in named(root, "environments")? {
+        settings.environments.insert(name, environment(&fields)?);
+    }
+    Ok(())
+}
+
+fn read_http(root: &Fields<'_>, settings: &mut Settings) -> Result<(), FileProblem> {
+    let Some(http) = root.map("http")? else { return Ok(()) };
+    http.allow(&["listen", "allowed_hosts", "allowed_origins", "behind_proxy", "tls"])?;
+    http.unsupported("tls")?;
+    if http.boolean("behind_proxy")? == Some(true) {
+        http.unsupported("behind_proxy")?;
+    }
+    if let Some(text) = http.text("listen")? {
+        settings.http.listen = text
+            .parse()
+            .map_err(|_| http.problem("listen", format!("`{text}` is no address such as 127.0.0.1:8080")))?;
+    }
+    settings.http.allowed_hosts = http.texts("allowed_hosts")?;
+    settings.http.allowed_origins = http.texts("allowed_origins")?;
+    Ok(())
+}
+
+fn read_log(root: &Fields<'_>, settings: &mut Settings) -> Result<(), FileProblem> {
+    let Some(log) = root.map("log")? else { return Ok(()) };
+    log.allow(&["level", "format", "file"])?;
+    if let Some(level) = log.text("level")? {
+        settings.log.level = one_of(&log, "level", &level, &LEVELS)?.to_owned();
+    }
+    if let Some(format) = log.text("format")? {
+        let is_json = one_of(&log, "format", &format, &["text", "json"])? == "json";
+        settings.log.format = if is_json { LogFormat::Json } else { LogFormat::Text };
+    }
+    settings.log.file = log.text("file")?.map(Into::into);
+    Ok(())
+}
+
+fn read_models(root: &Fields<'_>, settings: &mut Settings) -> Result<(), FileProblem> {
+    let Some(models) = root.map("models")? else { return Ok(()) };
+    models.allow(&["default", "detect", "prices"])?;
+    models.unsupported("prices")?;
+    settings.models.default = models.text("default")?;
+    settings.models.detect = models.boolean("detect")?.unwrap_or(settings.models.detect);
+    Ok(())
+}
+
+fn read_runs(root: &Fields<'_>, settings: &mut Settings) -> Result<(), FileProblem> {
+    let Some(fields) = root.map("runs")? else { return Ok(()) };
+    fields.allow(&["workers", "queue_limit", "max_steps", "timeout", "tool_timeout", "result_bytes", "retention"])?;
+    fields.unsupported("retention")?;
+    let runs = &mut settings.runs;
+    runs.workers = fields.count("workers", 1_000)?.unwrap_or(runs.workers);
+    runs.queue_limit = fields.count("queue_limit", 10_000_000)?.unwrap_or(runs.queue_limit);
+    runs.max_steps = fields.count("max_steps", 10_000)?.unwrap_or(runs.max_steps);
+    runs.timeout_ms = fields.duration_ms("timeout")?.unwrap_or(runs.timeout_ms);
+    runs.tool_timeout_ms = fields.duration_ms("tool_timeout")?.unwrap_or(runs.tool_timeout_ms);
+    runs.result_bytes = fields.count("result_bytes", 64 * 1024 * 1024)?.unwrap_or(runs.result_bytes);
+    Ok(())
+}
+
+/// The maps under `key`, by their checked names; one that says nothing is left out.
+fn named<'a>(root: &Fields<'a>, key: &str) -> Result<Vec<(Name, Fields<'a>)>, FileProblem> {
+    let Some(outer) = root.map(key)? else { return Ok(Vec::new()) };
+    let mut found = Vec::new();
+    for text in outer.keys() {
+        let name = Name::new(text).map_err(|invalid| outer.key_problem(text, invalid.to_string()))?;
+        if let Some(fields) = outer.map(text)? {
+            found.push((name, fields));
+        }
+    }
+    Ok(found)
+}
+
+fn provider(fields: &Fields<'_>) -> Result<ProviderSettings, FileProblem> {
+    fields.allow(&["api", "base_url", "api_key", "headers", "timeout"])?;
+    let base_url = fields.text("base_url")?;
+    if base_url.as_ref().is_some_and(|url| !url.starts_with("https://") && !url.starts_with("http://")) {
+        return Err(fields.problem("base_url", "it is no http or https URL"));
+    }
+    let secret = |key: &str, text: String| secret_or(fields, key, text);
+    Ok(ProviderSettings {
+        api: api(fields)?,
+        base_url,
+        api_key: fields.text("api_key")?.map(|text| secret("api_key", text)).transpose()?,
+        headers: fields
+            .text_map("headers")?
+            .into_iter()
+            .map(|(name, text)| Ok((name, secret("headers", text)?)))
+            .collect::<Result<_, FileProblem>>()?,
+        timeout_ms: fields.duration_ms("timeout")?,
+    })
+}
+
+fn api(fields: &Fields<'_>) -> Result<ProviderApi, FileProblem> {
+    let known = ["openai_chat", "anthropic", "offline", "openai_responses", "gemini"];
+    let Some(text) = fields.text("api")? else {
+        return Err(fields.problem("api", "a provider needs one of openai_chat, anthropic, offline"));
+    };
+    match one_of(fields, "api", &text, &known)? {
+        "openai_chat" => Ok(ProviderApi::OpenaiChat),
+        "anthropic" => Ok(ProviderApi::Anthropic),
+        "offline" => Ok(ProviderApi::Offline),
+        later => Err(fields
+            .problem("api", format!("`{later}` is not supported by this version"))
+            .hint("use openai_chat, anthropic or offline")),
+    }
+}
+
+fn secret_or(fields: &Fields<'_>, key: &str, text: String) -> Result<SecretOr, FileProblem> {
+    if let Some(name) = secret_reference(&text) {
+        return Ok(SecretOr::Reference(name.to_owned()));
+    }
+    if text.contains("{{") {
+        return Err(fields.problem(key, "write the value itself, or nothing but `{{ secret.NAME }}`"));
+    }
+    Ok(SecretOr::Plain(SecretString::from(text)))
+}
+
+fn environment(fields: &Fields<'_>) -> Result<EnvironmentSettings, FileProblem> {
+    let later = ["sandbox", "pin_tools", "approval", "budget"];
+    let known = ["model", "variables_from_process", "auto_accept_commands"];
+    fields.allow(&[&known[..], &later[..]].concat())?;
+    for key in later {
+        fields.unsupported(key)?;
+    }
+    Ok(EnvironmentSettings {
+        model: fields.text("model")?,
+        variables_from_process: fields.texts("variables_from_process")?,
+        auto_accept_commands: fields.boolean("auto_accept_commands")?,
+    })
+}
+
+fn one_of<'a>(fields: &Fields<'_>, key: &str, text: &str, known: &[&'a str]) -> Result<&'a str, FileProblem> {
+    match known.iter().find(|word| **word == text) {
+        Some(word) => Ok(word),
+        None => {
+            let guess = nearest(text, known.iter().copied()).map(|near| format!("; did you mean `{near}`?"));
+            let reason = format!("`{text}` is none of {}{}", known.join(", "), guess.unwrap_or_default());
+            Err(fields.problem(key, reason))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use secrecy::ExposeSecret;
+
+    fn settings(text: &str, variables: &[(&str, &str)]) -> Result<Settings, FileProblem> {
+        let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        parse_settings("station.yml", text, &variables)
+    }
+
+    #[test]
+    fn without_a_file_the_documented_defaults_hold() {
+        let found = settings("", &[("PATH", "/bin"), ("STN_HOME", "/x")]).unwrap();
+        assert_eq!(found.http.listen.to_string(), "127.0.0.1:8080");
+        assert_eq!((found.runs.workers, found.runs.queue_limit, found.runs.max_steps), (8, 10_000, 25));
+        assert_eq!(
+            (found.runs.timeout_ms, found.runs.tool_timeout_ms, found.runs.result_bytes),
+            (600_000, 60_000, 32_768)
+        );
+    }
+
+    #[test]
+    fn every_section_in_force_is_read() {
+        let text = r#"default_environment: staging
+http: { listen: "0.0.0.0:9000", allowed_hosts: [a.example] }
+log: { level: debug, format: json, file: logs/a.log }
+models: { default: openai/x, detect: false }
+providers:
+  openai: { api: openai_chat, api_key: "{{ secret.OPENAI }}", headers: { X-Org: abc }, timeout: 2m }
+  local: { api: offline }
+runs: { workers: 2, timeout: 1h }
+environments:
+  staging: { model: local/a, variables_from_process: [TOKEN], auto_accept_commands: true }
+  production:
+"#;
+        let found = settings(text, &[]).unwrap();
+        assert_eq!(found.default_environment, Some(Name::new("staging").unwrap()));
+        assert_eq!((found.http.listen.port(), found.http.allowed_hosts.len()), (9000, 1));
+        assert_eq!((found.log.level.as_str(), found.log.format), ("debug", LogFormat::Json));
+        let openai = &found.providers["openai"];
+        let error = openai.api_key.as_ref().unwrap().resolve().unwrap_err();
+        assert_eq!(error.kind(), crate::error::ErrorKind::Unavailable);
+        assert!(error.message().contains("`OPENAI`"), "{error}");
+        assert!(matches!(&openai.api_key, Some(SecretOr::Reference(name)) if name == "OPENAI"));
+        assert!(matches!(&openai.headers["X-Org"], SecretOr::Plain(text) if text.expose_secret() == "abc"));
+        assert_eq!((openai.timeout_ms, found.runs.timeout_ms), (Some(120_000), 3_600_000));
+        assert_eq!(found.environment(&Name::new("staging").unwrap()).auto_accept_commands, Some(true));
+        assert_eq!(found.environment(&Name::new("production").unwrap()).auto_accept_commands, None);
+    }
+
+    #[test]
+    fn a_variable_stands_above_the_file() {
+        let variables = [
+            ("STN_HTTP_LISTEN", "127.0.0.1:1"),
+            ("STN_RUNS_WORKERS", "3"),
+            ("STN_HTTP_ALLOWED_HOSTS", "a, b"),
+            ("STN_MODELS_DETECT", ""),
+        ];
+        let found = settings("http: { listen: \"127.0.0.1:2\" }\nmodels: { detect: false }\n", &variables).unwrap();
+        assert_eq!((found.http.listen.port(), found.runs.workers, found.models.detect), (1, 3, false));
+        assert_eq!(found.http.allowed_hosts, ["a", "b"]);
+    }
+
+    #[test]
+    fn a_bad_or_unknown_variable_is_named() {
+        let problem = settings("", &[("STN_HTTP_LISTENS", "x")]).unwrap_err();
+        assert_eq!(
+            problem.to_string(),
+            "environment variable STN_HTTP_LISTENS: no setting has this name; did you mean STN_HTTP_LISTEN?"
+        );
+        let problem = settings("http: { listen: \"127.0.0.1:2\" }", &[("STN_HTTP_LISTEN", "nowhere")]).unwrap_err();
+        assert_eq!((problem.file.as_str(), problem.line), ("environment variable STN_HTTP_LISTEN", None));
+        assert!(settings("", &[("STN_RUNS_WORKERS", "many")]).unwrap_err().message.contains("whole number"));
+    }
+
+    #[test]
+    fn unknown_keys_and_what_comes_later_are_errors_with_their_line() {
+        for (text, part) in [
+            ("\nhtp: {}\n", "unknown key `htp`; did you mean `http`?"),
+            ("\nruns: { worker: 1 }\n", "did you mean `workers`?"),
+            ("\nssh: { listen: \"0.0.0.0:2222\" }\n", "`ssh` is not supported by this version"),
+            ("http:\n  tls: { cert: a, key: b }\n", "`http.tls` is not supported"),
+            ("http:\n  behind_proxy: true\n", "`http.behind_proxy` is not supported"),
+            ("models:\n  prices: { a: 1 }\n", "`models.prices` is not supported"),
+            ("environments:\n  a: { sandbox: strict }\n", "`environments.a.sandbox` is not supported"),
+            ("providers:\n  g: { api: gemini }\n", "`gemini` is not supported"),
+            ("providers:\n  g: { api: openai }\n", "is none of openai_chat"),
+            ("\nviews: { a: [b] }\n", "`views` is not supported"),
+            ("runs:\n  retention: 30d\n", "`runs.retention` is not supported"),
+            ("log:\n  level: loud\n", "is none of error"),
+            ("environments:\n  \"Bad Name\": { model: a }\n", "not a valid name"),
+            ("providers:\n  o: { api: openai_chat, api_key: \"x {{ secret.A }}\" }\n", "nothing but"),
+        ] {
+            let problem = settings(text, &[]).unwrap_err();
+            assert!(problem.message.contains(part) && problem.line == Some(2), "{text}: {problem}");
+        }
+    }
+
+    #[test]
+    fn keys_never_show_in_debug_output() {
+        let found = settings("providers: { o: { api: openai_chat, api_key: sk-very-secret } }", &[]).unwrap();
+        assert!(!format!("{found:?}").contains("sk-very-secret"));
+    }
+}
