@@ -1,0 +1,93 @@
+//! Agents, revisions and the files promised for them.
+
+use super::cases;
+use super::fixture::{Subject, agent_write, name, present};
+use crate::error::{ErrorKind, Result};
+use crate::store::AgentKey;
+
+cases!(
+    an_agent_is_found_by_handle_and_by_name,
+    agents_are_listed_by_name_in_pages,
+    a_write_against_another_revision_is_a_conflict_and_changes_nothing,
+    a_write_promises_its_file_until_it_is_confirmed,
+    a_deleted_agent_keeps_its_runs_and_its_handle_is_never_used_again,
+);
+
+async fn an_agent_is_found_by_handle_and_by_name(case: Subject) -> Result<()> {
+    let created = case.agent("reader").await?;
+    let write = agent_write("reader", "r1", None)?;
+    assert_eq!((&created.definition, &created.file), (&write.definition, &write.file));
+    assert_eq!((created.revision.as_str(), created.problem.as_deref()), ("r1", None));
+    assert_eq!((created.created_at, created.updated_at), (case.now(), case.now()));
+    assert_eq!(case.store.agent(&AgentKey::Id(created.id)).await?.as_ref(), Some(&created));
+    assert_eq!(case.store.agent(&AgentKey::Name(name("reader")?)).await?, Some(created));
+    assert_eq!(case.store.agent(&AgentKey::Name(name("nobody")?)).await?, None);
+    Ok(())
+}
+
+async fn agents_are_listed_by_name_in_pages(case: Subject) -> Result<()> {
+    for called in ["c", "a", "b"] {
+        case.agent(called).await?;
+    }
+    let names = |rows: Vec<crate::store::AgentRow>| -> Vec<String> {
+        rows.iter().map(|row| row.definition.name.to_string()).collect()
+    };
+    assert_eq!(names(case.store.agents(None, 2).await?), ["a", "b"]);
+    assert_eq!(names(case.store.agents(Some(&name("b")?), 2).await?), ["c"]);
+    Ok(())
+}
+
+async fn a_write_against_another_revision_is_a_conflict_and_changes_nothing(case: Subject) -> Result<()> {
+    let first = case.agent("reader").await?;
+    for (revision, expected) in [("r2", None), ("r2", Some("r0"))] {
+        let write = agent_write("reader", revision, expected)?;
+        let refused = case.store.agent_write(write, case.entry("agent.update")).await;
+        assert_eq!(refused.map_err(|error| error.kind()), Err(ErrorKind::Conflict));
+    }
+    let write = agent_write("nobody", "r2", Some("r1"))?;
+    let refused = case.store.agent_write(write, case.entry("agent.update")).await;
+    assert_eq!(refused.map_err(|error| error.kind()), Err(ErrorKind::Conflict));
+    assert_eq!(case.store.agents(None, 10).await?, vec![first.clone()]);
+    assert_eq!(case.store.pending_files().await?.len(), 1);
+
+    case.advance(5);
+    let write = agent_write("reader", "r2", Some("r1"))?;
+    let second = case.store.agent_write(write, case.entry("agent.update")).await?;
+    assert_eq!((second.id, second.revision.as_str()), (first.id, "r2"));
+    assert_eq!((second.created_at, second.updated_at), (first.created_at, case.now()));
+    Ok(())
+}
+
+async fn a_write_promises_its_file_until_it_is_confirmed(case: Subject) -> Result<()> {
+    let agent = case.agent("reader").await?;
+    case.store.agent_write(agent_write("reader", "r2", Some("r1"))?, case.entry("agent.update")).await?;
+    assert!(case.store.agent_delete(&name("reader")?, case.entry("agent.delete")).await?);
+    let pending = case.store.pending_files().await?;
+    let promised: Vec<_> = pending.iter().map(|file| (file.bytes.as_deref(), file.replaces.as_deref())).collect();
+    let (first, second) = (b"reader r1".as_slice(), b"reader r2".as_slice());
+    assert_eq!(promised, [(Some(first), None), (Some(second), Some("r1")), (None, Some("r2"))]);
+    assert!(pending.iter().all(|file| file.file == agent.file));
+    for file in &pending {
+        case.store.file_written(file.id).await?;
+    }
+    assert_eq!(case.store.pending_files().await?, []);
+    Ok(())
+}
+
+async fn a_deleted_agent_keeps_its_runs_and_its_handle_is_never_used_again(case: Subject) -> Result<()> {
+    let agent = case.agent("reader").await?;
+    let run = case.submit(&agent).await?.run;
+    assert!(case.store.agent_delete(&name("reader")?, case.entry("agent.delete")).await?);
+    assert!(!case.store.agent_delete(&name("reader")?, case.entry("agent.delete")).await?);
+    assert_eq!(case.store.agent(&AgentKey::Id(agent.id)).await?, None);
+    let refused = case.submit(&agent).await;
+    assert_eq!(refused.map(|_| ()).map_err(|error| error.kind()), Err(ErrorKind::NotFound));
+
+    assert_eq!(case.run(run.id).await?.agent.name, agent.definition.name);
+    let claim = case.claim("a").await?;
+    assert_eq!((claim.run.id, &claim.definition), (run.id, &agent.definition));
+    let again = case.agent("reader").await?;
+    assert!(again.id > agent.id);
+    present(case.store.agent(&AgentKey::Id(again.id)).await?, "the new agent")?;
+    Ok(())
+}

@@ -1,0 +1,109 @@
+//! Runs that give their worker back and wait.
+
+use super::cases;
+use super::fixture::{Subject, begins, owner, present, tool_call};
+use crate::domain::{Answer, Decision, EventType, RunStatus, StepStatus, WaitingFor};
+use crate::error::{ErrorKind, Result};
+use crate::store::Written;
+use serde_json::json;
+use std::time::Duration;
+
+cases!(
+    a_parked_run_holds_no_worker_and_says_what_it_waits_for,
+    the_time_parked_does_not_count,
+    a_run_that_waits_for_its_provider_goes_on_when_told,
+    only_an_open_step_can_be_in_doubt,
+    only_the_newest_try_of_a_call_is_in_doubt,
+    a_settled_step_is_not_in_doubt_again,
+);
+
+async fn a_parked_run_holds_no_worker_and_says_what_it_waits_for(case: Subject) -> Result<()> {
+    let claim = case.running().await?;
+    let id = claim.run.id;
+    assert_eq!(case.store.journal(&claim.grant, begins(vec![tool_call(1, 1), tool_call(2, 1)])).await?, Written::Done);
+    let audit = vec![case.entry("run.park")];
+    assert_eq!(case.store.park(&claim.grant, WaitingFor::InDoubt, &[2], audit).await?, Written::Done);
+    let run = case.run(id).await?;
+    assert_eq!((run.status, run.waiting_for), (RunStatus::InputRequired, Some(WaitingFor::InDoubt)));
+    assert_eq!(case.store.live_runs().await?, 0);
+    assert_eq!(case.store.claim(&owner("b"), 5).await?.len(), 0);
+    let steps = case.store.steps(id, None, 10).await?;
+    assert_eq!(steps[0].status, StepStatus::Started);
+    assert_eq!((steps[1].status, steps[1].waiting_for), (StepStatus::InDoubt, Some(WaitingFor::InDoubt)));
+    let types = case.event_types(id).await?;
+    assert_eq!(types[types.len() - 2..], [EventType::RunWaiting, EventType::RequestOpened]);
+    let opened = present(case.store.events_after(id, types.len() as i64 - 1, 1).await?.pop(), "the event")?;
+    assert_eq!(opened.data, json!({ "waiting_for": "in_doubt", "steps": [2] }));
+    assert_eq!(case.actions().await?.last().map(String::as_str), Some("run.park"));
+    assert_eq!(case.store.park(&claim.grant, WaitingFor::InDoubt, &[2], Vec::new()).await?, Written::Stale);
+    Ok(())
+}
+
+async fn the_time_parked_does_not_count(case: Subject) -> Result<()> {
+    let claim = case.running().await?;
+    for pause in [90_000, 5_000] {
+        let held = if pause == 90_000 { claim.grant.epoch } else { claim.grant.epoch + 1 };
+        let grant = crate::store::Grant { run_id: claim.run.id, epoch: held };
+        assert_eq!(case.store.park(&grant, WaitingFor::Provider, &[], Vec::new()).await?, Written::Done);
+        case.advance(pause);
+        let resume = Answer { decision: Decision::Retry, result: None };
+        case.store.answer(claim.run.id, None, resume, case.entry("run.respond")).await?;
+        // Waiting for a worker does count.
+        case.advance(1_000);
+        case.claim("b").await.map(|again| assert!(again.deadline >= claim.deadline))?;
+    }
+    let last = crate::store::Grant { run_id: claim.run.id, epoch: claim.grant.epoch + 2 };
+    assert_eq!(case.store.release(&last).await?, Written::Done);
+    assert_eq!(case.claim("c").await?.deadline, claim.deadline + Duration::from_millis(95_000));
+    Ok(())
+}
+
+async fn a_run_that_waits_for_its_provider_goes_on_when_told(case: Subject) -> Result<()> {
+    let claim = case.running().await?;
+    let id = claim.run.id;
+    assert_eq!(case.store.park(&claim.grant, WaitingFor::Provider, &[], Vec::new()).await?, Written::Done);
+    let skip = Answer { decision: Decision::Skip, result: None };
+    let refused = case.store.answer(id, None, skip, case.entry("run.respond")).await;
+    assert_eq!(refused.map_err(|error| error.kind()), Err(ErrorKind::Conflict));
+    let go_on = Answer { decision: Decision::Retry, result: None };
+    let run = case.store.answer(id, None, go_on.clone(), case.entry("run.respond")).await?;
+    assert_eq!((run.status, run.waiting_for), (RunStatus::Queued, None));
+    assert_eq!(case.event_types(id).await?.last(), Some(&EventType::RequestAnswered));
+    let twice = case.store.answer(id, None, go_on, case.entry("run.respond")).await;
+    assert_eq!(twice.map_err(|error| error.kind()), Err(ErrorKind::Conflict));
+    let again = case.claim("b").await?;
+    assert_eq!((again.grant.epoch, again.run.attempt), (2, 2));
+    Ok(())
+}
+
+async fn only_an_open_step_can_be_in_doubt(case: Subject) -> Result<()> {
+    let claim = case.running().await?;
+    let refused = case.store.park(&claim.grant, WaitingFor::InDoubt, &[1], Vec::new()).await;
+    assert_eq!(refused.map_err(|error| error.kind()), Err(ErrorKind::Internal));
+    assert_eq!(case.run(claim.run.id).await?.status, RunStatus::Running);
+    Ok(())
+}
+
+async fn only_the_newest_try_of_a_call_is_in_doubt(case: Subject) -> Result<()> {
+    let claim = case.running().await?;
+    assert_eq!(case.store.journal(&claim.grant, begins(vec![tool_call(1, 1)])).await?, Written::Done);
+    assert_eq!(case.store.take_over(&owner("b")).await?, 1);
+    let heir = case.claim("b").await?;
+    assert_eq!(case.store.journal(&heir.grant, begins(vec![tool_call(1, 2)])).await?, Written::Done);
+    assert_eq!(case.store.park(&heir.grant, WaitingFor::InDoubt, &[1], Vec::new()).await?, Written::Done);
+    let statuses: Vec<_> = case.store.steps(claim.run.id, None, 10).await?.iter().map(|step| step.status).collect();
+    assert_eq!(statuses, [StepStatus::Started, StepStatus::InDoubt]);
+    Ok(())
+}
+
+async fn a_settled_step_is_not_in_doubt_again(case: Subject) -> Result<()> {
+    let claim = case.running().await?;
+    assert_eq!(case.store.journal(&claim.grant, begins(vec![tool_call(1, 1)])).await?, Written::Done);
+    assert_eq!(case.store.park(&claim.grant, WaitingFor::InDoubt, &[1], Vec::new()).await?, Written::Done);
+    let retry = Answer { decision: Decision::Retry, result: None };
+    case.store.answer(claim.run.id, Some(1), retry, case.entry("run.respond")).await?;
+    let again = case.claim("b").await?;
+    let refused = case.store.park(&again.grant, WaitingFor::InDoubt, &[1], Vec::new()).await;
+    assert_eq!(refused.map_err(|error| error.kind()), Err(ErrorKind::Internal));
+    Ok(())
+}

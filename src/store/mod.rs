@@ -1,0 +1,409 @@
+//! What a station keeps. One control store, and one store per environment, so that nothing crosses environments by construction.
+//!
+//! [`Store`] and [`ControlStore`] are domain-level: each method is one whole business transaction, and no SQL, connection or
+//! transaction handle leaks out. Audit entries travel with the act and commit with it; events are published after their commit. While the
+//! lines that are derived from audit rows can't be written, whatever begins or changes something is refused with `unavailable`, and what
+//! has happened is still recorded: outcomes, parks, releases, cancels, ends, and entries by themselves.
+//! [`sqlite`] is the implementation, and the only folder with SQL; `conformance/` is the suite that every implementation has to pass.
+//!
+//! A new table: a migration in `sqlite/migrations/` with every column commented, a file `sqlite/<nouns>.rs`, methods here, and cases in
+//! `conformance/`.
+
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
+pub mod sqlite;
+
+use crate::domain::{
+    AgentDefinition, AgentId, Answer, AuditEntry, Cause, CommandState, EnvironmentNumber, Event, ModelChoice, Name,
+    Origin, PrincipalRef, Run, RunErrorKind, RunId, RunStatus, Step, StepKind, StepStatus, Timestamp, ToolEffect,
+    Usage, WaitingFor,
+};
+use crate::error::Result;
+use async_trait::async_trait;
+use serde_json::Value;
+use std::fmt;
+
+/// An environment as the control store knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EnvironmentRow {
+    pub name: Name,
+    pub number: EnvironmentNumber,
+    pub created_at: Timestamp,
+}
+
+/// What concerns the station as a whole.
+#[async_trait]
+pub trait ControlStore: Send + Sync + fmt::Debug {
+    /// All environments, by name.
+    async fn environments(&self) -> Result<Vec<EnvironmentRow>>;
+
+    /// Gives `name` the next number, which is never used again. `conflict` when the name is taken.
+    async fn environment_create(&self, name: &Name, audit: AuditEntry) -> Result<EnvironmentRow>;
+
+    /// Records an act that belongs to no environment (a failed login, a denial).
+    async fn audit(&self, entry: AuditEntry) -> Result<()>;
+
+    /// Audit rows after `seq`, oldest first.
+    async fn audit_after(&self, seq: i64, limit: u32) -> Result<Vec<AuditRow>>;
+}
+
+/// An audit entry with its position in its store.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AuditRow {
+    pub seq: i64,
+    pub entry: AuditEntry,
+}
+
+/// By handle or by name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AgentKey {
+    Id(AgentId),
+    Name(Name),
+}
+
+/// An agent with the revision in force.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AgentRow {
+    pub id: AgentId,
+    pub revision: String,
+    /// Relative to the home.
+    pub file: String,
+    /// Set while the file doesn't parse; `revision` is then the last good one.
+    pub problem: Option<String>,
+    pub definition: AgentDefinition,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+}
+
+/// A new revision of an agent, or a new agent.
+#[derive(Debug, Clone)]
+pub struct AgentWrite {
+    pub definition: AgentDefinition,
+    /// Content hash of `bytes`.
+    pub revision: String,
+    pub bytes: Vec<u8>,
+    pub file: String,
+    /// `None`: the agent must not exist. `Some(revision)`: it must be at that revision. Else `conflict`.
+    pub expected: Option<String>,
+}
+
+/// A file that was promised by a committed row and not yet confirmed. `bytes` is `None` for a deletion.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PendingFile {
+    pub id: i64,
+    pub file: String,
+    pub bytes: Option<Vec<u8>>,
+    /// The content that the change was made against: the hash of the file it replaces, if there was one.
+    pub replaces: Option<String>,
+}
+
+/// What a sync changes, in one transaction.
+#[derive(Debug, Clone, Default)]
+pub struct SyncChanges {
+    /// New and changed agents. `expected` is ignored: the files lead.
+    pub put: Vec<AgentWrite>,
+    /// Agents whose files are gone. Their runs stay.
+    pub delete: Vec<Name>,
+    /// Agents whose file doesn't parse, with the reason. The revision in force stays.
+    pub broken: Vec<(Name, String)>,
+    /// All servers of the environment, replacing those known.
+    pub servers: Vec<ServerPut>,
+    pub config_revision: String,
+}
+
+/// One server of a sync.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ServerPut {
+    pub name: Name,
+    pub file: String,
+    /// Content hash of the definition as written, before variables are filled in.
+    pub hash: String,
+    /// Hash of the argv, if the server is a command.
+    pub command_hash: Option<String>,
+    /// Accept the command without asking (the environment says so).
+    pub auto_accept: bool,
+}
+
+/// A known server.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ServerRow {
+    pub name: Name,
+    pub file: String,
+    pub hash: String,
+    pub command_hash: Option<String>,
+    pub command_state: CommandState,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+}
+
+/// Who executes: one incarnation of an owner process.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Owner(pub String);
+
+/// The right to write a run's journal: the run, and the epoch it was claimed under. Not `Clone`: exactly one executor holds it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Grant {
+    pub run_id: RunId,
+    pub epoch: i64,
+}
+
+/// Whether a fenced write happened. `Stale`: the run has moved on under a later epoch, or has ended; the executor must stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Written {
+    Done,
+    Stale,
+}
+
+/// A run to be.
+#[derive(Debug, Clone)]
+pub struct Submit {
+    pub id: RunId,
+    pub agent_id: AgentId,
+    pub revision: String,
+    pub model: ModelChoice,
+    pub input: Value,
+    pub origin: Origin,
+    pub cause: Cause,
+    pub principal: PrincipalRef,
+    pub parent_run_id: Option<RunId>,
+    /// Turns.
+    pub max_steps: i64,
+    pub timeout_ms: i64,
+    /// Names a submit of this principal and agent; the same key again answers with the first run, and with `conflict` if the input differs.
+    pub idempotency_key: Option<String>,
+    pub config_revision: Option<String>,
+    /// Provider variables came with the call and live in memory only; resumed without them, the run waits for `provider`.
+    pub caller_credentials: bool,
+    /// With a worker at hand and nothing queued before it, the run is inserted already claimed.
+    pub reserved_for: Option<Owner>,
+    /// More queued runs than this answer `rate_limited`.
+    pub queue_limit: i64,
+    pub audit: AuditEntry,
+}
+
+/// The outcome of a submit.
+#[derive(Debug)]
+pub struct Submitted {
+    pub run: Run,
+    /// The run existed already under this idempotency key.
+    pub existing: bool,
+    /// With a reservation that was used.
+    pub claim: Option<Claim>,
+}
+
+/// A run in the hands of an executor, with everything it is pinned to.
+#[derive(Debug)]
+pub struct Claim {
+    pub grant: Grant,
+    pub run: Run,
+    pub definition: AgentDefinition,
+    pub max_steps: i64,
+    /// The run's deadline, counted from its first start; waiting for a person doesn't count.
+    pub deadline: Timestamp,
+    pub caller_credentials: bool,
+    /// The tool catalogue that the run was started with, as the engine wrote it with its first journal batch.
+    pub pinned_tools: Option<String>,
+}
+
+/// A call that is about to leave.
+#[derive(Debug, Clone)]
+pub struct Intent {
+    pub seq: i64,
+    pub turn: i64,
+    pub kind: StepKind,
+    pub r#try: i64,
+    pub name: String,
+    pub effect: Option<ToolEffect>,
+    pub idempotency_key: Option<String>,
+    pub arguments: Option<Value>,
+    /// The provider's id of the tool call.
+    pub call_id: Option<String>,
+    /// Does the model know this call as failed before it left (denied, unknown tool, bad arguments)? Then the step is closed at once.
+    pub closed: Option<Closed>,
+}
+
+/// How a step ended.
+#[derive(Debug, Clone)]
+pub struct Closed {
+    pub status: StepStatus,
+    /// Kept whole.
+    pub result: Option<Value>,
+    /// What the model is shown, where that differs from `result`.
+    pub shown: Option<String>,
+    pub truncated: bool,
+    pub error: Option<String>,
+    pub usage: Option<Usage>,
+    /// The provider's own blocks, byte for byte, with the dialect that made them.
+    pub native: Option<NativeBlocks>,
+}
+
+/// A provider's own content blocks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NativeBlocks {
+    pub dialect: String,
+    pub json: String,
+}
+
+/// The end of a step that was begun by an [`Intent`].
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    pub seq: i64,
+    pub r#try: i64,
+    pub closed: Closed,
+}
+
+/// One commit of the executor: results that arrived, intents that are about to leave.
+#[derive(Debug, Clone, Default)]
+pub struct JournalBatch {
+    pub outcomes: Vec<Outcome>,
+    pub intents: Vec<Intent>,
+    /// The run's turn counter after this batch.
+    pub turns: i64,
+    /// With the first batch of a run.
+    pub pinned_tools: Option<String>,
+    pub audit: Vec<AuditEntry>,
+}
+
+/// A journal row as the executor needs it to go on.
+#[derive(Debug, Clone)]
+pub struct JournalRow {
+    pub step: Step,
+    pub effect: Option<ToolEffect>,
+    pub call_id: Option<String>,
+    pub shown: Option<String>,
+    pub native: Option<NativeBlocks>,
+    /// How a person settled this step, if it was in doubt.
+    pub answer: Option<Answer>,
+}
+
+/// How a run ends.
+#[derive(Debug, Clone)]
+pub enum Ending {
+    Completed { output: Value },
+    Failed { kind: RunErrorKind, message: String },
+    Cancelled,
+}
+
+/// What became of a cancel.
+#[derive(Debug, Clone)]
+pub enum Cancelled {
+    /// It was not running; it is cancelled now.
+    Done(Run),
+    /// It is running; the request is recorded, and its executor has to be told.
+    Requested(Run),
+    /// It had ended before.
+    Already(Run),
+}
+
+/// Which runs. Newest first, by `(created_at, id)`.
+#[derive(Debug, Clone, Default)]
+pub struct RunFilter {
+    pub agent: Option<AgentId>,
+    pub statuses: Vec<RunStatus>,
+    /// Only runs older than this position.
+    pub before: Option<(Timestamp, RunId)>,
+    pub limit: u32,
+}
+
+/// One environment's own store: agents, servers, runs, steps, events, audit.
+#[async_trait]
+pub trait Store: Send + Sync + fmt::Debug {
+    /// Agents after `after`, by name.
+    async fn agents(&self, after: Option<&Name>, limit: u32) -> Result<Vec<AgentRow>>;
+
+    async fn agent(&self, key: &AgentKey) -> Result<Option<AgentRow>>;
+
+    /// Row first: commits the revision and promises the file (see [`Store::pending_files`]).
+    async fn agent_write(&self, write: AgentWrite, audit: AuditEntry) -> Result<AgentRow>;
+
+    /// Forgets the agent and promises that its file goes. Its runs stay. `false` when there was none.
+    async fn agent_delete(&self, name: &Name, audit: AuditEntry) -> Result<bool>;
+
+    /// Promised files that nobody has confirmed: what a start has to finish.
+    async fn pending_files(&self) -> Result<Vec<PendingFile>>;
+
+    /// The file is on the disk as promised.
+    async fn file_written(&self, id: i64) -> Result<()>;
+
+    /// Applies a sync in one transaction.
+    async fn apply_sync(&self, changes: SyncChanges, audit: AuditEntry) -> Result<()>;
+
+    /// The `config_revision` of the last sync.
+    async fn config_revision(&self) -> Result<Option<String>>;
+
+    /// All servers, by name.
+    async fn servers(&self) -> Result<Vec<ServerRow>>;
+
+    /// Accepts the command whose hash was shown. `conflict` if it has changed meanwhile, `not_found` without such a server.
+    async fn server_accept(&self, name: &Name, command_hash: &str, audit: AuditEntry) -> Result<ServerRow>;
+
+    /// Queues a run, or inserts it already claimed when a worker is reserved.
+    async fn submit(&self, submit: Submit) -> Result<Submitted>;
+
+    /// Takes up to `want` queued runs, oldest first; each gets the next epoch. None while audit lines can't be written.
+    async fn claim(&self, owner: &Owner, want: u32) -> Result<Vec<Claim>>;
+
+    /// The whole journal of a run, by `(seq, try)`.
+    async fn journal_rows(&self, run: RunId) -> Result<Vec<JournalRow>>;
+
+    /// Commits results and intents together, with their audit entries. An outcome that is reported again changes nothing.
+    ///
+    /// While audit lines can't be written, the outcomes of a batch with intents are committed all the same, and the answer is
+    /// `unavailable`: nothing new may leave. The whole batch can be given again later.
+    async fn journal(&self, grant: &Grant, batch: JournalBatch) -> Result<Written>;
+
+    /// Gives the worker back until somebody answers. The steps in `in_doubt` are marked so. Audit entries commit along. A run whose
+    /// cancel was asked for is cancelled instead, and the answer is `Stale`.
+    async fn park(
+        &self,
+        grant: &Grant,
+        waiting_for: WaitingFor,
+        in_doubt: &[i64],
+        audit: Vec<AuditEntry>,
+    ) -> Result<Written>;
+
+    /// Settles the step `seq` of a parked run (every step in doubt when `None`), and queues the run again once none is left.
+    /// `conflict` when the run isn't waiting for that. A run that waits for something else than steps in doubt, such as `provider`, goes on
+    /// with `retry` and no `seq`.
+    async fn answer(&self, run: RunId, seq: Option<i64>, answer: Answer, audit: AuditEntry) -> Result<Run>;
+
+    /// Hands a run back to the queue within the same attempt (draining). A run whose cancel was asked for is cancelled instead, and the
+    /// answer is `Stale`.
+    async fn release(&self, grant: &Grant) -> Result<Written>;
+
+    /// Ends a run.
+    async fn finish(&self, grant: &Grant, ending: Ending, audit: AuditEntry) -> Result<Written>;
+
+    /// Cancels a run, or asks its executor to. `not_found` without such a run.
+    async fn cancel(&self, run: RunId, audit: AuditEntry) -> Result<Cancelled>;
+
+    /// Was a cancel asked for while it ran?
+    async fn cancel_requested(&self, run: RunId) -> Result<bool>;
+
+    /// A new owner: every run that another incarnation left `running` goes back to the queue under the next epoch, or is cancelled if that
+    /// was asked for. Returns how many were queued.
+    async fn take_over(&self, owner: &Owner) -> Result<u64>;
+
+    /// Runs that are queued or running: what keeps an idle owner alive.
+    async fn live_runs(&self) -> Result<u64>;
+
+    async fn run(&self, id: RunId) -> Result<Option<Run>>;
+
+    /// Ids that begin with `prefix` (lower-case hex and hyphens), at most `limit`.
+    async fn runs_by_prefix(&self, prefix: &str, limit: u32) -> Result<Vec<RunId>>;
+
+    async fn runs(&self, filter: &RunFilter) -> Result<Vec<Run>>;
+
+    /// Steps after `after` by `(seq, try)`, as doors show them.
+    async fn steps(&self, run: RunId, after: Option<(i64, i64)>, limit: u32) -> Result<Vec<Step>>;
+
+    /// Stored events after `seq`, in order.
+    async fn events_after(&self, run: RunId, seq: i64, limit: u32) -> Result<Vec<Event>>;
+
+    /// Records a denial, or an act that writes nothing else.
+    async fn audit(&self, entry: AuditEntry) -> Result<()>;
+
+    /// Audit rows after `seq`, oldest first.
+    async fn audit_after(&self, seq: i64, limit: u32) -> Result<Vec<AuditRow>>;
+}

@@ -1,0 +1,126 @@
+//! Agents and their revisions.
+
+use super::column::Json;
+use super::files;
+use super::transaction::Tx;
+use crate::domain::{AgentDefinition, AgentId, AuditEntry, Name};
+use crate::error::{Error, Result};
+use crate::store::{AgentKey, AgentRow, AgentWrite};
+use rusqlite::{Connection, OptionalExtension, Row};
+
+const SELECT: &str = "SELECT a.*, v.definition FROM agents a
+                      JOIN agent_revisions v ON v.agent_id = a.id AND v.revision = a.revision";
+
+/// Agents after `after`, by name.
+pub(super) fn list(conn: &Connection, after: Option<&Name>, limit: u32) -> Result<Vec<AgentRow>> {
+    let mut statement = conn.prepare_cached(&format!("{SELECT} WHERE a.name > ?1 ORDER BY a.name LIMIT ?2"))?;
+    let rows = statement.query_map((after.map_or("", Name::as_str), limit), from_row)?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+pub(super) fn get(conn: &Connection, key: &AgentKey) -> Result<Option<AgentRow>> {
+    let found = match key {
+        AgentKey::Id(id) => conn.prepare_cached(&format!("{SELECT} WHERE a.id = ?1"))?.query_row([id], from_row),
+        AgentKey::Name(name) => {
+            conn.prepare_cached(&format!("{SELECT} WHERE a.name = ?1"))?.query_row([name], from_row)
+        }
+    };
+    Ok(found.optional()?)
+}
+
+/// Commits a revision that somebody asked for, and promises its file.
+pub(super) fn write(tx: &mut Tx<'_>, write: AgentWrite, audit: AuditEntry) -> Result<AgentRow> {
+    tx.require_audit()?;
+    let name = write.definition.name.clone();
+    let known = get(tx.conn, &AgentKey::Name(name.clone()))?;
+    expect_revision(&name, known.as_ref(), write.expected.as_deref())?;
+    put(tx, &write)?;
+    let replaces = known.map(|agent| agent.revision);
+    files::promise(tx, &write.file, Some(&write.bytes), replaces.as_deref())?;
+    tx.audit(audit)?;
+    get(tx.conn, &AgentKey::Name(name))?.ok_or_else(|| Error::internal("an agent vanished while it was written"))
+}
+
+fn expect_revision(name: &Name, known: Option<&AgentRow>, expected: Option<&str>) -> Result<()> {
+    match (known, expected) {
+        (None, None) => Ok(()),
+        (Some(agent), Some(expected)) if agent.revision == expected => Ok(()),
+        (Some(_), None) => Err(Error::conflict(format!("agent `{name}` exists already"))
+            .hint("choose another name, or update the agent")
+            .field("name")),
+        (Some(agent), Some(expected)) => {
+            Err(Error::conflict(format!("agent `{name}` is at revision `{}`, not at `{expected}`", agent.revision))
+                .hint("read the agent again and repeat the change"))
+        }
+        (None, Some(_)) => {
+            Err(Error::conflict(format!("agent `{name}` doesn't exist any more")).hint("create it anew"))
+        }
+    }
+}
+
+/// Forgets an agent and promises that its file goes.
+pub(super) fn delete(tx: &mut Tx<'_>, name: &Name, audit: AuditEntry) -> Result<bool> {
+    tx.require_audit()?;
+    let Some(agent) = get(tx.conn, &AgentKey::Name(name.clone()))? else { return Ok(false) };
+    forget(tx, name)?;
+    files::promise(tx, &agent.file, None, Some(&agent.revision))?;
+    tx.audit(audit)?;
+    Ok(true)
+}
+
+/// Puts a revision in force. An agent at that revision already is only cleared of its problem.
+pub(super) fn put(tx: &Tx<'_>, write: &AgentWrite) -> Result<()> {
+    let id: AgentId = tx
+        .conn
+        .prepare_cached(
+            "INSERT INTO agents (name, revision, file, created_at, updated_at) VALUES (?1, ?2, ?3, ?4, ?4)
+             ON CONFLICT (name) DO UPDATE SET
+                 updated_at = iif(revision IS excluded.revision AND problem IS NULL, updated_at, excluded.updated_at),
+                 revision = excluded.revision, file = excluded.file, problem = NULL
+             RETURNING id",
+        )?
+        .query_row((&write.definition.name, &write.revision, &write.file, tx.now), |row| row.get(0))?;
+    // The definition is written anew even for known bytes: a later version may read more out of them.
+    tx.conn
+        .prepare_cached(
+            "INSERT INTO agent_revisions (agent_id, revision, definition, bytes, created_at) VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT DO UPDATE SET definition = excluded.definition",
+        )?
+        .execute((id, &write.revision, Json(&write.definition), &write.bytes, tx.now))?;
+    Ok(())
+}
+
+/// Removes an agent from the list. Its revisions stay for the runs that are pinned to them.
+pub(super) fn forget(tx: &Tx<'_>, name: &Name) -> Result<()> {
+    tx.conn.prepare_cached("DELETE FROM agents WHERE name = ?1")?.execute([name])?;
+    Ok(())
+}
+
+/// Notes why an agent's file doesn't parse. The revision in force stays.
+pub(super) fn mark_broken(tx: &Tx<'_>, name: &Name, problem: &str) -> Result<()> {
+    tx.conn
+        .prepare_cached("UPDATE agents SET problem = ?2, updated_at = ?3 WHERE name = ?1 AND problem IS NOT ?2")?
+        .execute((name, problem, tx.now))?;
+    Ok(())
+}
+
+/// What a revision says, also of an agent that was deleted. `None`: there never was such a revision.
+pub(super) fn definition(conn: &Connection, agent: AgentId, revision: &str) -> Result<Option<AgentDefinition>> {
+    let found = conn
+        .prepare_cached("SELECT definition FROM agent_revisions WHERE agent_id = ?1 AND revision = ?2")?
+        .query_row((agent, revision), |row| row.get::<_, Json<AgentDefinition>>(0))
+        .optional()?;
+    Ok(found.map(|definition| definition.0))
+}
+
+fn from_row(row: &Row<'_>) -> rusqlite::Result<AgentRow> {
+    Ok(AgentRow {
+        id: row.get("id")?,
+        revision: row.get("revision")?,
+        file: row.get("file")?,
+        problem: row.get("problem")?,
+        definition: row.get::<_, Json<_>>("definition")?.0,
+        created_at: row.get("created_at")?,
+        updated_at: row.get("updated_at")?,
+    })
+}

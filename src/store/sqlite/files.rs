@@ -1,0 +1,36 @@
+//! Promised files: rows of the transaction that changed an agent, kept until the file is on the disk.
+
+use super::transaction::Tx;
+use crate::error::Result;
+use crate::store::PendingFile;
+use rusqlite::{Connection, Row};
+
+/// Promises that `file` will have `bytes`, or will be gone.
+pub(super) fn promise(tx: &Tx<'_>, file: &str, bytes: Option<&[u8]>, replaces: Option<&str>) -> Result<()> {
+    tx.conn
+        .prepare_cached("INSERT INTO pending_files (file, bytes, replaces, created_at) VALUES (?1, ?2, ?3, ?4)")?
+        .execute((file, bytes, replaces, tx.now))?;
+    Ok(())
+}
+
+/// All promises, in the order in which they were made.
+pub(super) fn pending(conn: &Connection) -> Result<Vec<PendingFile>> {
+    let mut statement = conn.prepare_cached("SELECT id, file, bytes, replaces FROM pending_files ORDER BY id")?;
+    let rows = statement.query_map([], from_row)?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// Forgets a promise that was kept.
+pub(super) fn kept(tx: &Tx<'_>, id: i64) -> Result<()> {
+    tx.conn.prepare_cached("DELETE FROM pending_files WHERE id = ?1")?.execute([id])?;
+    Ok(())
+}
+
+fn from_row(row: &Row<'_>) -> rusqlite::Result<PendingFile> {
+    Ok(PendingFile {
+        id: row.get("id")?,
+        file: row.get("file")?,
+        bytes: row.get("bytes")?,
+        replaces: row.get("replaces")?,
+    })
+}

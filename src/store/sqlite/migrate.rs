@@ -1,0 +1,73 @@
+//! Brings a store's tables to this version's schema. `PRAGMA user_version` says which migrations a file has seen.
+
+use crate::error::{Error, Result};
+use rusqlite::{Connection, TransactionBehavior};
+
+/// The schema that this version writes, and the newest that it reads.
+pub const SCHEMA: i64 = ENVIRONMENT.len() as i64;
+
+/// Migrations of the control store, in order. A number belongs to both lists; one that leaves a store as it is, is an empty file.
+pub(super) const CONTROL: &[&str] = &[include_str!("migrations/0001_control.sql")];
+
+/// Migrations of an environment's store, in order.
+pub(super) const ENVIRONMENT: &[&str] = &[include_str!("migrations/0001_environment.sql")];
+
+const _: () = assert!(CONTROL.len() == ENVIRONMENT.len());
+
+/// Applies what the file hasn't seen, each migration in a transaction of its own. `unavailable` for a file of a later version.
+pub(super) fn migrate(conn: &mut Connection, migrations: &[&str]) -> Result<()> {
+    let found = schema_of(conn)?;
+    let done = usize::try_from(found).ok().filter(|done| *done <= migrations.len());
+    let Some(done) = done else {
+        return Err(Error::unavailable(format!(
+            "the store has schema {found}, and this version of Station knows schemas up to {}",
+            migrations.len()
+        ))
+        .hint("start the newer version of Station that wrote it, or restore a backup made by this one"));
+    };
+    for (number, sql) in (1i64..).zip(migrations).skip(done) {
+        let migration = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        migration.execute_batch(sql)?;
+        migration.pragma_update(None, "user_version", number)?;
+        migration.commit()?;
+    }
+    Ok(())
+}
+
+fn schema_of(conn: &Connection) -> Result<i64> {
+    Ok(conn.query_row("PRAGMA user_version", [], |row| row.get(0))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+
+    #[test]
+    fn a_newer_schema_is_refused_by_number() {
+        let mut conn = Connection::open_in_memory().unwrap();
+        migrate(&mut conn, ENVIRONMENT).unwrap();
+        assert_eq!(schema_of(&conn).unwrap(), SCHEMA);
+        migrate(&mut conn, ENVIRONMENT).unwrap();
+        conn.pragma_update(None, "user_version", SCHEMA + 41).unwrap();
+        let refused = migrate(&mut conn, ENVIRONMENT).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Unavailable);
+        assert!(refused.message().contains(&format!("schema {}", SCHEMA + 41)), "{refused}");
+        assert!(refused.message().contains(&format!("up to {SCHEMA}")), "{refused}");
+    }
+
+    #[test]
+    fn every_table_is_strict_and_every_column_has_a_comment() {
+        for sql in CONTROL.iter().chain(ENVIRONMENT) {
+            let mut in_table = false;
+            for line in sql.lines() {
+                in_table = (in_table || line.starts_with("CREATE TABLE")) && !line.starts_with(')');
+                assert!(!line.starts_with(')') || line.starts_with(") STRICT"), "{line}");
+                // Constraints and continued lines begin with a keyword.
+                let first_word = line.trim_start().split(' ').next().unwrap_or_default();
+                let is_column = in_table && line.starts_with("    ") && first_word.contains(char::is_lowercase);
+                assert!(!is_column || line.contains("-- "), "no comment: {line}");
+            }
+        }
+    }
+}

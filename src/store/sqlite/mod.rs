@@ -1,0 +1,237 @@
+//! The stores in SQLite: one file each, one `writer` thread with group commit, query-only readers.
+//!
+//! Here is the mapping from the traits to SQL and back, and nothing else: what an act means is said by the traits, and who may do it by
+//! `tools/`. A new table group is a file here (operations take a `transaction::Tx`, queries a connection), its tables come with a
+//! migration, and the traits' implementations in this file and in `control` only hand over.
+
+mod agents;
+mod audit;
+mod audit_file;
+mod column;
+mod connection;
+mod control;
+mod ending;
+mod files;
+mod journal;
+mod migrate;
+mod park;
+mod queue;
+mod run_state;
+mod runs;
+mod servers;
+mod steps;
+mod submit;
+mod transaction;
+mod writer;
+
+pub use control::SqliteControl;
+pub use migrate::SCHEMA;
+pub use writer::WriterStats;
+
+use crate::clock::SharedClock;
+use crate::domain::{Answer, AuditEntry, EnvironmentNumber, Event, Name, Run, RunId, Step, WaitingFor};
+use crate::error::{Error, Result};
+use crate::events::Events;
+use crate::store::{
+    AgentKey, AgentRow, AgentWrite, AuditRow, Cancelled, Claim, Ending, Grant, JournalBatch, JournalRow, Owner,
+    PendingFile, RunFilter, ServerRow, Store, Submit, Submitted, SyncChanges, Written,
+};
+use async_trait::async_trait;
+use audit_file::AuditFile;
+use connection::{Readers, open_writer};
+use journal::Journaled;
+use std::path::Path;
+use writer::Writer;
+
+/// One environment's store, kept in one SQLite file.
+#[derive(Debug)]
+pub struct SqliteStore {
+    name: Name,
+    number: EnvironmentNumber,
+    // Before the writer: the last connection to be closed is the one that may write, so that SQLite can tidy up its log.
+    readers: Readers,
+    writer: Writer,
+}
+
+impl SqliteStore {
+    /// Opens or creates the store of `environment` at `path` and repairs `audit_file` from its rows. Blocks. `unavailable` when the file
+    /// can't be opened or was written by a later version. An audit file that can't be written is no error here: the store opens, and
+    /// refuses whatever is new until it can.
+    pub fn open(
+        path: &Path,
+        audit_file: &Path,
+        environment: (Name, EnvironmentNumber),
+        clock: SharedClock,
+        events: Events,
+    ) -> Result<Self> {
+        let (name, number) = environment;
+        let in_store = |error: Error| error.context(format!("store `{}`", path.display()));
+        let mut conn = open_writer(path).map_err(in_store)?;
+        migrate::migrate(&mut conn, migrate::ENVIRONMENT).map_err(in_store)?;
+        let mut audit = AuditFile::new(audit_file, name.as_str());
+        audit.catch_up(&conn);
+        let writer = Writer::start(conn, audit, clock, events, name.as_str())?;
+        Ok(Self { name, number, readers: Readers::new(path), writer })
+    }
+
+    /// What the writer has done since it was opened.
+    pub fn stats(&self) -> WriterStats {
+        self.writer.stats()
+    }
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn agents(&self, after: Option<&Name>, limit: u32) -> Result<Vec<AgentRow>> {
+        let after = after.cloned();
+        self.readers.read(move |conn| agents::list(conn, after.as_ref(), limit)).await
+    }
+
+    async fn agent(&self, key: &AgentKey) -> Result<Option<AgentRow>> {
+        let key = key.clone();
+        self.readers.read(move |conn| agents::get(conn, &key)).await
+    }
+
+    async fn agent_write(&self, write: AgentWrite, audit: AuditEntry) -> Result<AgentRow> {
+        self.writer.write(move |tx| agents::write(tx, write, audit)).await
+    }
+
+    async fn agent_delete(&self, name: &Name, audit: AuditEntry) -> Result<bool> {
+        let name = name.clone();
+        self.writer.write(move |tx| agents::delete(tx, &name, audit)).await
+    }
+
+    async fn pending_files(&self) -> Result<Vec<PendingFile>> {
+        self.readers.read(files::pending).await
+    }
+
+    async fn file_written(&self, id: i64) -> Result<()> {
+        self.writer.write(move |tx| files::kept(tx, id)).await
+    }
+
+    async fn apply_sync(&self, changes: SyncChanges, audit: AuditEntry) -> Result<()> {
+        self.writer.write(move |tx| servers::apply_sync(tx, &changes, audit)).await
+    }
+
+    async fn config_revision(&self) -> Result<Option<String>> {
+        self.readers.read(servers::config_revision).await
+    }
+
+    async fn servers(&self) -> Result<Vec<ServerRow>> {
+        self.readers.read(servers::list).await
+    }
+
+    async fn server_accept(&self, name: &Name, command_hash: &str, audit: AuditEntry) -> Result<ServerRow> {
+        let (name, command_hash) = (name.clone(), command_hash.to_owned());
+        self.writer.write(move |tx| servers::accept(tx, &name, &command_hash, audit)).await
+    }
+
+    async fn submit(&self, submit: Submit) -> Result<Submitted> {
+        if submit.id.environment() != self.number {
+            let (id, name) = (submit.id, &self.name);
+            return Err(Error::internal(format!("run `{id}` belongs to another environment than `{name}`")));
+        }
+        let environment = self.name.clone();
+        self.writer.write(move |tx| submit::submit(tx, &environment, submit)).await
+    }
+
+    async fn claim(&self, owner: &Owner, want: u32) -> Result<Vec<Claim>> {
+        let (environment, owner) = (self.name.clone(), owner.clone());
+        self.writer.write(move |tx| queue::claim(tx, &environment, &owner, want)).await
+    }
+
+    async fn journal_rows(&self, run: RunId) -> Result<Vec<JournalRow>> {
+        self.readers.read(move |conn| steps::journal(conn, run)).await
+    }
+
+    async fn journal(&self, grant: &Grant, batch: JournalBatch) -> Result<Written> {
+        let grant = same(grant);
+        match self.writer.write(move |tx| journal::journal(tx, &grant, batch)).await? {
+            Journaled::Whole(written) => Ok(written),
+            Journaled::OutcomesOnly => Err(transaction::audit_unavailable()),
+        }
+    }
+
+    async fn park(
+        &self,
+        grant: &Grant,
+        waiting_for: WaitingFor,
+        in_doubt: &[i64],
+        audit: Vec<AuditEntry>,
+    ) -> Result<Written> {
+        let (grant, in_doubt) = (same(grant), in_doubt.to_vec());
+        self.writer.write(move |tx| park::park(tx, &grant, waiting_for, &in_doubt, audit)).await
+    }
+
+    async fn answer(&self, run: RunId, seq: Option<i64>, answer: Answer, audit: AuditEntry) -> Result<Run> {
+        let environment = self.name.clone();
+        self.writer.write(move |tx| park::answer(tx, &environment, run, seq, &answer, audit)).await
+    }
+
+    async fn release(&self, grant: &Grant) -> Result<Written> {
+        let grant = same(grant);
+        self.writer.write(move |tx| queue::release(tx, &grant)).await
+    }
+
+    async fn finish(&self, grant: &Grant, ending: Ending, audit: AuditEntry) -> Result<Written> {
+        let grant = same(grant);
+        self.writer.write(move |tx| ending::finish(tx, &grant, ending, audit)).await
+    }
+
+    async fn cancel(&self, run: RunId, audit: AuditEntry) -> Result<Cancelled> {
+        let environment = self.name.clone();
+        self.writer.write(move |tx| ending::cancel(tx, &environment, run, audit)).await
+    }
+
+    async fn cancel_requested(&self, run: RunId) -> Result<bool> {
+        self.readers.read(move |conn| runs::cancel_requested(conn, run)).await
+    }
+
+    async fn take_over(&self, owner: &Owner) -> Result<u64> {
+        let owner = owner.clone();
+        self.writer.write(move |tx| queue::take_over(tx, &owner)).await
+    }
+
+    async fn live_runs(&self) -> Result<u64> {
+        self.readers.read(runs::live).await
+    }
+
+    async fn run(&self, id: RunId) -> Result<Option<Run>> {
+        let environment = self.name.clone();
+        self.readers.read(move |conn| runs::get(conn, &environment, id)).await
+    }
+
+    async fn runs_by_prefix(&self, prefix: &str, limit: u32) -> Result<Vec<RunId>> {
+        let prefix = prefix.to_owned();
+        self.readers.read(move |conn| runs::by_prefix(conn, &prefix, limit)).await
+    }
+
+    async fn runs(&self, filter: &RunFilter) -> Result<Vec<Run>> {
+        let (environment, filter) = (self.name.clone(), filter.clone());
+        self.readers.read(move |conn| runs::list(conn, &environment, &filter)).await
+    }
+
+    async fn steps(&self, run: RunId, after: Option<(i64, i64)>, limit: u32) -> Result<Vec<Step>> {
+        self.readers.read(move |conn| steps::list(conn, run, after, limit)).await
+    }
+
+    async fn events_after(&self, run: RunId, seq: i64, limit: u32) -> Result<Vec<Event>> {
+        self.readers.read(move |conn| runs::events_after(conn, run, seq, limit)).await
+    }
+
+    async fn audit(&self, entry: AuditEntry) -> Result<()> {
+        self.writer.write(move |tx| tx.audit(entry)).await
+    }
+
+    async fn audit_after(&self, seq: i64, limit: u32) -> Result<Vec<AuditRow>> {
+        self.readers.read(move |conn| audit::after(conn, seq, limit)).await
+    }
+}
+
+/// The grant as an operation carries it to the writer's thread. It doesn't outlive the call, so its holder stays the only one.
+fn same(grant: &Grant) -> Grant {
+    Grant { run_id: grant.run_id, epoch: grant.epoch }
+}
+
+#[cfg(test)]
+mod tests;

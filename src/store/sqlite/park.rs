@@ -1,0 +1,169 @@
+//! Runs that wait for somebody, and what they are told.
+
+use super::column::Json;
+use super::run_state::RunState;
+use super::transaction::Tx;
+use super::{ending, journal, queue, runs};
+use crate::domain::{Answer, AuditEntry, Decision, EventType, Name, Run, RunId, RunStatus, StepStatus, WaitingFor};
+use crate::error::{Error, Result};
+use crate::store::{Ending, Grant, Written};
+use serde_json::{Value, json};
+
+/// Takes a run out of its worker's hands until somebody answers.
+pub(super) fn park(
+    tx: &mut Tx<'_>,
+    grant: &Grant,
+    waiting_for: WaitingFor,
+    in_doubt: &[i64],
+    audit: Vec<AuditEntry>,
+) -> Result<Written> {
+    let Some(mut state) = RunState::held(tx.conn, grant)? else { return Ok(Written::Stale) };
+    if state.cancel_requested {
+        // It would wait for somebody who has already said what to do.
+        ending::end(tx, state, Ending::Cancelled)?;
+        return Ok(Written::Stale);
+    }
+    for seq in in_doubt {
+        mark_in_doubt(tx, state.id, *seq)?;
+    }
+    state.turn_to(RunStatus::InputRequired)?;
+    state.waiting_for = Some(waiting_for);
+    state.parked_at = Some(tx.now);
+    state.owner = None;
+    state.emit(tx, EventType::RunWaiting, json!({ "status": state.status(), "waiting_for": waiting_for }))?;
+    state.emit(tx, EventType::RequestOpened, json!({ "waiting_for": waiting_for, "steps": in_doubt }))?;
+    state.save(tx)?;
+    for entry in audit {
+        tx.audit(entry)?;
+    }
+    Ok(Written::Done)
+}
+
+/// Only the newest try of a call can be open.
+fn mark_in_doubt(tx: &Tx<'_>, run: RunId, seq: i64) -> Result<()> {
+    let marked = tx
+        .conn
+        .prepare_cached(
+            "UPDATE steps SET status = 'in_doubt', waiting_for = 'in_doubt'
+             WHERE run_id = ?1 AND seq = ?2 AND status IN ('started', 'in_doubt') AND answer IS NULL
+               AND try = (SELECT max(try) FROM steps WHERE run_id = ?1 AND seq = ?2)",
+        )?
+        .execute((run, seq))?;
+    if marked == 0 {
+        return Err(Error::internal(format!("step {seq} of run `{run}` isn't open, so it can't be in doubt")));
+    }
+    Ok(())
+}
+
+/// A step in doubt that nobody has settled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Doubt {
+    seq: i64,
+    r#try: i64,
+}
+
+/// Settles what a parked run waits for, and queues it again once nothing is left.
+pub(super) fn answer(
+    tx: &mut Tx<'_>,
+    environment: &Name,
+    id: RunId,
+    seq: Option<i64>,
+    answer: &Answer,
+    audit: AuditEntry,
+) -> Result<Run> {
+    tx.require_audit()?;
+    let missing = || Error::not_found(format!("run `{id}` doesn't exist")).hint("list the runs with `stn run list`");
+    let mut state = RunState::load(tx.conn, id)?.ok_or_else(missing)?;
+    let waiting_for = state.waiting_for.filter(|_| state.status() == RunStatus::InputRequired).ok_or_else(|| {
+        Error::conflict(format!("run `{id}` is `{}` and waits for no answer", state.status().as_str()))
+    })?;
+    let open = doubts(tx, id)?;
+    let settled = match waiting_for {
+        WaitingFor::InDoubt => chosen(id, &open, seq)?,
+        _ => only_resumed(id, waiting_for, seq, answer)?,
+    };
+    for doubt in &settled {
+        settle(tx, &mut state, *doubt, answer)?;
+    }
+    if open.len() == settled.len() {
+        state.waited_ms += state.parked_at.take().map_or(0, |since| tx.now.millis_since(since));
+        state.emit(
+            tx,
+            EventType::RequestAnswered,
+            json!({ "waiting_for": waiting_for, "decision": answer.decision }),
+        )?;
+        queue::requeue(tx, &mut state)?;
+    } else {
+        state.save(tx)?;
+    }
+    tx.audit(audit)?;
+    runs::get(tx.conn, environment, id)?.ok_or_else(missing)
+}
+
+fn doubts(tx: &Tx<'_>, run: RunId) -> Result<Vec<Doubt>> {
+    let mut statement = tx.conn.prepare_cached(
+        "SELECT seq, try FROM steps WHERE run_id = ?1 AND status = 'in_doubt' AND answer IS NULL ORDER BY seq, try",
+    )?;
+    let rows = statement.query_map([run], |row| Ok(Doubt { seq: row.get(0)?, r#try: row.get(1)? }))?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+fn chosen(run: RunId, open: &[Doubt], seq: Option<i64>) -> Result<Vec<Doubt>> {
+    let chosen: Vec<Doubt> = open.iter().copied().filter(|doubt| seq.is_none_or(|seq| seq == doubt.seq)).collect();
+    match seq {
+        Some(seq) if chosen.is_empty() => {
+            let open: Vec<i64> = open.iter().map(|doubt| doubt.seq).collect();
+            Err(Error::conflict(format!("step {seq} of run `{run}` isn't in doubt"))
+                .hint(format!("steps in doubt: {open:?}"))
+                .field("step"))
+        }
+        _ => Ok(chosen),
+    }
+}
+
+/// What else a run can wait for is outside of its journal; when it is there, the run simply goes on.
+fn only_resumed(run: RunId, waiting_for: WaitingFor, seq: Option<i64>, answer: &Answer) -> Result<Vec<Doubt>> {
+    if seq.is_none() && answer.decision == Decision::Retry {
+        return Ok(Vec::new());
+    }
+    let shown = serde_json::to_value(waiting_for).unwrap_or(Value::Null);
+    Err(Error::conflict(format!("run `{run}` waits for {shown}, not for a decision on a step"))
+        .hint("answer `retry` without a step once that is there"))
+}
+
+fn settle(tx: &mut Tx<'_>, state: &mut RunState, doubt: Doubt, answer: &Answer) -> Result<()> {
+    let Doubt { seq, r#try } = doubt;
+    // A step to be retried stays in doubt for good: nobody will ever know. What counts is the next try.
+    let (status, ended_at) = match answer.decision {
+        Decision::Retry => (StepStatus::InDoubt, None),
+        Decision::Skip => (StepStatus::Skipped, Some(tx.now)),
+        Decision::Result => (StepStatus::Completed, Some(tx.now)),
+    };
+    tx.conn
+        .prepare_cached(
+            "UPDATE steps SET status = ?4, answer = ?5, ended_at = ?6, waiting_for = NULL
+             WHERE run_id = ?1 AND seq = ?2 AND try = ?3",
+        )?
+        .execute((state.id, seq, r#try, status, Json(answer), ended_at))?;
+    if answer.decision == Decision::Result {
+        keep_given_result(tx, state.id, doubt, answer)?;
+    }
+    match answer.decision {
+        Decision::Retry => Ok(()),
+        Decision::Skip | Decision::Result => journal::emit_step(tx, state, journal::end_event(status), seq, r#try),
+    }
+}
+
+fn keep_given_result(tx: &Tx<'_>, run: RunId, doubt: Doubt, answer: &Answer) -> Result<()> {
+    let text = answer.result.as_deref().ok_or_else(|| {
+        Error::invalid_input("the decision `result` needs the result").hint("give the text in `result`").field("result")
+    })?;
+    let result = json!({ "content": [{ "type": "text", "text": text }], "isError": false });
+    tx.conn
+        .prepare_cached(
+            "INSERT INTO step_texts (run_id, seq, try, result, shown) VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT DO UPDATE SET result = excluded.result, shown = excluded.shown",
+        )?
+        .execute((run, doubt.seq, doubt.r#try, Json(result), text))?;
+    Ok(())
+}

@@ -1,0 +1,149 @@
+//! Runs and who executes them: claim, release, take over.
+
+use super::run_state::RunState;
+use super::transaction::Tx;
+use super::{agents, ending, runs};
+use crate::domain::{AgentDefinition, EventType, Name, RunErrorKind, RunId, RunStatus, Timestamp};
+use crate::error::{Error, Result};
+use crate::store::{Claim, Ending, Grant, Owner, Written};
+use rusqlite::Connection;
+use serde_json::json;
+use std::time::Duration;
+
+/// A submit and a claim ask these each time; both are answered by the index of queued runs alone.
+pub(super) const LENGTH: &str = "SELECT count(*) FROM runs WHERE status = 'queued'";
+pub(super) const OLDEST: &str = "SELECT id FROM runs WHERE status = 'queued' ORDER BY created_at, id LIMIT ?1";
+
+/// Runs that are queued.
+pub(super) fn length(conn: &Connection) -> Result<i64> {
+    Ok(conn.prepare_cached(LENGTH)?.query_row([], |row| row.get(0))?)
+}
+
+/// Takes up to `want` queued runs, oldest first. None while the audit file is behind: their first intent would be refused.
+pub(super) fn claim(tx: &mut Tx<'_>, environment: &Name, owner: &Owner, want: u32) -> Result<Vec<Claim>> {
+    let mut claims = Vec::new();
+    if tx.audit_is_behind() {
+        return Ok(claims);
+    }
+    let next: Vec<RunId> =
+        tx.conn.prepare_cached(OLDEST)?.query_map([want], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+    for id in next {
+        if let Some(state) = RunState::load(tx.conn, id)? {
+            claims.extend(claim_one(tx, environment, state, owner)?);
+        }
+    }
+    Ok(claims)
+}
+
+/// Puts a queued run into the hands of `owner`. `None`: its definition can't be read any more, and it has failed.
+pub(super) fn claim_one(
+    tx: &mut Tx<'_>,
+    environment: &Name,
+    mut state: RunState,
+    owner: &Owner,
+) -> Result<Option<Claim>> {
+    let first = state.started_at.is_none();
+    state.turn_to(RunStatus::Running)?;
+    state.epoch += 1;
+    state.attempt += i64::from(!state.keep_attempt);
+    state.keep_attempt = false;
+    state.owner = Some(owner.0.clone());
+    let started_at = *state.started_at.get_or_insert(tx.now);
+    let kind = if first { EventType::RunStarted } else { EventType::RunResumed };
+    state.emit(tx, kind, json!({ "status": state.status(), "attempt": state.attempt }))?;
+    state.save(tx)?;
+    let run = runs::get(tx.conn, environment, state.id)?
+        .ok_or_else(|| Error::internal("a run vanished while it was claimed"))?;
+    let Some(definition) = readable_definition(tx.conn, run.agent.id, &run.agent.revision) else {
+        // Left in the queue, it would stop every run behind it.
+        let message = format!("revision `{}` of agent `{}` can't be read", run.agent.revision, run.agent.name);
+        ending::end(tx, state, Ending::Failed { kind: RunErrorKind::Internal, message })?;
+        return Ok(None);
+    };
+    let limits = limits(tx.conn, state.id)?;
+    Ok(Some(Claim {
+        grant: Grant { run_id: state.id, epoch: state.epoch },
+        run,
+        definition,
+        max_steps: limits.max_steps,
+        deadline: deadline(started_at, limits.timeout_ms, state.waited_ms),
+        caller_credentials: limits.caller_credentials,
+        pinned_tools: limits.pinned_tools,
+    }))
+}
+
+fn readable_definition(conn: &Connection, agent: i64, revision: &str) -> Option<AgentDefinition> {
+    agents::definition(conn, agent, revision)
+        .inspect_err(|error| tracing::error!(agent, revision, ?error, "a revision can't be read"))
+        .ok()
+        .flatten()
+}
+
+fn deadline(started_at: Timestamp, timeout_ms: i64, waited_ms: i64) -> Timestamp {
+    let allowed = timeout_ms.saturating_add(waited_ms).max(0);
+    started_at + Duration::from_millis(allowed.unsigned_abs())
+}
+
+/// What was fixed at the submit and the executor needs.
+struct Limits {
+    max_steps: i64,
+    timeout_ms: i64,
+    caller_credentials: bool,
+    pinned_tools: Option<String>,
+}
+
+fn limits(conn: &Connection, id: RunId) -> Result<Limits> {
+    let mut statement = conn.prepare_cached(
+        "SELECT r.max_steps, r.timeout_ms, r.caller_credentials, t.pinned_tools
+         FROM runs r JOIN run_texts t ON t.run_id = r.id WHERE r.id = ?1",
+    )?;
+    Ok(statement.query_row([id], |row| {
+        Ok(Limits {
+            max_steps: row.get(0)?,
+            timeout_ms: row.get(1)?,
+            caller_credentials: row.get(2)?,
+            pinned_tools: row.get(3)?,
+        })
+    })?)
+}
+
+/// Hands a run back within the same attempt.
+pub(super) fn release(tx: &mut Tx<'_>, grant: &Grant) -> Result<Written> {
+    let Some(mut state) = RunState::held(tx.conn, grant)? else { return Ok(Written::Stale) };
+    if state.cancel_requested {
+        ending::end(tx, state, Ending::Cancelled)?;
+        return Ok(Written::Stale);
+    }
+    state.keep_attempt = true;
+    requeue(tx, &mut state)?;
+    Ok(Written::Done)
+}
+
+/// Back to the queue, out of anybody's hands.
+pub(super) fn requeue(tx: &Tx<'_>, state: &mut RunState) -> Result<()> {
+    state.turn_to(RunStatus::Queued)?;
+    state.owner = None;
+    state.waiting_for = None;
+    state.save(tx)
+}
+
+/// Frees what other incarnations held. Their epoch is over, so that whatever is left of them can write nothing more.
+pub(super) fn take_over(tx: &mut Tx<'_>, owner: &Owner) -> Result<u64> {
+    let left: Vec<RunId> = tx
+        .conn
+        .prepare_cached("SELECT id FROM runs WHERE status = 'running' AND owner IS NOT ?1 ORDER BY created_at, id")?
+        .query_map([&owner.0], |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
+    let mut freed = 0;
+    for id in left {
+        let Some(mut state) = RunState::load(tx.conn, id)? else { continue };
+        state.epoch += 1;
+        if state.cancel_requested {
+            ending::end(tx, state, Ending::Cancelled)?;
+        } else {
+            requeue(tx, &mut state)?;
+            freed += 1;
+        }
+    }
+    Ok(freed)
+}
