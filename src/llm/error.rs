@@ -1,0 +1,240 @@
+//! Failures of providers: what kind, in whose words, and what to do about it.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::fmt;
+use std::time::Duration;
+
+/// A turn that could not be had. `message` names provider, model, status and reason; `hint` is the fix.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct ProviderError {
+    pub provider: String,
+    pub model: String,
+    /// The HTTP status, if an answer came.
+    pub status: Option<u16>,
+    pub kind: ProviderErrorKind,
+    pub message: String,
+    pub hint: Option<String>,
+}
+
+/// What went wrong, in the terms that decide what to do next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProviderErrorKind {
+    RateLimited,
+    /// The key is missing, wrong, or may not do this.
+    Auth,
+    /// No credit, or a spend limit: waiting doesn't help.
+    Billing,
+    /// No such model or address.
+    NotFound,
+    BadRequest,
+    /// The conversation is larger than the model's window or the provider's body limit.
+    ContextOverflow,
+    /// The provider failed or is overloaded.
+    Server,
+    /// No answer: name resolution, connection, TLS.
+    Connection,
+    /// The answer ended before its end marker.
+    CutStream,
+    /// The answer is not what the dialect says, or larger than what is accepted.
+    Malformed,
+    /// The deadline passed, or the provider was silent for too long.
+    Timeout,
+    Cancelled,
+}
+
+impl ProviderErrorKind {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::RateLimited => "rate_limited",
+            Self::Auth => "auth",
+            Self::Billing => "billing",
+            Self::NotFound => "not_found",
+            Self::BadRequest => "bad_request",
+            Self::ContextOverflow => "context_overflow",
+            Self::Server => "server",
+            Self::Connection => "connection",
+            Self::CutStream => "cut_stream",
+            Self::Malformed => "malformed",
+            Self::Timeout => "timeout",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+impl fmt::Display for ProviderErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// One attempt's failure, with the word on whether another one makes sense.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) error: ProviderError,
+    pub(super) retry: Retry,
+}
+
+/// Whether and when an attempt may be repeated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Retry {
+    Never,
+    Backoff,
+    /// The provider named the time.
+    After(Duration),
+}
+
+/// A provider's own report of an error, in any of the shapes that are met: `{"error":{"message","type","code"}}`, the same inside
+/// `{"type":"error"}`, `{"error":"text"}`, `{"message"}`, `{"detail"}`, plain text.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Fault {
+    /// `type`, `code` and Anthropic's `details.error_code`, as far as they are there.
+    marks: Vec<String>,
+    pub(super) message: String,
+}
+
+/// Longest report that is shown, in characters.
+const SHOWN: usize = 600;
+
+const BILLING: [&str; 7] = [
+    "insufficient_quota",
+    "credit_balance_exhausted",
+    "billing_error",
+    "billing_hard_limit_reached",
+    "billing_not_active",
+    "enforced_spend_limit_reached",
+    "spend_limit_exceeded",
+];
+const OVERFLOW: [&str; 3] = ["context_length_exceeded", "exceed_context_size_error", "request_too_large"];
+const BILLING_WORDS: [&str; 3] = ["credit balance is too low", "spend limit", "exceeded your current quota"];
+const OVERFLOW_WORDS: [&str; 4] =
+    ["prompt is too long", "maximum context length", "input token count", "exceeds the available context size"];
+
+impl Fault {
+    /// Reads a report out of a response body.
+    pub(super) fn parse(body: &str) -> Self {
+        match serde_json::from_str::<Value>(body) {
+            Ok(value) => Self::from_value(&value),
+            Err(_) => Self { marks: Vec::new(), message: shown(body) },
+        }
+    }
+
+    /// Reads a report out of a JSON value: a whole body or its `error` member.
+    pub(super) fn from_value(value: &Value) -> Self {
+        let inner = value.get("error").filter(|error| !error.is_null()).unwrap_or(value);
+        let mark = |found: Option<&Value>| match found {
+            Some(Value::String(text)) => Some(text.clone()),
+            Some(Value::Number(number)) => Some(number.to_string()),
+            _ => None,
+        };
+        let error_code = inner.get("details").and_then(|details| details.get("error_code"));
+        let marks =
+            [inner.get("type"), inner.get("code"), inner.get("status"), error_code].into_iter().filter_map(mark);
+        let text = inner.as_str().or_else(|| inner.get("message")?.as_str()).or_else(|| value.get("detail")?.as_str());
+        Self { marks: marks.collect(), message: text.map_or_else(|| shown(&inner.to_string()), shown) }
+    }
+
+    fn marked(&self, marks: &[&str]) -> bool {
+        self.marks.iter().any(|mark| marks.contains(&mark.as_str()))
+    }
+
+    fn says(&self, phrases: &[&str]) -> bool {
+        let message = self.message.to_lowercase();
+        phrases.iter().any(|phrase| message.contains(phrase))
+    }
+
+    /// What this report means. The status may be absent: errors also come inside a stream that began with 200.
+    pub(super) fn kind(&self, status: Option<u16>) -> ProviderErrorKind {
+        if status == Some(402) || self.marked(&BILLING) || self.says(&BILLING_WORDS) {
+            return ProviderErrorKind::Billing;
+        }
+        if status == Some(413) || self.marked(&OVERFLOW) || self.says(&OVERFLOW_WORDS) {
+            return ProviderErrorKind::ContextOverflow;
+        }
+        match status {
+            Some(401 | 403) => ProviderErrorKind::Auth,
+            Some(404) => ProviderErrorKind::NotFound,
+            Some(429) => ProviderErrorKind::RateLimited,
+            Some(408 | 409) => ProviderErrorKind::Server,
+            Some(500..) => ProviderErrorKind::Server,
+            Some(300..) => ProviderErrorKind::BadRequest,
+            _ => self.kind_by_mark(),
+        }
+    }
+
+    fn kind_by_mark(&self) -> ProviderErrorKind {
+        let kinds: [(&[&str], ProviderErrorKind); 4] = [
+            (&["rate_limit_error", "rate_limit_exceeded", "429"], ProviderErrorKind::RateLimited),
+            (&["authentication_error", "permission_error", "invalid_api_key", "401", "403"], ProviderErrorKind::Auth),
+            (&["not_found_error", "model_not_found", "404"], ProviderErrorKind::NotFound),
+            (&["invalid_request_error", "400", "422"], ProviderErrorKind::BadRequest),
+        ];
+        let found = kinds.into_iter().find(|(marks, _)| self.marked(marks));
+        found.map_or(ProviderErrorKind::Server, |(_, kind)| kind)
+    }
+}
+
+/// Text of somebody else, bounded and on one line.
+pub(super) fn shown(text: &str) -> String {
+    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut line: String = words.chars().filter(|c| !c.is_control()).take(SHOWN).collect();
+    if words.chars().count() > SHOWN {
+        line.push('…');
+    }
+    if line.is_empty() { "(no text)".to_owned() } else { line }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kind(status: Option<u16>, body: &str) -> ProviderErrorKind {
+        Fault::parse(body).kind(status)
+    }
+
+    #[test]
+    fn money_is_told_from_rate_limits() {
+        let quota = r#"{"error":{"message":"You exceeded your current quota","type":"insufficient_quota","code":"insufficient_quota"}}"#;
+        assert_eq!(kind(Some(429), quota), ProviderErrorKind::Billing);
+        let spend = r#"{"type":"error","error":{"type":"invalid_request_error","message":"x","details":{"error_code":"enforced_spend_limit_reached"}}}"#;
+        assert_eq!(kind(Some(400), spend), ProviderErrorKind::Billing);
+        let rate =
+            r#"{"error":{"message":"Rate limit reached","type":"rate_limit_error","code":"rate_limit_exceeded"}}"#;
+        assert_eq!(kind(Some(429), rate), ProviderErrorKind::RateLimited);
+    }
+
+    #[test]
+    fn an_overflow_is_recognised_in_every_providers_words() {
+        for body in [
+            r#"{"error":{"message":"x","type":"invalid_request_error","code":"context_length_exceeded"}}"#,
+            r#"{"type":"error","error":{"type":"invalid_request_error","message":"prompt is too long: 208310 tokens > 200000 maximum"}}"#,
+            r#"{"error":{"code":400,"type":"exceed_context_size_error","message":"m","n_prompt_tokens":9,"n_ctx":4}}"#,
+        ] {
+            assert_eq!(kind(Some(400), body), ProviderErrorKind::ContextOverflow, "{body}");
+        }
+    }
+
+    #[test]
+    fn an_error_inside_a_stream_is_judged_by_its_type() {
+        let overloaded = r#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}"#;
+        assert_eq!(kind(None, overloaded), ProviderErrorKind::Server);
+        let invalid = r#"{"type":"error","error":{"type":"invalid_request_error","message":"bad"}}"#;
+        assert_eq!(kind(None, invalid), ProviderErrorKind::BadRequest);
+        assert_eq!(kind(None, r#"{"error":{"code":429,"message":"slow down"}}"#), ProviderErrorKind::RateLimited);
+    }
+
+    #[test]
+    fn every_shape_of_report_gives_its_text() {
+        for (body, text) in [
+            (r#"{"error":"no such model"}"#, "no such model"),
+            (r#"{"detail":"Not Found"}"#, "Not Found"),
+            (r#"{"message":"m"}"#, "m"),
+            ("<html>\n bad  gateway</html>", "<html> bad gateway</html>"),
+            ("", "(no text)"),
+        ] {
+            assert_eq!(Fault::parse(body).message, text);
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! OpenAI Chat Completions: `POST {base_url}/chat/completions`, of OpenAI itself and of every server that speaks the dialect.
+//!
+//! `request` writes the body, `stream` puts the answer together. Towards api.openai.com the limit is `max_completion_tokens`, and
+//! `reasoning_effort: none` goes with tools, without which its models refuse them here; other servers get the older `max_tokens` and no
+//! effort, which not all of them know.
+
+mod request;
+mod stream;
+
+use super::names::NameMap;
+use super::retry;
+use super::wire::{Call, Credential, Endpoint};
+use super::{Provider, ProviderConfig, ProviderError, ProviderErrorKind, TurnLimits, TurnReply, TurnRequest, TurnSink};
+use crate::clock::SharedClock;
+use async_trait::async_trait;
+use stream::ChatAssembly;
+
+const DIALECT: &str = "openai_chat";
+const MODELS: &str = "/models";
+
+/// A server that speaks Chat Completions.
+#[derive(Debug)]
+pub(super) struct OpenaiChat {
+    endpoint: Endpoint,
+    /// Is it OpenAI's own API?
+    official: bool,
+}
+
+impl OpenaiChat {
+    pub(super) fn new(config: ProviderConfig, http: reqwest::Client, clock: SharedClock) -> Self {
+        let endpoint = Endpoint::new(config, http, clock, Credential::Bearer, &[]);
+        let host = reqwest::Url::parse(endpoint.base_url()).ok();
+        let official = host.as_ref().and_then(|url| url.host_str()) == Some("api.openai.com");
+        Self { endpoint, official }
+    }
+}
+
+#[async_trait]
+impl Provider for OpenaiChat {
+    fn name(&self) -> &str {
+        self.endpoint.name()
+    }
+
+    fn dialect(&self) -> &'static str {
+        DIALECT
+    }
+
+    async fn turn(
+        &self,
+        request: &TurnRequest,
+        sink: &mut dyn TurnSink,
+        limits: &TurnLimits,
+    ) -> Result<TurnReply, ProviderError> {
+        let names = NameMap::new(request.tools.iter().map(|tool| tool.name.as_str()));
+        let body = request::body(request, &names, self.official).map_err(|cause| {
+            let reason = format!("the request can't be written as JSON: {cause}");
+            self.endpoint.error(&request.model, None, ProviderErrorKind::BadRequest, &reason)
+        })?;
+        let call = Call { model: &request.model, path: "/chat/completions", body: body.into() };
+        let fresh = || ChatAssembly::new(&names, &request.model, request.messages.len());
+        match retry::exchange(&self.endpoint, &call, &fresh, sink, limits).await {
+            Err(error) => Err(self.endpoint.with_known_models(error, MODELS, &limits.cancel).await),
+            done => done,
+        }
+    }
+
+    async fn models(&self) -> Result<Vec<String>, ProviderError> {
+        self.endpoint.models(MODELS).await
+    }
+}

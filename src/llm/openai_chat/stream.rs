@@ -1,0 +1,426 @@
+//! Chat Completions chunks, put together. Tolerant where compatible servers differ: whole calls in one chunk, calls without an index or
+//! an id, several calls under one index, arguments as an object, content as a list of parts.
+
+use super::super::body::{Assembly, BodyFault};
+use super::super::error::Fault;
+use super::super::names::NameMap;
+use super::super::{Finish, Native, ToolCall, TurnReply, TurnSink};
+use super::DIALECT;
+use crate::domain::Usage;
+use crate::net::sse::SseEvent;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+use std::collections::HashSet;
+
+#[derive(Deserialize)]
+struct Chunk {
+    choices: Option<Vec<Choice>>,
+    usage: Option<WireUsage>,
+    error: Option<Value>,
+}
+
+#[derive(Deserialize)]
+struct Choice {
+    #[serde(default)]
+    index: u32,
+    /// In a whole body it is called `message`.
+    #[serde(alias = "message")]
+    delta: Option<Delta>,
+    finish_reason: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Delta {
+    content: Option<Value>,
+    refusal: Option<String>,
+    reasoning_content: Option<Value>,
+    reasoning: Option<Value>,
+    tool_calls: Option<Vec<CallDelta>>,
+}
+
+#[derive(Deserialize)]
+struct CallDelta {
+    index: Option<u64>,
+    id: Option<String>,
+    function: Option<FunctionDelta>,
+}
+
+#[derive(Deserialize)]
+struct FunctionDelta {
+    name: Option<String>,
+    arguments: Option<Box<RawValue>>,
+}
+
+#[derive(Deserialize)]
+struct WireUsage {
+    prompt_tokens: Option<i64>,
+    completion_tokens: Option<i64>,
+    prompt_tokens_details: Option<PromptDetails>,
+    completion_tokens_details: Option<CompletionDetails>,
+}
+
+#[derive(Deserialize)]
+struct PromptDetails {
+    cached_tokens: Option<i64>,
+}
+
+#[derive(Deserialize)]
+struct CompletionDetails {
+    reasoning_tokens: Option<i64>,
+}
+
+#[derive(Debug, Default)]
+struct Draft {
+    index: Option<u64>,
+    id: String,
+    name: String,
+    arguments: String,
+}
+
+/// One answer in the making.
+pub(super) struct ChatAssembly<'a> {
+    names: &'a NameMap,
+    model: &'a str,
+    /// Distinguishes ids made here from those of earlier turns.
+    position: usize,
+    text: String,
+    /// The field that thinking came in, and the thinking.
+    reasoning: Option<(&'static str, String)>,
+    calls: Vec<Draft>,
+    usage: Usage,
+    finish: Option<String>,
+    refused: bool,
+}
+
+impl<'a> ChatAssembly<'a> {
+    /// `position` is the length of the conversation so far.
+    pub(super) fn new(names: &'a NameMap, model: &'a str, position: usize) -> Self {
+        Self {
+            names,
+            model,
+            position,
+            text: String::new(),
+            reasoning: None,
+            calls: Vec::new(),
+            usage: Usage::default(),
+            finish: None,
+            refused: false,
+        }
+    }
+
+    fn chunk(&mut self, text: &str, sink: &mut dyn TurnSink) -> Result<bool, BodyFault> {
+        let chunk: Chunk = serde_json::from_str(text).map_err(|cause| BodyFault::malformed("a chunk", &cause))?;
+        if let Some(error) = &chunk.error {
+            return Err(BodyFault::Reported(Fault::from_value(error)));
+        }
+        if let Some(usage) = chunk.usage {
+            self.usage = usage.into();
+        }
+        let choices = chunk.choices.unwrap_or_default();
+        let answered = !choices.is_empty();
+        for choice in choices.into_iter().filter(|choice| choice.index == 0) {
+            if let Some(delta) = choice.delta {
+                self.delta(delta, sink);
+            }
+            self.finish = choice.finish_reason.filter(|reason| !reason.is_empty()).or(self.finish.take());
+        }
+        Ok(answered)
+    }
+
+    fn delta(&mut self, delta: Delta, sink: &mut dyn TurnSink) {
+        let content = delta.content.as_ref().map(text_of).unwrap_or_default();
+        let refusal = delta.refusal.unwrap_or_default();
+        self.refused |= !refusal.is_empty();
+        for piece in [content, refusal] {
+            if !piece.is_empty() {
+                sink.text(&piece);
+                self.text.push_str(&piece);
+            }
+        }
+        for (field, value) in [("reasoning_content", delta.reasoning_content), ("reasoning", delta.reasoning)] {
+            self.think(field, value.as_ref().and_then(Value::as_str).unwrap_or_default());
+        }
+        for call in delta.tool_calls.into_iter().flatten() {
+            self.call(call);
+        }
+    }
+
+    /// Servers that send both fields send the same text twice, so the first field is kept.
+    fn think(&mut self, field: &'static str, text: &str) {
+        if text.is_empty() {
+            return;
+        }
+        let (kept, thoughts) = self.reasoning.get_or_insert_with(|| (field, String::new()));
+        if *kept == field {
+            thoughts.push_str(text);
+        }
+    }
+
+    fn call(&mut self, delta: CallDelta) {
+        let id = delta.id.unwrap_or_default();
+        let (name, arguments) =
+            delta.function.map(|function| (function.name.unwrap_or_default(), function.arguments)).unwrap_or_default();
+        let slot = self.slot(delta.index, &id, &name);
+        let Some(draft) = self.calls.get_mut(slot) else { return };
+        if draft.id.is_empty() {
+            draft.id = id;
+        }
+        if draft.name.is_empty() {
+            draft.name = name;
+        }
+        draft.arguments.push_str(&arguments.as_deref().map(argument_text).unwrap_or_default());
+    }
+
+    /// The draft that a fragment belongs to. A second id under the same index is a second call.
+    fn slot(&mut self, index: Option<u64>, id: &str, name: &str) -> usize {
+        let known = match index {
+            Some(_) => self.calls.iter().rposition(|draft| draft.index == index),
+            None if id.is_empty() && name.is_empty() => self.calls.len().checked_sub(1),
+            None if id.is_empty() => None,
+            None => self.calls.iter().rposition(|draft| draft.id == id),
+        };
+        let same = |draft: &Draft| id.is_empty() || draft.id.is_empty() || draft.id == id;
+        if let Some(position) = known
+            && self.calls.get(position).is_some_and(same)
+        {
+            return position;
+        }
+        self.calls.push(Draft { index, ..Draft::default() });
+        self.calls.len() - 1
+    }
+
+    fn finish(&self, called: bool) -> Finish {
+        match self.finish.as_deref() {
+            Some("length") => Finish::Length,
+            Some("content_filter") => Finish::Refusal,
+            _ if called => Finish::ToolCalls,
+            _ if self.refused => Finish::Refusal,
+            Some("stop" | "tool_calls" | "function_call") | None => Finish::Stop,
+            Some(other) => Finish::Other(other.to_owned()),
+        }
+    }
+
+    fn native(&self) -> Option<Native> {
+        let (field, thoughts) = self.reasoning.as_ref()?;
+        let blocks = serde_json::value::to_raw_value(&json!({ *field: thoughts })).ok()?;
+        Some(Native { provider: DIALECT.into(), model: self.model.to_owned(), blocks })
+    }
+}
+
+impl Assembly for ChatAssembly<'_> {
+    fn event(&mut self, event: &SseEvent, sink: &mut dyn TurnSink) -> Result<bool, BodyFault> {
+        let data = event.data.trim();
+        if data == "[DONE]" {
+            return Ok(true);
+        }
+        if !data.is_empty() {
+            self.chunk(data, sink)?;
+        }
+        Ok(false)
+    }
+
+    fn whole(&mut self, body: &str, sink: &mut dyn TurnSink) -> Result<(), BodyFault> {
+        match self.chunk(body, sink)? {
+            true => Ok(()),
+            false => Err(BodyFault::Malformed("the answer has no choices".to_owned())),
+        }
+    }
+
+    fn reply(mut self) -> TurnReply {
+        let drafts = std::mem::take(&mut self.calls);
+        let finish = self.finish(!drafts.is_empty());
+        let mut ids = HashSet::new();
+        let calls = drafts.into_iter().enumerate().map(|(number, draft)| {
+            let usable = !draft.id.is_empty() && ids.insert(draft.id.clone());
+            let id = if usable { draft.id } else { format!("call_{}_{number}", self.position) };
+            // No arguments at all means none are needed, unless the output was cut off before them.
+            let absent = draft.arguments.trim().is_empty() && finish != Finish::Length;
+            let arguments = if absent { "{}".to_owned() } else { draft.arguments };
+            ToolCall { id, name: self.names.ours(&draft.name), arguments }
+        });
+        let calls = calls.collect();
+        let native = self.native();
+        TurnReply { text: self.text, calls, native, usage: self.usage, finish, notice: None, wire_attempts: 1 }
+    }
+}
+
+impl From<WireUsage> for Usage {
+    fn from(wire: WireUsage) -> Self {
+        Self {
+            input_tokens: wire.prompt_tokens.unwrap_or(0),
+            cached_input_tokens: wire.prompt_tokens_details.and_then(|details| details.cached_tokens).unwrap_or(0),
+            output_tokens: wire.completion_tokens.unwrap_or(0),
+            reasoning_tokens: wire.completion_tokens_details.and_then(|details| details.reasoning_tokens).unwrap_or(0),
+            cost_microusd: 0,
+        }
+    }
+}
+
+/// Content is text or a list of parts, of which the text parts count.
+fn text_of(content: &Value) -> String {
+    match content {
+        Value::String(text) => text.clone(),
+        Value::Array(parts) => parts.iter().filter_map(|part| part.get("text")?.as_str()).collect(),
+        _ => String::new(),
+    }
+}
+
+/// Arguments are a string of JSON; some servers send the JSON itself.
+fn argument_text(raw: &RawValue) -> String {
+    match serde_json::from_str::<Option<String>>(raw.get()) {
+        Ok(text) => text.unwrap_or_default(),
+        Err(_) => raw.get().to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::body::Body;
+    use super::super::super::test_server::Transcript;
+    use super::*;
+
+    fn read(text: &str) -> (Result<TurnReply, BodyFault>, Transcript) {
+        let names = NameMap::new(["a.b"].into_iter());
+        let mut body = Body::new(ChatAssembly::new(&names, "m", 3));
+        let mut sink = Transcript::default();
+        for chunk in text.as_bytes().chunks(7) {
+            match body.push(chunk, &mut sink) {
+                Ok(true) => break,
+                Ok(false) => {}
+                Err(fault) => return (Err(fault), sink),
+            }
+        }
+        (body.finish(&mut sink), sink)
+    }
+
+    fn stream(chunks: &[Value]) -> String {
+        chunks.iter().map(|chunk| format!("data: {chunk}\n\n")).collect::<String>() + "data: [DONE]\n\n"
+    }
+
+    fn calls(deltas: &[Value]) -> Vec<ToolCall> {
+        let chunks: Vec<_> = deltas
+            .iter()
+            .map(|calls| json!({ "choices": [{ "index": 0, "delta": { "tool_calls": calls } }] }))
+            .collect();
+        read(&stream(&chunks)).0.unwrap().calls
+    }
+
+    #[test]
+    fn a_recorded_answer_with_parallel_calls_is_put_together() {
+        let text = concat!(
+            ": keep-alive\n\n",
+            r#"data: {"id":"c","choices":[{"index":0,"delta":{"role":"assistant","content":"Let "},"finish_reason":null}]}"#,
+            "\n\n",
+            r#"data: {"id":"c","choices":[{"index":0,"delta":{"content":"me look."},"finish_reason":null}],"usage":null}"#,
+            "\n\n",
+            r#"data: {"id":"c","choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"id":"call_1","type":"function","function":{"name":"a_b","arguments":""}}]}}]}"#,
+            "\n\n",
+            r#"data: {"id":"c","choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"function":{"arguments":"{\"ci"}}]}}]}"#,
+            "\n\n",
+            r#"data: {"id":"c","choices":[{"index":0,"delta":{"tool_calls":[{"index":1,"id":"call_2","function":{"name":"other","arguments":"{\"n\""}}]}}]}"#,
+            "\n\n",
+            r#"data: {"id":"c","choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"function":{"arguments":"ty\": \"Paris\"}"}}]}}]}"#,
+            "\n\n",
+            r#"data: {"id":"c","choices":[{"index":0,"delta":{"tool_calls":[{"index":1,"function":{"arguments":":1.0}"}}]}}]}"#,
+            "\n\n",
+            r#"data: {"id":"c","choices":[{"index":0,"delta":{},"finish_reason":"tool_calls"}]}"#,
+            "\n\n",
+            r#"data: {"id":"c","choices":[],"usage":{"prompt_tokens":20,"completion_tokens":7,"prompt_tokens_details":{"cached_tokens":5},"completion_tokens_details":{"reasoning_tokens":2}}}"#,
+            "\n\n",
+            "data: [DONE]\n\n",
+        );
+        let (reply, sink) = read(text);
+        let reply = reply.unwrap();
+        assert_eq!(reply.text, "Let me look.");
+        assert_eq!(sink.deltas, ["Let ", "me look."]);
+        let call = |id: &str, name: &str, arguments: &str| ToolCall {
+            id: id.into(),
+            name: name.into(),
+            arguments: arguments.into(),
+        };
+        assert_eq!(
+            reply.calls,
+            [call("call_1", "a.b", r#"{"city": "Paris"}"#), call("call_2", "other", r#"{"n":1.0}"#)]
+        );
+        assert_eq!(reply.finish, Finish::ToolCalls);
+        let usage =
+            Usage { input_tokens: 20, cached_input_tokens: 5, output_tokens: 7, reasoning_tokens: 2, cost_microusd: 0 };
+        assert_eq!(reply.usage, usage);
+    }
+
+    #[test]
+    fn calls_are_told_apart_however_a_server_marks_them() {
+        let whole = |id: Value, name: &str| json!({ "id": id, "function": { "name": name, "arguments": "{}" } });
+        let names = |calls: Vec<ToolCall>| calls.into_iter().map(|call| (call.id, call.name)).collect::<Vec<_>>();
+        let two = [("x".to_owned(), "f".to_owned()), ("y".to_owned(), "g".to_owned())];
+        assert_eq!(names(calls(&[json!([whole(json!("x"), "f"), whole(json!("y"), "g")])])), two);
+        assert_eq!(names(calls(&[json!([whole(json!("x"), "f")]), json!([whole(json!("y"), "g")])])), two);
+        let mut same_index = [whole(json!("x"), "f"), whole(json!("y"), "g")];
+        same_index.iter_mut().for_each(|call| call["index"] = json!(0));
+        assert_eq!(names(calls(&[json!(same_index)])), two);
+        let made = names(calls(&[json!([whole(json!(null), "f"), whole(json!(null), "g")])]));
+        assert_eq!(made, [("call_3_0".to_owned(), "f".to_owned()), ("call_3_1".to_owned(), "g".to_owned())]);
+    }
+
+    #[test]
+    fn arguments_are_carried_as_they_came() {
+        let of = |arguments: Value| {
+            calls(&[json!([{ "index": 0, "id": "x", "function": { "name": "f", "arguments": arguments } }])])[0]
+                .arguments
+                .clone()
+        };
+        assert_eq!(of(json!("{\"a\": 1,}")), "{\"a\": 1,}");
+        assert_eq!(of(json!("")), "{}");
+        assert_eq!(of(json!(null)), "{}");
+        assert_eq!(of(json!({ "a": 1 })), "{\"a\":1}");
+    }
+
+    #[test]
+    fn a_call_cut_off_by_the_output_limit_stays_visibly_unfinished() {
+        let chunks = [
+            json!({ "choices": [{ "delta": { "tool_calls": [{ "index": 0, "id": "x", "function": { "name": "f" } }] },
+            "finish_reason": "length" }] }),
+        ];
+        let reply = read(&stream(&chunks)).0.unwrap();
+        assert_eq!(reply.finish, Finish::Length);
+        assert_eq!(reply.calls[0].arguments, "");
+    }
+
+    #[test]
+    fn a_stream_without_its_end_marker_is_cut() {
+        let text = stream(&[json!({ "choices": [{ "delta": { "content": "half" }, "finish_reason": "stop" }] })]);
+        let cut = text.trim_end().trim_end_matches("data: [DONE]");
+        assert_eq!(read(cut).0.unwrap_err(), BodyFault::Cut);
+        assert_eq!(read("").0.unwrap_err(), BodyFault::Cut);
+    }
+
+    #[test]
+    fn an_error_inside_the_stream_is_reported() {
+        let text = "data: {\"error\":{\"message\":\"overloaded\",\"type\":\"server_error\"}}\n\n";
+        assert!(matches!(read(text).0, Err(BodyFault::Reported(fault)) if fault.message == "overloaded"));
+        assert!(matches!(read("data: {nonsense\n\n").0, Err(BodyFault::Malformed(_))));
+        assert!(matches!(read("<html>hello</html>").0, Err(BodyFault::Malformed(_))));
+    }
+
+    #[test]
+    fn a_plain_json_body_is_as_good_as_a_stream() {
+        let body = json!({ "choices": [{ "index": 0, "finish_reason": "stop", "message": { "role": "assistant", "content": "hi",
+            "reasoning_content": "hm", "tool_calls": [{ "id": "1", "type": "function", "function": { "name": "f", "arguments": "{}" } }] } }],
+            "usage": { "prompt_tokens": 1, "completion_tokens": 2 } });
+        let (reply, sink) = read(&format!(" \n{body:#}"));
+        let reply = reply.unwrap();
+        assert_eq!((reply.text.as_str(), sink.deltas.concat().as_str()), ("hi", "hi"));
+        assert_eq!(reply.finish, Finish::ToolCalls, "calls decide, not the stop reason");
+        assert_eq!(reply.native.unwrap().blocks.get(), r#"{"reasoning_content":"hm"}"#);
+        assert_eq!(reply.usage.output_tokens, 2);
+        assert!(matches!(read(r#"{"error":{"message":"no"}}"#).0, Err(BodyFault::Reported(_))));
+        assert!(matches!(read("{}").0, Err(BodyFault::Malformed(_))));
+    }
+
+    #[test]
+    fn a_refusal_is_text_with_its_own_finish() {
+        let reply = read(&stream(&[json!({ "choices": [{ "delta": { "refusal": "I can't." } }] })])).0.unwrap();
+        assert_eq!((reply.text.as_str(), reply.finish), ("I can't.", Finish::Refusal));
+    }
+}

@@ -1,0 +1,168 @@
+//! What a turn is made of, the same for every dialect.
+
+use crate::domain::{Effect, Timestamp, Usage};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use serde_json::value::RawValue;
+use tokio_util::sync::CancellationToken;
+
+/// A tool as the model is offered it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ToolDefinition {
+    /// The model-facing name, normally already at most 64 characters of `[a-zA-Z0-9_-]`; another is mapped on the wire and back.
+    pub name: String,
+    pub description: Option<String>,
+    /// JSON Schema of the arguments, as the server wrote it; every request sends a cleaned copy.
+    pub input_schema: Value,
+    /// What calling it does. Models aren't told; the offline rules go by it.
+    pub effect: Effect,
+}
+
+/// One entry of the conversation, oldest first.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Message {
+    User {
+        text: String,
+    },
+    Assistant {
+        text: String,
+        calls: Vec<ToolCall>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        native: Option<Native>,
+    },
+    /// The results of the calls of the assistant message before it, in the order of the calls.
+    ToolResults(Vec<ToolResult>),
+}
+
+/// A provider's own content blocks, kept byte for byte so that they can go back unchanged and in place.
+///
+/// They mean something only to the dialect and model that made them; a request to another one leaves them out and uses the text and
+/// the calls beside them.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Native {
+    /// The dialect that made it, such as `anthropic`.
+    pub provider: String,
+    /// The model that made it.
+    pub model: String,
+    /// The blocks, in the dialect's own JSON.
+    pub blocks: Box<RawValue>,
+}
+
+impl Native {
+    /// The blocks' JSON text, if they were made by this dialect and model.
+    pub(super) fn for_model(&self, dialect: &str, model: &str) -> Option<&RawValue> {
+        (self.provider == dialect && self.model == model).then_some(&*self.blocks)
+    }
+}
+
+impl PartialEq for Native {
+    fn eq(&self, other: &Self) -> bool {
+        self.provider == other.provider && self.model == other.model && self.blocks.get() == other.blocks.get()
+    }
+}
+
+/// A call that the model asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToolCall {
+    /// Unique within the turn; results name it.
+    pub id: String,
+    /// The name as it was offered.
+    pub name: String,
+    /// The arguments as they came: JSON text, which may be malformed, no object, or not fit the schema.
+    pub arguments: String,
+}
+
+/// What a call came to, for the model.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToolResult {
+    pub call_id: String,
+    pub name: String,
+    pub content: String,
+    pub is_error: bool,
+}
+
+/// The question of one turn.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TurnRequest {
+    /// The provider's own id of the model.
+    pub model: String,
+    pub system: Option<String>,
+    pub messages: Vec<Message>,
+    pub tools: Vec<ToolDefinition>,
+    /// Absent = the provider's limit, or the default of the dialect where it needs one.
+    pub max_output_tokens: Option<u32>,
+    /// May `call <tool> {json}` lines of the user's input be obeyed? Only the offline rules look at it, and only a person's own
+    /// direct call may set it: text that came from elsewhere must not command.
+    pub plan_allowed: bool,
+}
+
+/// The answer of one turn.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TurnReply {
+    pub text: String,
+    pub calls: Vec<ToolCall>,
+    /// To be given back with this reply's [`Message::Assistant`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub native: Option<Native>,
+    /// Tokens; `cost_microusd` stays 0, prices are not known here.
+    pub usage: Usage,
+    pub finish: Finish,
+    /// Something the person should know that is no part of the answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notice: Option<String>,
+    /// Requests that were sent for this reply; more than 1 after retries, 0 without a network.
+    pub wire_attempts: u32,
+}
+
+/// Why the model stopped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Finish {
+    Stop,
+    /// It waits for the results of its calls.
+    ToolCalls,
+    /// The output limit cut it off; the last call may be unfinished, its arguments then aren't valid JSON.
+    Length,
+    /// The model or the provider's filter declined.
+    Refusal,
+    /// A reason that only the provider knows.
+    Other(String),
+}
+
+/// Receives text while it is written.
+pub trait TurnSink: Send {
+    /// More text of the answer.
+    fn text(&mut self, delta: &str);
+
+    /// What was received so far is void; the turn starts again.
+    fn restarted(&mut self);
+}
+
+/// Until when a turn may take, and how it is called off.
+#[derive(Debug, Clone, Default)]
+pub struct TurnLimits {
+    /// For the whole turn, retries and their waits included.
+    pub deadline: Option<Timestamp>,
+    pub cancel: CancellationToken,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn native_blocks_survive_storage_byte_for_byte() {
+        let blocks = r#"[ {"type":"thinking","thinking":"\u00e9","signature":"A=="} , {"n":1.0e2}]"#;
+        let native = Native {
+            provider: "anthropic".into(),
+            model: "m".into(),
+            blocks: RawValue::from_string(blocks.into()).unwrap(),
+        };
+        let message = Message::Assistant { text: String::new(), calls: vec![], native: Some(native) };
+        let stored = serde_json::to_string(&message).unwrap();
+        let back: Message = serde_json::from_str(&stored).unwrap();
+        assert_eq!(back, message);
+        assert!(stored.contains(blocks));
+    }
+}

@@ -1,0 +1,570 @@
+//! One request to a provider and its answer, under a limit of silence. What is in them is the dialects' business.
+
+use super::body::{Assembly, Body, BodyFault};
+use super::error::{Failure, Fault, ProviderError, Retry, shown};
+use super::retry::{RetryBudget, allowed};
+use super::turn::TurnReply;
+use super::{ProviderConfig, ProviderErrorKind, TurnSink, defaults};
+use crate::clock::{ClockExt, SharedClock};
+use bytes::Bytes;
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use reqwest::{RequestBuilder, Response};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use std::error::Error as StdError;
+use std::fmt;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// The largest error report that is read, in bytes.
+const MAX_ERROR_BODY: usize = 64 << 10;
+/// The largest list of models that is read, in bytes.
+const MAX_MODEL_LIST: usize = 8 << 20;
+/// A list of models that only serves a hint must not keep the error waiting longer.
+const HINT_PATIENCE: Duration = Duration::from_secs(5);
+/// Model ids named in a hint.
+const HINTED_MODELS: usize = 8;
+
+/// How a dialect carries the key.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Credential {
+    /// `Authorization: Bearer`.
+    Bearer,
+    /// `x-api-key`.
+    ApiKey,
+}
+
+/// A configured provider as the wire sees it.
+pub(super) struct Endpoint {
+    name: String,
+    base_url: String,
+    /// What every request carries, or why the configuration can't be sent.
+    headers: Result<HeaderMap, String>,
+    /// Texts that must not appear in any message.
+    secrets: Vec<SecretString>,
+    timeout: Duration,
+    http: reqwest::Client,
+    clock: SharedClock,
+    budget: RetryBudget,
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Endpoint").field("name", &self.name).field("address", &self.address()).finish_non_exhaustive()
+    }
+}
+
+/// One request, the same for every attempt.
+#[derive(Debug)]
+pub(super) struct Call<'a> {
+    pub(super) model: &'a str,
+    pub(super) path: &'static str,
+    pub(super) body: Bytes,
+}
+
+impl Endpoint {
+    pub(super) fn new(
+        config: ProviderConfig,
+        http: reqwest::Client,
+        clock: SharedClock,
+        credential: Credential,
+        own_headers: &[(&'static str, &'static str)],
+    ) -> Self {
+        let base_url = config.base_url.as_deref().unwrap_or_else(|| defaults::base_url(config.api));
+        Self {
+            base_url: base_url.trim_end_matches('/').to_owned(),
+            headers: headers(&config, credential, own_headers),
+            secrets: secrets(&config),
+            budget: RetryBudget::new(clock.now()),
+            name: config.name,
+            timeout: config.timeout,
+            http,
+            clock,
+        }
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn base_url(&self) -> &str {
+        &self.base_url
+    }
+
+    pub(super) fn clock(&self) -> &SharedClock {
+        &self.clock
+    }
+
+    pub(super) fn budget(&self) -> &RetryBudget {
+        &self.budget
+    }
+
+    /// One attempt, from the request to the complete reply.
+    pub(super) async fn once<A: Assembly>(
+        &self,
+        call: &Call<'_>,
+        assembly: A,
+        sink: &mut dyn TurnSink,
+    ) -> Result<TurnReply, Failure> {
+        let request = self.http.post(self.url(call.path)).header(CONTENT_TYPE, "application/json");
+        let mut response = self.send(call.model, request.body(call.body.clone())).await?;
+        let mut body = Body::new(assembly);
+        loop {
+            let chunk = match self.clock.timeout(self.timeout, response.chunk()).await {
+                None => return Err(self.silence(call.model)),
+                Some(Err(cause)) => {
+                    return Err(self.cut(call.model, &format!("the answer broke off: {}", causes(cause))));
+                }
+                Some(Ok(None)) => break,
+                Some(Ok(Some(chunk))) => chunk,
+            };
+            if body.push(&chunk, sink).map_err(|fault| self.unusable(call.model, fault))? {
+                break;
+            }
+        }
+        body.finish(sink).map_err(|fault| self.unusable(call.model, fault))
+    }
+
+    /// The ids of `GET {path}`, whose shape OpenAI and Anthropic share.
+    pub(super) async fn models(&self, path: &str) -> Result<Vec<String>, ProviderError> {
+        #[derive(Deserialize)]
+        struct List {
+            data: Vec<Model>,
+        }
+        #[derive(Deserialize)]
+        struct Model {
+            id: String,
+        }
+        let mut response = self.send("-", self.http.get(self.url(path))).await.map_err(|failure| failure.error)?;
+        let malformed = |what: &str| self.error("-", None, ProviderErrorKind::Malformed, what);
+        let Some(text) = self.text(&mut response, MAX_MODEL_LIST).await else {
+            return Err(malformed("the list of models broke off, or is too large"));
+        };
+        let list: List = serde_json::from_str(&text)
+            .map_err(|cause| malformed(&format!("the list of models is not what the dialect says: {cause}")))?;
+        Ok(list.data.into_iter().map(|model| model.id).collect())
+    }
+
+    /// Adds to a "no such model" the ids that there are, nearest first. Failing to get them in time changes nothing.
+    pub(super) async fn with_known_models(
+        &self,
+        mut error: ProviderError,
+        path: &str,
+        cancel: &CancellationToken,
+    ) -> ProviderError {
+        if error.kind != ProviderErrorKind::NotFound {
+            return error;
+        }
+        let listed = self.clock.timeout(HINT_PATIENCE, cancel.run_until_cancelled(self.models(path))).await;
+        if let Some(Some(Ok(mut models))) = listed
+            && !models.is_empty()
+        {
+            models.sort_by_key(|id| std::cmp::Reverse(common_prefix(id, &error.model)));
+            models.truncate(HINTED_MODELS);
+            error.hint = Some(format!("provider `{}` offers, among others: {}", self.name, models.join(", ")));
+        }
+        error
+    }
+
+    /// Sends and returns a response with a success status.
+    async fn send(&self, model: &str, request: RequestBuilder) -> Result<Response, Failure> {
+        let headers = match &self.headers {
+            Ok(headers) => headers.clone(),
+            Err(reason) => return Err(final_failure(self.error(model, None, ProviderErrorKind::BadRequest, reason))),
+        };
+        match self.clock.timeout(self.timeout, request.headers(headers).send()).await {
+            None => Err(self.silence(model)),
+            Some(Err(cause)) => Err(self.unreachable(model, cause)),
+            Some(Ok(response)) if response.status().is_success() => Ok(response),
+            Some(Ok(response)) => Err(self.refused(model, response).await),
+        }
+    }
+
+    async fn refused(&self, model: &str, mut response: Response) -> Failure {
+        let status = response.status().as_u16();
+        let headers = response.headers().clone();
+        let body = self.text(&mut response, MAX_ERROR_BODY).await.unwrap_or_default();
+        let fault = Fault::parse(&body);
+        let kind = fault.kind(Some(status));
+        let mut error = self.error(model, Some(status), kind, &fault.message);
+        if (300..400).contains(&status) {
+            error.hint = Some(format!("{} redirects, which is not followed: correct the base_url", self.address()));
+        } else if fault.message.contains("reasoning_effort") {
+            error.hint = Some("this model can't use tools over Chat Completions; choose another model".to_owned());
+        }
+        Failure { error, retry: allowed(kind, Some(&headers), self.clock.now()) }
+    }
+
+    /// A whole body as text; `None` when it breaks off, is silent or grows past `limit`.
+    async fn text(&self, response: &mut Response, limit: usize) -> Option<String> {
+        let mut bytes = Vec::new();
+        while let Some(chunk) = self.clock.timeout(self.timeout, response.chunk()).await?.ok()? {
+            if bytes.len() + chunk.len() > limit {
+                return None;
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        Some(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    fn unusable(&self, model: &str, fault: BodyFault) -> Failure {
+        match fault {
+            BodyFault::Cut => self.cut(model, "the answer ended before its end marker"),
+            BodyFault::Malformed(what) => final_failure(self.error(model, None, ProviderErrorKind::Malformed, &what)),
+            BodyFault::Reported(fault) => {
+                let kind = fault.kind(None);
+                let error = self.error(model, None, kind, &fault.message);
+                Failure { error, retry: allowed(kind, None, self.clock.now()) }
+            }
+        }
+    }
+
+    fn cut(&self, model: &str, reason: &str) -> Failure {
+        Failure { error: self.error(model, None, ProviderErrorKind::CutStream, reason), retry: Retry::Backoff }
+    }
+
+    fn silence(&self, model: &str) -> Failure {
+        let reason = format!("nothing came for {} s", self.timeout.as_secs_f64());
+        Failure { error: self.error(model, None, ProviderErrorKind::Timeout, &reason), retry: Retry::Backoff }
+    }
+
+    fn unreachable(&self, model: &str, cause: reqwest::Error) -> Failure {
+        if cause.is_builder() {
+            let reason = format!("the request can't be built: {}", causes(cause));
+            let mut error = self.error(model, None, ProviderErrorKind::BadRequest, &reason);
+            error.hint = Some(format!("check `providers.{}.base_url`", self.name));
+            return final_failure(error);
+        }
+        let reason = format!("no answer from {}: {}", self.address(), causes(cause));
+        Failure { error: self.error(model, None, ProviderErrorKind::Connection, &reason), retry: Retry::Backoff }
+    }
+
+    /// An error in this provider's name, without its secrets.
+    pub(super) fn error(
+        &self,
+        model: &str,
+        status: Option<u16>,
+        kind: ProviderErrorKind,
+        reason: &str,
+    ) -> ProviderError {
+        let status_text = status.map(|status| format!(" answered {status}")).unwrap_or_default();
+        let reason = self.without_secrets(reason);
+        ProviderError {
+            provider: self.name.clone(),
+            model: model.to_owned(),
+            status,
+            kind,
+            message: format!("provider `{}`, model `{model}`{status_text}: {reason}", self.name),
+            hint: self.hint(kind),
+        }
+    }
+
+    fn hint(&self, kind: ProviderErrorKind) -> Option<String> {
+        let name = &self.name;
+        match kind {
+            ProviderErrorKind::Auth => Some(match defaults::of_provider(name).and_then(|row| row.key_variable) {
+                Some(variable) => format!("check the key in `{variable}` or `providers.{name}.api_key`"),
+                None => format!("check the key in `providers.{name}.api_key`"),
+            }),
+            ProviderErrorKind::Billing => Some(format!("add credit or raise the spend limit of `{name}`")),
+            ProviderErrorKind::NotFound => Some(format!("check the model's id and `providers.{name}.base_url`")),
+            ProviderErrorKind::ContextOverflow => {
+                Some("shorten the input, or choose a model with a larger window".into())
+            }
+            ProviderErrorKind::RateLimited => Some("run fewer agents at once, or raise the provider's limits".into()),
+            ProviderErrorKind::Connection => Some(format!("is {} up and reachable from here?", self.address())),
+            ProviderErrorKind::Server | ProviderErrorKind::CutStream => {
+                Some(format!("the trouble is on the side of `{name}`: run it again later, or choose another model"))
+            }
+            ProviderErrorKind::Malformed => {
+                Some(format!("check `providers.{name}.api` and `providers.{name}.base_url`"))
+            }
+            ProviderErrorKind::Timeout => Some(format!("raise `providers.{name}.timeout` or the agent's `timeout`")),
+            ProviderErrorKind::BadRequest | ProviderErrorKind::Cancelled => None,
+        }
+    }
+
+    fn without_secrets(&self, text: &str) -> String {
+        self.secrets.iter().fold(text.to_owned(), |text, secret| text.replace(secret.expose_secret(), "[secret]"))
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.base_url)
+    }
+
+    /// The address without user and password, for messages.
+    fn address(&self) -> String {
+        match reqwest::Url::parse(&self.base_url) {
+            Ok(url) => format!("{}{}", url.origin().ascii_serialization(), url.path()),
+            Err(_) => "an address that is no URL".to_owned(),
+        }
+    }
+}
+
+fn final_failure(error: ProviderError) -> Failure {
+    Failure { error, retry: Retry::Never }
+}
+
+fn headers(
+    config: &ProviderConfig,
+    credential: Credential,
+    own: &[(&'static str, &'static str)],
+) -> Result<HeaderMap, String> {
+    let mut map = HeaderMap::new();
+    for (name, value) in own {
+        map.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+    }
+    if let Some(key) = &config.api_key {
+        let (name, value) = match credential {
+            Credential::Bearer => (AUTHORIZATION, format!("Bearer {}", key.expose_secret())),
+            Credential::ApiKey => (HeaderName::from_static("x-api-key"), key.expose_secret().to_owned()),
+        };
+        map.insert(name, sensitive(&value).ok_or("the API key has characters that no header can carry")?);
+    }
+    for (name, value) in &config.headers {
+        let parsed = HeaderName::from_bytes(name.as_bytes()).ok().zip(sensitive(value));
+        let (header, value) = parsed.ok_or_else(|| format!("header `{}` can't be sent", shown(name)))?;
+        map.insert(header, value);
+    }
+    Ok(map)
+}
+
+/// A value that debug output and HTTP/2 compression tables leave out.
+fn sensitive(value: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(value).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+/// Short texts are left alone: replacing `1` or `true` would only garble messages.
+fn secrets(config: &ProviderConfig) -> Vec<SecretString> {
+    let headers = config.headers.iter().map(|(_, value)| SecretString::from(value.clone()));
+    config.api_key.iter().cloned().chain(headers).filter(|secret| secret.expose_secret().len() >= 6).collect()
+}
+
+fn common_prefix(a: &str, b: &str) -> usize {
+    a.bytes().zip(b.bytes()).take_while(|(a, b)| a == b).count()
+}
+
+/// The chain of causes on one line, without the URL, which may hold a password.
+fn causes(error: reqwest::Error) -> String {
+    let error = error.without_url();
+    let mut line = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        line = format!("{line}: {cause}");
+        next = cause.source();
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::test_server::{Answer, HastyClock, Server, Transcript, broken, whole};
+    use super::super::{Api, Message, Provider, TurnLimits, TurnRequest, provider};
+    use super::*;
+    use crate::clock::ManualClock;
+    use crate::domain::Timestamp;
+    use std::sync::Arc;
+    use tokio::net::TcpListener;
+    use tokio::sync::mpsc;
+
+    const GOOD: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"hello\"},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n";
+    const HALF: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"hel\"}}]}\n\n";
+
+    fn good() -> Answer {
+        whole("200 OK", "Content-Type: text/event-stream\r\n", GOOD)
+    }
+
+    fn connect(url: &str, api: Api, clock: SharedClock) -> Arc<dyn Provider> {
+        let config = ProviderConfig {
+            name: "local".into(),
+            api,
+            base_url: Some(url.to_owned()),
+            api_key: Some(SecretString::from("sk-very-secret")),
+            headers: vec![("X-Team".into(), "blue".into())],
+            timeout: Duration::from_secs(600),
+        };
+        // The machine's proxy must not see the test.
+        provider(config, reqwest::Client::builder().no_proxy().build().unwrap(), clock)
+    }
+
+    fn question() -> TurnRequest {
+        TurnRequest {
+            model: "m-1".into(),
+            system: None,
+            messages: vec![Message::User { text: "hi".into() }],
+            tools: vec![],
+            max_output_tokens: None,
+            plan_allowed: false,
+        }
+    }
+
+    struct Outcome {
+        result: Result<TurnReply, ProviderError>,
+        sink: Transcript,
+        waits: Vec<Duration>,
+        requests: mpsc::UnboundedReceiver<String>,
+    }
+
+    async fn ask(answers: Vec<Answer>) -> Outcome {
+        let clock = HastyClock::new();
+        let server = Server::answering(answers).await;
+        let provider = connect(&server.url, Api::OpenaiChat, clock.clone());
+        let mut sink = Transcript::default();
+        let result = provider.turn(&question(), &mut sink, &TurnLimits::default()).await;
+        Outcome { result, sink, waits: clock.waits(), requests: server.requests }
+    }
+
+    #[tokio::test]
+    async fn a_rate_limit_is_waited_out_as_the_provider_says() {
+        let limited = whole("429 Too Many Requests", "Retry-After: 7\r\n", r#"{"error":{"message":"slow down"}}"#);
+        let mut outcome = ask(vec![limited, good()]).await;
+        let reply = outcome.result.unwrap();
+        assert_eq!((reply.text.as_str(), reply.wire_attempts), ("hello", 2));
+        assert_eq!(outcome.waits.len(), 1);
+        assert!((7_000..=7_250).contains(&outcome.waits[0].as_millis()), "{:?}", outcome.waits);
+        assert_eq!(outcome.sink.restarts, 0, "nothing had been shown");
+        let first = outcome.requests.recv().await.unwrap();
+        assert!(first.starts_with("POST /chat/completions HTTP/1.1\r\n"), "{first}");
+        assert!(first.contains("authorization: Bearer sk-very-secret\r\n") && first.contains("x-team: blue\r\n"));
+        let second = outcome.requests.recv().await.unwrap();
+        let body = |request: &str| request.split_once("\r\n\r\n").unwrap().1.to_owned();
+        assert_eq!(body(&first), body(&second));
+    }
+
+    #[tokio::test]
+    async fn a_failing_server_is_given_up_on_after_four_attempts() {
+        let failing = || whole("500 Internal Server Error", "", r#"{"error":{"message":"exploded"}}"#);
+        let outcome = ask(vec![failing(), failing(), failing(), failing()]).await;
+        let error = outcome.result.unwrap_err();
+        assert_eq!((error.kind, error.status), (ProviderErrorKind::Server, Some(500)));
+        assert_eq!(error.to_string(), "provider `local`, model `m-1` answered 500: exploded (after 4 attempts)");
+        assert_eq!(outcome.waits.len(), 3);
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_breaks_after_output_is_asked_again_and_the_sink_is_told() {
+        let outcome = ask(vec![broken(HALF), whole("200 OK", "", HALF), good()]).await;
+        let reply = outcome.result.unwrap();
+        assert_eq!((reply.text.as_str(), reply.wire_attempts), ("hello", 3));
+        assert_eq!(outcome.sink.restarts, 2);
+        assert_eq!(outcome.sink.deltas.concat(), "hello");
+    }
+
+    #[tokio::test]
+    async fn refusals_are_final_and_tell_no_secret() {
+        let body = r#"{"error":{"message":"Incorrect API key provided: sk-very-secret","code":"invalid_api_key"}}"#;
+        let error = ask(vec![whole("401 Unauthorized", "", body)]).await.result.unwrap_err();
+        assert_eq!(error.kind, ProviderErrorKind::Auth);
+        assert!(error.message.contains("provider `local`") && error.message.contains("401"));
+        assert!(!format!("{error:?}").contains("sk-very-secret"));
+        assert!(error.hint.unwrap().contains("providers.local.api_key"));
+    }
+
+    #[tokio::test]
+    async fn money_is_not_waited_for() {
+        let body = r#"{"error":{"message":"no credit","code":"insufficient_quota"}}"#;
+        let outcome = ask(vec![whole("429 Too Many Requests", "Retry-After: 1\r\n", body)]).await;
+        assert_eq!(outcome.result.unwrap_err().kind, ProviderErrorKind::Billing);
+        assert!(outcome.waits.is_empty());
+    }
+
+    #[tokio::test]
+    async fn an_unknown_model_is_answered_with_those_there_are() {
+        let missing = whole("404 Not Found", "", r#"{"error":{"message":"no such model","code":"model_not_found"}}"#);
+        let list = whole("200 OK", "", r#"{"data":[{"id":"z"},{"id":"m-2"}]}"#);
+        let clock = ManualClock::at(Timestamp::from_millis(0));
+        let server = Server::answering(vec![missing, list]).await;
+        let provider = connect(&server.url, Api::OpenaiChat, clock);
+        let turn = provider.turn(&question(), &mut Transcript::default(), &TurnLimits::default()).await;
+        assert_eq!(turn.unwrap_err().hint.unwrap(), "provider `local` offers, among others: m-2, z");
+    }
+
+    #[tokio::test]
+    async fn a_redirect_is_not_followed() {
+        let moved = whole("308 Permanent Redirect", "Location: http://127.0.0.1:1/\r\n", "");
+        let server = Server::answering(vec![moved]).await;
+        let config = ProviderConfig {
+            name: "local".into(),
+            api: Api::OpenaiChat,
+            base_url: Some(server.url),
+            api_key: None,
+            headers: vec![],
+            timeout: Duration::from_secs(600),
+        };
+        let http = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+        let provider = provider(config, http, HastyClock::new());
+        let error = provider.turn(&question(), &mut Transcript::default(), &TurnLimits::default()).await.unwrap_err();
+        assert_eq!((error.kind, error.status), (ProviderErrorKind::BadRequest, Some(308)));
+        assert!(error.hint.unwrap().contains("base_url"));
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_not_there_is_a_connection_error() {
+        let clock = HastyClock::new();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://user:hunter2secret@{}", listener.local_addr().unwrap());
+        drop(listener);
+        let provider = connect(&url, Api::Anthropic, clock.clone());
+        let error = provider.turn(&question(), &mut Transcript::default(), &TurnLimits::default()).await.unwrap_err();
+        assert_eq!(error.kind, ProviderErrorKind::Connection);
+        assert_eq!(clock.waits().len(), 3);
+        assert!(!format!("{error:?}").contains("hunter2secret"));
+    }
+
+    #[tokio::test]
+    async fn cancelling_ends_the_turn_while_the_provider_thinks() {
+        let mut server = Server::answering(vec![Answer::Silence]).await;
+        let provider = connect(&server.url, Api::Anthropic, HastyClock::new());
+        let limits = TurnLimits { deadline: None, cancel: CancellationToken::new() };
+        let (mut sink, question) = (Transcript::default(), question());
+        let cancel = async {
+            let request = server.requests.recv().await.unwrap();
+            limits.cancel.cancel();
+            request
+        };
+        let (result, request) = tokio::join!(provider.turn(&question, &mut sink, &limits), cancel);
+        assert_eq!(result.unwrap_err().kind, ProviderErrorKind::Cancelled);
+        assert!(request.starts_with("POST /v1/messages "), "{request}");
+        assert!(
+            request.contains("x-api-key: sk-very-secret\r\n") && request.contains("anthropic-version: 2023-06-01\r\n")
+        );
+    }
+
+    #[tokio::test]
+    async fn the_deadline_ends_the_turn_while_the_provider_thinks() {
+        let clock = ManualClock::at(Timestamp::from_millis(1_000));
+        let mut server = Server::answering(vec![Answer::Silence]).await;
+        let provider = connect(&server.url, Api::OpenaiChat, clock.clone());
+        let limits = TurnLimits { deadline: Some(Timestamp::from_millis(31_000)), cancel: CancellationToken::new() };
+        let (mut sink, question) = (Transcript::default(), question());
+        let pass = async {
+            server.requests.recv().await.unwrap();
+            clock.advance(Duration::from_secs(30));
+        };
+        let (result, ()) = tokio::join!(provider.turn(&question, &mut sink, &limits), pass);
+        let error = result.unwrap_err();
+        assert_eq!(error.kind, ProviderErrorKind::Timeout);
+        assert!(error.message.contains("deadline"));
+    }
+
+    #[tokio::test]
+    async fn silence_is_an_attempt_that_failed() {
+        let clock = ManualClock::at(Timestamp::from_millis(0));
+        let mut server = Server::answering(vec![Answer::Silence, good()]).await;
+        let provider = connect(&server.url, Api::OpenaiChat, clock.clone());
+        let (mut sink, question, limits) = (Transcript::default(), question(), TurnLimits::default());
+        let pass = async {
+            server.requests.recv().await.unwrap();
+            clock.advance(Duration::from_secs(600));
+            // The wait before the second attempt begins once the turn has noticed; from then on one step is enough.
+            while server.requests.is_empty() {
+                clock.advance(Duration::from_millis(500));
+                tokio::task::yield_now().await;
+            }
+        };
+        let (result, ()) = tokio::join!(provider.turn(&question, &mut sink, &limits), pass);
+        assert_eq!(result.unwrap().wire_attempts, 2);
+    }
+}
