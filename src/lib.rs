@@ -31,6 +31,7 @@ pub mod telemetry;
 
 pub mod config;
 pub mod llm;
+pub mod mcp;
 pub mod store;
 
 /// The number for everything that both sides of the local socket and the stores share; only equal ones work together.
