@@ -34,5 +34,7 @@ pub mod llm;
 pub mod mcp;
 pub mod store;
 
+pub mod gateway;
+
 /// The number for everything that both sides of the local socket and the stores share; only equal ones work together.
 pub const SCHEMA: u32 = 1;

@@ -1,0 +1,114 @@
+//! `list_directory` and `directory_tree`.
+
+use super::glob::Glob;
+use super::roots::Place;
+use super::{MAX_DEPTH, MAX_ENTRIES, Refusal};
+use cap_std::fs::{Dir, DirEntry};
+use serde_json::{Value, json};
+use std::path::Path;
+
+/// One line per entry, sorted by name: `[DIR] name` or `[FILE] name`.
+pub(super) fn lines(place: &Place<'_>) -> Result<String, Refusal> {
+    let (entries, more) = sorted(&place.open_dir()?).map_err(|cause| place.refusal(&cause))?;
+    let mut lines: Vec<_> = entries
+        .iter()
+        .map(|entry| format!("{} {}", if is_dir(&entry.entry) { "[DIR]" } else { "[FILE]" }, entry.name))
+        .collect();
+    if more {
+        lines.push(format!("(only the first {MAX_ENTRIES} entries that were found)"));
+    }
+    Ok(lines.join("\n"))
+}
+
+/// An entry with its name as text.
+pub(super) struct Named {
+    pub(super) name: String,
+    pub(super) entry: DirEntry,
+}
+
+/// The entries of a directory by name, at most [`MAX_ENTRIES`], and whether there are more.
+pub(super) fn sorted(dir: &Dir) -> std::io::Result<(Vec<Named>, bool)> {
+    let mut entries = Vec::new();
+    for entry in dir.entries()? {
+        if entries.len() == MAX_ENTRIES {
+            return Ok((entries, true));
+        }
+        let entry = entry?;
+        entries.push(Named { name: entry.file_name().to_string_lossy().into_owned(), entry });
+    }
+    entries.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok((entries, false))
+}
+
+/// A directory itself; a link to one is listed as a file and never entered.
+pub(super) fn is_dir(entry: &DirEntry) -> bool {
+    entry.file_type().is_ok_and(|kind| kind.is_dir())
+}
+
+/// The tree below a directory as JSON: `name`, `type`, and `children` for directories.
+pub(super) fn tree(place: &Place<'_>, exclude: &[String]) -> Result<String, Refusal> {
+    let mut walk =
+        Tree { place, exclude: exclude.iter().map(|pattern| Exclude::new(pattern)).collect(), left: MAX_ENTRIES };
+    let tree = walk.children(&place.open_dir()?, Path::new(""), 0)?;
+    serde_json::to_string_pretty(&tree).map_err(|cause| Refusal::new(cause.to_string()))
+}
+
+struct Tree<'a> {
+    place: &'a Place<'a>,
+    exclude: Vec<Exclude>,
+    left: usize,
+}
+
+impl Tree<'_> {
+    fn children(&mut self, dir: &Dir, below: &Path, depth: usize) -> Result<Vec<Value>, Refusal> {
+        let (entries, more) = sorted(dir).map_err(|cause| self.place.refusal(&cause))?;
+        let mut children = Vec::new();
+        for Named { name, entry } in entries {
+            let path = below.join(&name);
+            if self.exclude.iter().any(|exclude| exclude.matches(&path)) {
+                continue;
+            }
+            self.left = self.left.checked_sub(1).ok_or_else(too_large)?;
+            if !is_dir(&entry) {
+                children.push(json!({ "name": name, "type": "file" }));
+                continue;
+            }
+            let inside = match entry.open_dir() {
+                Ok(inside) if self.place.may_enter(&inside) => inside,
+                _ => continue,
+            };
+            if depth == MAX_DEPTH {
+                return Err(Refusal::new(format!(
+                    "the tree is deeper than {MAX_DEPTH} directories; start further down"
+                )));
+            }
+            let grandchildren = self.children(&inside, &path, depth + 1)?;
+            children.push(json!({ "name": name, "type": "directory", "children": grandchildren }));
+        }
+        if more { Err(too_large()) } else { Ok(children) }
+    }
+}
+
+fn too_large() -> Refusal {
+    Refusal::new(format!("the tree has more than {MAX_ENTRIES} entries; start further down or use `excludePatterns`"))
+}
+
+/// A pattern for what is left out: with wildcards it is matched as it is, without it names a file or directory at any depth.
+struct Exclude {
+    globs: Vec<Glob>,
+}
+
+impl Exclude {
+    fn new(pattern: &str) -> Self {
+        let globs = if Glob::is_pattern(pattern) {
+            vec![Glob::new(pattern)]
+        } else {
+            vec![Glob::new(pattern), Glob::new(&format!("**/{pattern}"))]
+        };
+        Self { globs }
+    }
+
+    fn matches(&self, path: &Path) -> bool {
+        self.globs.iter().any(|glob| glob.matches(&path.to_string_lossy()))
+    }
+}

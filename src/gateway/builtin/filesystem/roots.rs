@@ -1,0 +1,222 @@
+//! Where the filesystem server may go, and the one way from a caller's path to an open file or directory.
+//!
+//! Every root is a directory handle, opened once. A path is resolved below its handle, component by component, by the kernel (`openat2`)
+//! or by cap-std's walk; there is no check that a race could invalidate between the check and the use.
+
+use super::Refusal;
+use cap_std::ambient_authority;
+use cap_std::fs::{Dir, File, OpenOptions, OpenOptionsExt};
+use nix::fcntl::OFlag;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::{Component, Path, PathBuf};
+
+/// One directory that callers may reach.
+#[derive(Debug)]
+struct Root {
+    dir: Dir,
+    /// As it was configured; callers may use this spelling too.
+    given: PathBuf,
+    /// Where the handle really is.
+    real: PathBuf,
+}
+
+/// The station's own files, which no root may give access to.
+#[derive(Debug, Clone)]
+struct Home {
+    real: PathBuf,
+    /// The part of it that may be reached.
+    open: Option<PathBuf>,
+}
+
+impl Home {
+    /// Whether `real`, the true path of something that was opened, is the station's own.
+    fn owns(&self, real: &Path) -> bool {
+        real.starts_with(&self.real) && !self.open.as_ref().is_some_and(|open| real.starts_with(open))
+    }
+}
+
+/// All roots of one server.
+#[derive(Debug)]
+pub(super) struct Roots {
+    roots: Vec<Root>,
+    home: Option<Home>,
+}
+
+/// A path of a caller, placed below one of the roots.
+#[derive(Debug)]
+pub(super) struct Place<'a> {
+    root: &'a Root,
+    home: Option<&'a Home>,
+    /// Below the root; `.` is the root itself.
+    below: PathBuf,
+    /// As the caller wrote it, for messages.
+    asked: &'a str,
+}
+
+impl Roots {
+    /// Opens every root. `home` is the station's directory and `open` the part of it that may be reached.
+    pub(super) fn open(roots: Vec<PathBuf>, home: Option<PathBuf>, open: Option<PathBuf>) -> io::Result<Self> {
+        let home = home
+            .and_then(|home| home.canonicalize().ok())
+            .map(|real| Home { real, open: open.and_then(|open| open.canonicalize().ok()) });
+        let roots = roots.into_iter().map(|root| Root::open(root, home.as_ref())).collect::<io::Result<_>>()?;
+        Ok(Self { roots, home })
+    }
+
+    /// The roots as they were configured.
+    pub(super) fn given(&self) -> impl Iterator<Item = &Path> {
+        self.roots.iter().map(|root| root.given.as_path())
+    }
+
+    /// Finds the root of `asked`: the deepest that contains an absolute path, the first one for a relative path.
+    pub(super) fn place<'a>(&'a self, asked: &'a str) -> Result<Place<'a>, Refusal> {
+        let path = Path::new(asked);
+        let found = if path.is_absolute() {
+            let below = self.roots.iter().filter_map(|root| Some((root, root.strip(path)?)));
+            below.max_by_key(|(root, _)| root.real.components().count())
+        } else {
+            self.roots.first().map(|root| (root, path))
+        };
+        let (root, below) = found.ok_or_else(|| self.outside(asked))?;
+        let below = if below.as_os_str().is_empty() { PathBuf::from(".") } else { below.to_owned() };
+        // Only a root above the home can lead into it.
+        let home = self.home.as_ref().filter(|home| home.real.starts_with(&root.real));
+        Ok(Place { root, home, below, asked })
+    }
+
+    fn outside(&self, asked: &str) -> Refusal {
+        let allowed: Vec<_> = self.given().map(|root| root.display().to_string()).collect();
+        Refusal::new(format!("Access denied - path outside allowed directories: {asked} not in {}", allowed.join(", ")))
+    }
+}
+
+impl Root {
+    fn open(given: PathBuf, home: Option<&Home>) -> io::Result<Self> {
+        let named = |cause: io::Error| io::Error::new(cause.kind(), format!("root `{}`: {cause}", given.display()));
+        let dir = Dir::open_ambient_dir(&given, ambient_authority()).map_err(named)?;
+        let real = real_path(&dir).map_err(named)?;
+        if home.is_some_and(|home| home.owns(&real)) {
+            return Err(named(io::Error::new(io::ErrorKind::PermissionDenied, "it lies inside the station's home")));
+        }
+        Ok(Self { dir, given, real })
+    }
+
+    /// `path` below this root, whichever of the root's spellings it begins with.
+    fn strip<'p>(&self, path: &'p Path) -> Option<&'p Path> {
+        path.strip_prefix(&self.given).or_else(|_| path.strip_prefix(&self.real)).ok()
+    }
+}
+
+impl<'a> Place<'a> {
+    /// Opens a regular file for reading. Pipes and devices are refused, without waiting for a writer first.
+    pub(super) fn open_file(&self) -> Result<File, Refusal> {
+        let mut options = OpenOptions::new();
+        options.read(true).custom_flags(OFlag::O_NONBLOCK.bits());
+        let file = self.root.dir.open_with(&self.below, &options).map_err(|cause| self.refusal(&cause))?;
+        self.check(&file)?;
+        let kind = file.metadata().map_err(|cause| self.refusal(&cause))?;
+        if kind.is_dir() {
+            return Err(Refusal::new(format!("{} is a directory, not a file", self.asked)));
+        }
+        if !kind.is_file() {
+            return Err(Refusal::new(format!("{} is not a regular file", self.asked)));
+        }
+        Ok(file)
+    }
+
+    /// Opens a directory.
+    pub(super) fn open_dir(&self) -> Result<Dir, Refusal> {
+        let dir = self.root.dir.open_dir(&self.below).map_err(|cause| self.refusal(&cause))?;
+        self.check(&dir)?;
+        Ok(dir)
+    }
+
+    /// The metadata of whatever is there. It isn't opened, since a pipe must not be opened just to be looked at; the directory that contains
+    /// it is what is checked.
+    pub(super) fn metadata(&self) -> Result<cap_std::fs::Metadata, Refusal> {
+        let target = self.target().map_err(|cause| self.refusal(&cause))?;
+        let found = match target.split() {
+            Some((parent, name)) => parent.open_dir()?.metadata(name),
+            None => self.root.dir.dir_metadata(),
+        };
+        let found = found.map_err(|cause| self.refusal(&cause))?;
+        if found.is_dir() {
+            target.open_dir()?;
+        }
+        Ok(found)
+    }
+
+    /// The directory that a file of this name is written into, opened, and the name there. A symbolic link is followed to its target
+    /// inside the root, so that writing replaces the target and not the link.
+    pub(super) fn open_parent(&self) -> Result<(Dir, PathBuf), Refusal> {
+        let target = match self.target() {
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => self.same(self.below.clone()),
+            target => target.map_err(|cause| self.refusal(&cause))?,
+        };
+        let (parent, name) = target.split().ok_or_else(|| Refusal::new(format!("{} is not a file", self.asked)))?;
+        let dir = parent.open_dir().map_err(|refusal| match refusal.is_not_found() {
+            true => Refusal::new(format!("Parent directory does not exist: {}", self.asked)),
+            false => refusal,
+        })?;
+        Ok((dir, name))
+    }
+
+    /// This place with all links resolved, inside the root.
+    fn target(&self) -> io::Result<Place<'a>> {
+        Ok(self.same(self.root.dir.canonicalize(&self.below)?))
+    }
+
+    /// The place of the containing directory, and the last name.
+    fn split(&self) -> Option<(Place<'a>, PathBuf)> {
+        let Some(Component::Normal(name)) = self.below.components().next_back() else { return None };
+        let parent = self.below.parent().filter(|parent| !parent.as_os_str().is_empty());
+        Some((self.same(parent.unwrap_or(Path::new(".")).to_owned()), name.into()))
+    }
+
+    fn same(&self, below: PathBuf) -> Place<'a> {
+        Place { root: self.root, home: self.home, below, asked: self.asked }
+    }
+
+    /// Whether a walk may enter `dir`, which it found below this place.
+    pub(super) fn may_enter(&self, dir: &Dir) -> bool {
+        self.check(dir).is_ok()
+    }
+
+    /// Refuses what turned out to belong to the station. The handle is asked where it is, so that neither links nor renames matter.
+    fn check(&self, opened: &impl AsFd) -> Result<(), Refusal> {
+        let Some(home) = self.home else { return Ok(()) };
+        match real_path(opened) {
+            Ok(real) if !home.owns(&real) => Ok(()),
+            _ => Err(Refusal::new(format!("Access denied - {} lies inside the station's home", self.asked))),
+        }
+    }
+
+    /// The message for a failed system call.
+    pub(super) fn refusal(&self, cause: &io::Error) -> Refusal {
+        let asked = self.asked;
+        match cause.kind() {
+            io::ErrorKind::NotFound => Refusal::not_found(format!("ENOENT: no such file or directory, open '{asked}'")),
+            // cap-std's own refusal of a path that leaves its handle has no system error behind it.
+            io::ErrorKind::PermissionDenied if cause.raw_os_error().is_none() => {
+                Refusal::new(format!("Access denied - path or symlink target outside allowed directories: {asked}"))
+            }
+            _ => Refusal::new(format!("{asked}: {cause}")),
+        }
+    }
+}
+
+/// Where an open handle really is.
+#[cfg(target_os = "linux")]
+fn real_path(opened: &impl AsFd) -> io::Result<PathBuf> {
+    use std::os::fd::AsRawFd;
+    std::fs::read_link(format!("/proc/self/fd/{}", opened.as_fd().as_raw_fd()))
+}
+
+/// Where an open handle really is.
+#[cfg(target_os = "macos")]
+fn real_path(opened: &impl AsFd) -> io::Result<PathBuf> {
+    let mut path = PathBuf::new();
+    nix::fcntl::fcntl(opened.as_fd(), nix::fcntl::FcntlArg::F_GETPATH(&mut path))?;
+    Ok(path)
+}

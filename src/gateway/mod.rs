@@ -1,0 +1,181 @@
+//! The gateway: the MCP servers attached to one environment, their tools under full names, and calls to them.
+//!
+//! Here belongs which servers run, how they are kept running, and what their tools are called and do. How messages travel is in
+//! `mcp/call`; who may call what, approvals, pins and audit are decided above, in `tools/`. Servers that are compiled in are in `builtin/`.
+//!
+//! - `server` is the life of one server, `state` what that shows, `attach` how it is reached, `cache` what is remembered of it.
+//! - `catalog`, `names` and `effects` turn definitions into tools; `identity` tells whether a command is still the same.
+
+mod attach;
+pub mod builtin;
+mod cache;
+mod call;
+mod catalog;
+mod effects;
+mod identity;
+mod mirror;
+mod names;
+mod server;
+mod state;
+#[cfg(test)]
+mod tests;
+
+pub use call::CallOptions;
+pub use catalog::{Catalog, CatalogTool, UnmatchedPattern};
+pub use identity::command_hash;
+pub use names::{full_name, may_match};
+pub use state::{ServerState, ServerStatus};
+
+use crate::clock::{ClockExt, SharedClock};
+use crate::domain::{CommandState, McpServerDefinition, Name};
+use crate::error::{Error, Result};
+use crate::lifecycle::Tasks;
+use crate::process::Spawner;
+use cache::Cache;
+use server::Attached;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// What a gateway needs from outside.
+#[derive(Debug, Clone)]
+pub struct GatewayDeps {
+    pub clock: SharedClock,
+    pub tasks: Tasks,
+    pub http: reqwest::Client,
+    /// Tool definitions are kept in `<cache_dir>/<environment>/<server>.json`.
+    pub cache_dir: PathBuf,
+    /// The station's home, which built-ins never reach into.
+    pub home: PathBuf,
+    /// The environment's workspace: the part of the home that built-ins do reach, and the directory of children without a `cwd`.
+    pub workspace: PathBuf,
+    /// For a call whose server has no `timeout` of its own.
+    pub tool_timeout: Duration,
+}
+
+/// The attached servers of one environment. Cheap to clone. [`Gateway::close`] comes before [`Tasks::stop`], which only kills.
+#[derive(Debug, Clone)]
+pub struct Gateway {
+    shared: Arc<Shared>,
+    servers: Arc<Mutex<Servers>>,
+}
+
+/// What the lives of all servers use.
+#[derive(Debug)]
+struct Shared {
+    environment: Name,
+    deps: GatewayDeps,
+    cache: Cache,
+    /// Started with the first command.
+    spawner: Mutex<Option<Spawner>>,
+}
+
+impl Shared {
+    fn spawner(&self) -> Result<Spawner> {
+        let mut spawner = self.spawner.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*spawner {
+            Some(running) => Ok(running.clone()),
+            None => Ok(spawner.insert(Spawner::start()?).clone()),
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Servers {
+    attached: BTreeMap<Name, Attached>,
+    /// Fire when servers that are no longer attached are gone.
+    leaving: Vec<CancellationToken>,
+    closed: bool,
+}
+
+impl Gateway {
+    /// A gateway without servers.
+    pub fn new(environment: Name, deps: GatewayDeps) -> Self {
+        let cache = Cache::new(&deps.cache_dir, &environment);
+        let shared = Shared { environment, deps, cache, spawner: Mutex::new(None) };
+        Self { shared: Arc::new(shared), servers: Arc::default() }
+    }
+
+    fn servers(&self) -> MutexGuard<'_, Servers> {
+        self.servers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes `servers` the attached ones: starts new ones in the background, stops those that are missing, replaces changed ones, and leaves
+    /// the rest and their open calls alone. Returns at once.
+    pub fn apply(&self, servers: Vec<(McpServerDefinition, CommandState)>) {
+        let mut state = self.servers();
+        if state.closed {
+            return;
+        }
+        let mut before = std::mem::take(&mut state.attached);
+        for (definition, command) in servers {
+            let name = definition.name.clone();
+            let attached = match before.remove(&name) {
+                Some(same) if *same.definition == definition && same.command == command => same,
+                changed => {
+                    let predecessor = changed.map(|old| old.stop());
+                    state.leaving.extend(predecessor.clone());
+                    Attached::start(&self.shared, definition, command, predecessor)
+                }
+            };
+            state.attached.insert(name, attached);
+        }
+        state.leaving.retain(|gone| !gone.is_cancelled());
+        state.leaving.extend(before.values().map(Attached::stop));
+    }
+
+    /// Every attached server, by name.
+    pub fn status(&self) -> Vec<ServerStatus> {
+        self.servers().attached.values().map(Attached::status).collect()
+    }
+
+    /// The tools known now. Servers in their first start are waited for, all at once and no longer than `wait`; one that hasn't answered in
+    /// this life contributes what it said in an earlier one.
+    pub async fn catalog(&self, wait: Duration) -> Catalog {
+        self.catalog_for(wait, |_| true).await
+    }
+
+    /// The same, where only servers that `matters` accepts are waited for: one that hangs must not delay those who don't need it.
+    pub async fn catalog_for(&self, wait: Duration, matters: impl Fn(&Name) -> bool) -> Catalog {
+        let starting: Vec<_> = {
+            let servers = self.servers();
+            let relevant = servers.attached.iter().filter(|(name, _)| matters(name));
+            let snapshots = relevant.map(|(_, server)| server.snapshot.clone());
+            snapshots.filter(|snapshot| snapshot.borrow().is_first_start()).collect()
+        };
+        let started = futures_util::future::join_all(starting.into_iter().map(|mut snapshot| async move {
+            let _stopped = snapshot.wait_for(|now| !now.is_first_start()).await;
+        }));
+        let _in_time = self.shared.deps.clock.timeout(wait, started).await;
+        self.known()
+    }
+
+    /// [`Gateway::catalog`] without waiting.
+    fn known(&self) -> Catalog {
+        let servers = self.servers();
+        let tools = servers.attached.values().flat_map(|server| server.snapshot.borrow().tools.as_ref().clone());
+        Catalog::new(tools.collect())
+    }
+
+    /// Starts `server` anew, and returns how it then is.
+    pub async fn restart(&self, server: &Name) -> Result<ServerStatus> {
+        let missing = || Error::not_found(format!("no server `{server}` is attached to `{}`", self.shared.environment));
+        let waiter = self.servers().attached.get(server).map(Attached::waiter).ok_or_else(missing)?;
+        waiter.restarted().await?;
+        self.servers().attached.get(server).map(Attached::status).ok_or_else(missing)
+    }
+
+    /// Ends every server and returns when all their processes are gone. Nothing can be attached afterwards.
+    pub async fn close(&self) {
+        let leaving: Vec<_> = {
+            let mut servers = self.servers();
+            servers.closed = true;
+            let mut leaving = std::mem::take(&mut servers.leaving);
+            leaving.extend(std::mem::take(&mut servers.attached).values().map(Attached::stop));
+            leaving
+        };
+        futures_util::future::join_all(leaving.iter().map(CancellationToken::cancelled)).await;
+    }
+}

@@ -1,0 +1,303 @@
+//! The life of one attached server: started in the background, listed, watched, started again when it ends.
+
+use super::Shared;
+use super::attach::{Live, reach};
+use super::cache::Remembered;
+use super::catalog::read_tools;
+use super::effects::Speaker;
+use super::state::{Phase, ServerStatus, Snapshot, Waiter};
+use crate::clock::ClockExt;
+use crate::domain::{CommandState, McpServerDefinition, ServerTransport, Timestamp};
+use crate::error::Result;
+use crate::mcp::call::Protocol;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// A server that has lived this long has not failed at its start.
+const STABLE: Duration = Duration::from_secs(60);
+/// Changes of a list come in bursts; the list is read once for all that come within this time.
+const BURST: Duration = Duration::from_millis(100);
+
+/// A server of the environment, whatever its state. Dropping it stops it.
+#[derive(Debug)]
+pub(super) struct Attached {
+    pub(super) definition: Arc<McpServerDefinition>,
+    pub(super) command: CommandState,
+    pub(super) snapshot: watch::Receiver<Snapshot>,
+    /// Starts the next try now.
+    wake: Arc<Notify>,
+    restart: Arc<Notify>,
+    stop: CancellationToken,
+    gone: CancellationToken,
+}
+
+impl Attached {
+    /// Attaches a server and starts it in the background once `predecessor` is gone. A pending or disabled one is only shown.
+    pub(super) fn start(
+        shared: &Arc<Shared>,
+        definition: McpServerDefinition,
+        command: CommandState,
+        predecessor: Option<CancellationToken>,
+    ) -> Self {
+        let definition = Arc::new(definition);
+        let runs = !definition.disabled && command == CommandState::Accepted;
+        let remembered = runs.then(|| shared.cache.load(&definition)).flatten();
+        let phase = match (definition.disabled, command) {
+            (true, _) => Phase::Disabled,
+            (false, CommandState::Pending) => Phase::Pending,
+            (false, CommandState::Accepted) => Phase::Starting,
+        };
+        let (state, snapshot) = watch::channel(first_snapshot(phase, &definition, remembered.as_ref()));
+        let attached = Self {
+            definition: definition.clone(),
+            command,
+            snapshot,
+            wake: Arc::new(Notify::new()),
+            restart: Arc::new(Notify::new()),
+            stop: CancellationToken::new(),
+            gone: CancellationToken::new(),
+        };
+        if !runs {
+            attached.gone.cancel();
+            return attached;
+        }
+        let life = Life {
+            shared: shared.clone(),
+            definition,
+            state,
+            wake: attached.wake.clone(),
+            restart: attached.restart.clone(),
+            stop: attached.stop.clone(),
+        };
+        let gone = attached.gone.clone().drop_guard();
+        shared.deps.tasks.spawn("mcp server", async move {
+            if let Some(predecessor) = predecessor {
+                predecessor.cancelled().await;
+            }
+            life.run(remembered.map(|remembered| remembered.protocol)).await;
+            drop(gone);
+        });
+        attached
+    }
+
+    /// Asks the server to end; the token fires when it is gone.
+    pub(super) fn stop(&self) -> CancellationToken {
+        self.stop.cancel();
+        self.gone.clone()
+    }
+
+    pub(super) fn status(&self) -> ServerStatus {
+        let snapshot = self.snapshot.borrow();
+        ServerStatus {
+            name: self.definition.name.clone(),
+            definition: Arc::clone(&self.definition),
+            state: snapshot.state(),
+            problem: snapshot.problem.clone(),
+            protocol: snapshot.protocol.clone(),
+            tools: snapshot.tools.len(),
+            pid: match &snapshot.phase {
+                Phase::Ready(live) => live.pid(),
+                _ => None,
+            },
+        }
+    }
+
+    /// What a caller needs to wait for this server, without holding it.
+    pub(super) fn waiter(&self) -> Waiter {
+        Waiter {
+            name: self.definition.name.clone(),
+            snapshot: self.snapshot.clone(),
+            wake: self.wake.clone(),
+            restart: self.restart.clone(),
+        }
+    }
+}
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+fn first_snapshot(phase: Phase, definition: &McpServerDefinition, remembered: Option<&Remembered>) -> Snapshot {
+    let tools = remembered.map(|known| read_tools(definition, speaker(definition), &known.tools)).unwrap_or_default();
+    Snapshot {
+        phase,
+        tools: Arc::new(tools),
+        problem: None,
+        protocol: remembered.map(|known| known.protocol.clone()),
+        tries: 0,
+        failed_tries: 0,
+    }
+}
+
+fn speaker(definition: &McpServerDefinition) -> Speaker {
+    match definition.transport {
+        ServerTransport::Builtin { .. } => Speaker::Builtin,
+        ServerTransport::Stdio { .. } | ServerTransport::Http { .. } => Speaker::Server,
+    }
+}
+
+/// How one connection to a server ended.
+enum End {
+    Stopped,
+    Restart,
+    Failed(String),
+}
+
+struct Life {
+    shared: Arc<Shared>,
+    definition: Arc<McpServerDefinition>,
+    state: watch::Sender<Snapshot>,
+    wake: Arc<Notify>,
+    restart: Arc<Notify>,
+    stop: CancellationToken,
+}
+
+impl Life {
+    async fn run(&self, mut protocol: Option<Protocol>) {
+        let mut failures = 0;
+        while !self.stop.is_cancelled() {
+            let began = self.now();
+            match self.connect_and_serve(&mut protocol).await {
+                End::Stopped => break,
+                End::Restart => failures = 0,
+                End::Failed(problem) => {
+                    failures = if self.now().since(began) >= STABLE { 1 } else { failures + 1 };
+                    self.log_failure(&problem);
+                    self.state.send_modify(|now| {
+                        now.phase = Phase::Failed;
+                        now.problem = Some(problem);
+                    });
+                    self.pause(failures).await;
+                }
+            }
+        }
+        self.state.send_modify(|now| now.phase = Phase::Stopped);
+    }
+
+    fn now(&self) -> Timestamp {
+        self.shared.deps.clock.now()
+    }
+
+    async fn pause(&self, failures: u32) {
+        tokio::select! {
+            () = self.stop.cancelled() => {}
+            () = self.wake.notified() => {}
+            () = self.restart.notified() => {}
+            () = self.shared.deps.clock.sleep(backoff(failures, jitter())) => {}
+        }
+    }
+
+    /// One line per change of state, however often it fails.
+    fn log_failure(&self, problem: &str) {
+        let known = self.state.borrow().problem.as_deref() == Some(problem);
+        if !known {
+            tracing::warn!(environment = %self.shared.environment, server = %self.definition.name, problem, "an attached server is not available");
+        }
+    }
+
+    /// Reaches the server, then keeps its list current until it ends or is no longer wanted. Nothing of it is left when this returns.
+    async fn connect_and_serve(&self, protocol: &mut Option<Protocol>) -> End {
+        self.state.send_modify(|now| {
+            now.phase = Phase::Starting;
+            now.tries += 1;
+        });
+        let reached = reach(&self.shared, &self.definition, protocol.clone(), &self.stop).await;
+        if self.stop.is_cancelled() {
+            if let Ok(live) = reached {
+                live.close().await;
+            }
+            return End::Stopped;
+        }
+        let live = match reached {
+            Ok(live) => live,
+            Err(error) => return self.failed_to_start(error.message().to_owned()),
+        };
+        protocol.clone_from(&live.protocol());
+        let end = tokio::select! {
+            biased;
+            () = self.stop.cancelled() => End::Stopped,
+            () = self.restart.notified() => End::Restart,
+            reason = live.ended() => End::Failed(reason),
+            problem = self.serve(&live) => self.failed_to_start(problem),
+        };
+        live.close().await;
+        end
+    }
+
+    fn failed_to_start(&self, problem: String) -> End {
+        self.state.send_modify(|now| now.failed_tries += 1);
+        End::Failed(problem)
+    }
+
+    /// Lists the tools, then again whenever they may have changed. Returns only when the first list fails.
+    async fn serve(&self, live: &Live) -> String {
+        let mut changes = match live {
+            Live::Connection(connection) => Some(connection.tools_changed()),
+            Live::Builtin(_) => None,
+        };
+        if let Err(error) = self.list(live).await {
+            return error.message().to_owned();
+        }
+        tracing::info!(environment = %self.shared.environment, server = %self.definition.name, "an attached server is ready");
+        while let Some(changes) = &mut changes {
+            if changes.changed().await.is_err() {
+                break;
+            }
+            self.shared.deps.clock.sleep(BURST).await;
+            changes.mark_unchanged();
+            if let Err(error) = self.list(live).await {
+                tracing::warn!(server = %self.definition.name, %error, "the tools can't be listed again; the known ones stay");
+            }
+        }
+        std::future::pending().await
+    }
+
+    async fn list(&self, live: &Live) -> Result<()> {
+        let listed = live.tools().await;
+        let definitions = listed.map_err(|error| error.into_error(self.definition.name.as_str(), "tools/list"))?;
+        let tools = Arc::new(read_tools(&self.definition, speaker(&self.definition), &definitions));
+        if let Live::Connection(connection) = live {
+            // Before the tools are shown: whoever has seen them finds them after a restart too.
+            self.shared.cache.store(&self.definition, connection.protocol(), definitions).await;
+        }
+        self.state.send_modify(|now| {
+            now.phase = Phase::Ready(live.clone());
+            now.tools = tools;
+            now.problem = None;
+            now.protocol = live.protocol();
+        });
+        Ok(())
+    }
+}
+
+/// The pause before the next try: doubling from half a second to a minute, and shortened by up to a half so that servers that failed
+/// together don't come back together. `jitter` is any number.
+fn backoff(failures: u32, jitter: u32) -> Duration {
+    let full = FIRST_PAUSE.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(LONGEST_PAUSE);
+    full.mul_f64(1.0 - f64::from(jitter) / f64::from(u32::MAX) / 2.0)
+}
+
+/// A random number; without randomness, the longest pause is as good as any.
+fn jitter() -> u32 {
+    getrandom::u32().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_a_minute_and_never_go_under_half() {
+        assert_eq!(backoff(1, 0), Duration::from_millis(500));
+        assert_eq!(backoff(1, u32::MAX), Duration::from_millis(250));
+        assert_eq!(backoff(3, 0), Duration::from_secs(2));
+        assert_eq!(backoff(40, 0), Duration::from_secs(60));
+        assert_eq!(backoff(u32::MAX, u32::MAX), Duration::from_secs(30));
+    }
+}

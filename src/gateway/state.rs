@@ -1,0 +1,158 @@
+//! How an attached server is: what its life tells, what is shown of it, and waiting for it.
+
+use super::attach::Live;
+use super::catalog::CatalogTool;
+use crate::domain::{McpServerDefinition, Name};
+use crate::error::{Error, Result};
+use crate::mcp::call::Protocol;
+use serde::Serialize;
+use std::sync::Arc;
+use tokio::sync::{Notify, watch};
+
+/// What an attached server is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ServerState {
+    /// Its command waits for a person's acceptance.
+    Pending,
+    Starting,
+    Ready,
+    /// The last try failed; it is tried again from time to time, and at the next call.
+    Error,
+    Disabled,
+    Stopped,
+}
+
+/// An attached server as it is shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerStatus {
+    pub name: Name,
+    /// With its variables filled in: not to be shown whole.
+    pub definition: Arc<McpServerDefinition>,
+    pub state: ServerState,
+    /// Why it isn't ready, with the last lines of its stderr.
+    pub problem: Option<String>,
+    /// What it spoke when it was last reached.
+    pub protocol: Option<Protocol>,
+    /// Number of tools known.
+    pub tools: usize,
+    /// Of the child, while one runs.
+    pub pid: Option<u32>,
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum Phase {
+    Pending,
+    Disabled,
+    Starting,
+    Ready(Live),
+    /// Waiting for the next try.
+    Failed,
+    Stopped,
+}
+
+/// All that is known of a server at one moment.
+#[derive(Debug, Clone)]
+pub(super) struct Snapshot {
+    pub(super) phase: Phase,
+    /// From its last answer, or from the cache; sorted by full name.
+    pub(super) tools: Arc<Vec<Arc<CatalogTool>>>,
+    pub(super) problem: Option<String>,
+    pub(super) protocol: Option<Protocol>,
+    /// Tries begun, so that a caller can tell a new one from the one it saw.
+    pub(super) tries: u64,
+    /// Tries that didn't get as far as a list of tools.
+    pub(super) failed_tries: u64,
+}
+
+impl Snapshot {
+    /// Still in its first start: it may yet bring tools that nobody knows.
+    pub(super) fn is_first_start(&self) -> bool {
+        matches!(self.phase, Phase::Starting) && self.tries <= 1
+    }
+
+    pub(super) fn is_ready(&self) -> bool {
+        matches!(self.phase, Phase::Ready(_))
+    }
+
+    pub(super) fn state(&self) -> ServerState {
+        match self.phase {
+            Phase::Pending => ServerState::Pending,
+            Phase::Disabled => ServerState::Disabled,
+            // A server in a crash loop would look as if it were well every other time.
+            Phase::Starting if self.problem.is_some() => ServerState::Error,
+            Phase::Starting => ServerState::Starting,
+            Phase::Ready(_) => ServerState::Ready,
+            Phase::Failed => ServerState::Error,
+            Phase::Stopped => ServerState::Stopped,
+        }
+    }
+}
+
+/// Waits for a server to become callable.
+#[derive(Debug)]
+pub(super) struct Waiter {
+    pub(super) name: Name,
+    pub(super) snapshot: watch::Receiver<Snapshot>,
+    pub(super) wake: Arc<Notify>,
+    pub(super) restart: Arc<Notify>,
+}
+
+impl Waiter {
+    /// The server when it is ready. One that is between two tries is tried at once, and one try is waited for.
+    pub(super) async fn ready(mut self) -> Result<Live> {
+        let failed_before = self.snapshot.borrow().failed_tries;
+        loop {
+            let snapshot = self.snapshot.borrow_and_update().clone();
+            match snapshot.phase {
+                Phase::Ready(live) if !live.is_ended() => return Ok(live),
+                Phase::Failed if snapshot.failed_tries > failed_before => {
+                    return Err(unavailable(&self.name, &snapshot));
+                }
+                Phase::Failed => self.wake.notify_one(),
+                Phase::Pending | Phase::Disabled | Phase::Stopped => return Err(unavailable(&self.name, &snapshot)),
+                Phase::Ready(_) | Phase::Starting => {}
+            }
+            if self.snapshot.changed().await.is_err() {
+                return Err(unavailable(&self.name, &snapshot_of(&self.snapshot)));
+            }
+        }
+    }
+
+    /// Starts the server anew and waits for how that ends.
+    pub(super) async fn restarted(mut self) -> Result<()> {
+        let snapshot = snapshot_of(&self.snapshot);
+        if matches!(snapshot.phase, Phase::Pending | Phase::Disabled | Phase::Stopped) {
+            return Err(unavailable(&self.name, &snapshot));
+        }
+        self.restart.notify_one();
+        let settled = |now: &Snapshot| now.tries > snapshot.tries && !matches!(now.phase, Phase::Starting);
+        let settled = self.snapshot.wait_for(settled).await.map(|now| now.clone());
+        match settled {
+            Ok(now) if matches!(now.phase, Phase::Ready(_)) => Ok(()),
+            Ok(now) => Err(unavailable(&self.name, &now)),
+            Err(_) => Err(unavailable(&self.name, &snapshot_of(&self.snapshot))),
+        }
+    }
+}
+
+/// The answer to a call of a server that can't take it.
+pub(super) fn unavailable(name: &Name, snapshot: &Snapshot) -> Error {
+    match snapshot.phase {
+        Phase::Pending => Error::unavailable(format!("the command of the server `{name}` has not been accepted"))
+            .hint(format!("stn mcp-server accept {name}")),
+        Phase::Disabled => {
+            Error::unavailable(format!("the server `{name}` is disabled")).hint("take `disabled` out of its definition")
+        }
+        _ => {
+            let starting = matches!(snapshot.phase, Phase::Starting);
+            let otherwise = if starting { "it is still starting" } else { "it has been stopped" };
+            let problem = snapshot.problem.as_deref().unwrap_or(otherwise);
+            Error::unavailable(format!("the server `{name}` is not available: {problem}"))
+        }
+    }
+}
+
+fn snapshot_of(snapshot: &watch::Receiver<Snapshot>) -> Snapshot {
+    snapshot.borrow().clone()
+}
