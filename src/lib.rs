@@ -36,5 +36,7 @@ pub mod store;
 
 pub mod gateway;
 
+pub mod tools;
+
 /// The number for everything that both sides of the local socket and the stores share; only equal ones work together.
 pub const SCHEMA: u32 = 1;

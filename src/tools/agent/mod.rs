@@ -1,0 +1,114 @@
+//! Agents: prompt files, and running them.
+
+pub mod create;
+pub mod delete;
+pub mod files;
+pub mod get;
+pub mod list;
+pub mod run;
+pub mod update;
+
+use super::context::{Call, Environment};
+use crate::config;
+use crate::domain::{Agent, AgentState, Name, nearest};
+use crate::error::{Error, Result};
+use crate::store::{AgentKey, AgentRow};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, de};
+use serde_json::Value;
+use std::borrow::Cow;
+
+/// An agent's name or its id.
+#[derive(Debug, Clone)]
+pub struct Handle(String);
+
+impl<'de> Deserialize<'de> for Handle {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match Value::deserialize(deserializer)? {
+            Value::String(text) => Ok(Self(text)),
+            Value::Number(number) if number.is_i64() => Ok(Self(number.to_string())),
+            other => Err(de::Error::custom(format_args!("`{other}` is neither an agent's name nor an id"))),
+        }
+    }
+}
+
+impl JsonSchema for Handle {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "AgentHandle".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": ["string", "integer"], "description": "The agent's name, or its id." })
+    }
+}
+
+/// The agent that `handle` names; `not_found` with the name that was probably meant.
+pub async fn find(call: &Call, handle: &Handle) -> Result<AgentRow> {
+    let environment = call.environment()?;
+    let shown = handle.0.escape_debug();
+    let key = match handle.0.parse() {
+        Ok(id) => AgentKey::Id(id),
+        Err(_) => match Name::new(&handle.0) {
+            Ok(name) => AgentKey::Name(name),
+            Err(invalid) => return Err(Error::invalid_input(invalid.to_string()).field("agent")),
+        },
+    };
+    if let Some(row) = environment.store.agent(&key).await? {
+        return Ok(row);
+    }
+    if let AgentKey::Name(name) = &key {
+        not_taken_up(call, environment, name).await?;
+    }
+    let agents = environment.store.agents(None, 200).await?;
+    let names = agents.iter().map(|row| row.definition.name.as_str());
+    let error =
+        Error::not_found(format!("agent `{shown}` doesn't exist in environment `{}`", environment.name)).field("agent");
+    Err(match nearest(&handle.0, names) {
+        Some(meant) => error.hint(format!("did you mean `{meant}`?")),
+        None => error.hint(format!("`stn agent list -e {}` shows what there is", environment.name)),
+    })
+}
+
+/// An error when there is a file of that name all the same: it doesn't parse, or nobody has taken it up yet.
+async fn not_taken_up(call: &Call, environment: &Environment, name: &Name) -> Result<()> {
+    let file = format!("environments/{}/agents/{name}.prompt", environment.name);
+    let Some(bytes) = files::read(&call.station.home, &file).await? else { return Ok(()) };
+    config::parse_prompt(name, &file, &bytes)?;
+    Err(Error::not_found(format!("`{file}` has not been taken up yet")).hint("run `stn sync`").field("agent"))
+}
+
+/// The agent as doors show it.
+pub fn view(row: AgentRow, environment: &Environment) -> Agent {
+    let input_schema = row.definition.effective_input_schema();
+    let definition = row.definition;
+    Agent {
+        id: row.id,
+        name: definition.name,
+        display_name: definition.display_name,
+        description: definition.description,
+        tags: definition.tags,
+        environment: environment.name.clone(),
+        revision: row.revision,
+        file: row.file,
+        state: if row.problem.is_some() { AgentState::Error } else { AgentState::Ok },
+        problem: row.problem,
+        model: definition.model,
+        max_steps: definition.max_steps,
+        timeout_ms: definition.timeout_ms,
+        tools: definition.tools,
+        agents: definition.agents,
+        input_schema,
+        output_schema: definition.output_schema,
+        schedule: definition.schedule,
+        approval: definition.approval,
+        limits: definition.limits,
+        retry: definition.retry,
+        prompt: definition.prompt,
+        created_at: row.created_at,
+        updated_at: row.updated_at,
+    }
+}

@@ -1,0 +1,151 @@
+//! `agent_run`: submits a run, and waits for it as long as the caller likes. The run outlives the request.
+
+use super::{Handle, find};
+use crate::config;
+use crate::domain::{Effect, Origin, Run, RunId, Scope};
+use crate::error::{Error, Result};
+use crate::store::{AgentRow, Submit, Submitted};
+use crate::tools::model::Chosen;
+use crate::tools::run::wait::wait_for;
+use crate::tools::{Call, Environment, Exposure, Reservation, Station, ToolSpec};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::Duration;
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Input {
+    pub agent: Handle,
+    /// An object that fits the agent's input schema; a string stands for `{ "userInput": <string> }`.
+    #[serde(default)]
+    #[schemars(extend("type" = ["object", "string"]))]
+    pub input: Value,
+    /// `provider/model`, instead of the agent's.
+    pub model: Option<String>,
+    /// How long to wait for the end, in milliseconds; the run goes on afterwards. Over MCP 45000 without it, elsewhere 0.
+    pub wait_ms: Option<u64>,
+    /// The same key again answers with the first run instead of starting another.
+    #[schemars(length(min = 1, max = 256))]
+    pub idempotency_key: Option<String>,
+}
+
+/// The longest wait that can be asked for.
+const LONGEST_WAIT: Duration = Duration::from_secs(24 * 3600);
+
+/// What MCP clients wait for when they don't say: below the timeout that most of them have.
+const MCP_WAIT_MS: u64 = 45_000;
+
+pub fn spec() -> ToolSpec {
+    ToolSpec::new::<Input, Run>("agent_run", Scope::AgentsRun)
+        .describe(
+            "Run an agent",
+            "Runs an agent with an input and returns the run with its output. A run that takes longer than wait_ms goes on: use run_wait.",
+        )
+        .changes(Effect::Write, false)
+        .open_world()
+        .exposure(Exposure::Default)
+        .deadline(LONGEST_WAIT)
+        .rest_created("/agents/{agent}/queue", 202, "/runs/{id}")
+        .cli("agent run", &["agent", "input"])
+}
+
+pub async fn run(call: Call, input: Input) -> Result<Run> {
+    let wait = input.wait_ms.unwrap_or(match call.ctx.origin {
+        Origin::McpStdio | Origin::McpHttp => MCP_WAIT_MS,
+        _ => 0,
+    });
+    let agent = find(&call, &input.agent).await?;
+    let run = submit(&call, agent, input).await?;
+    if wait == 0 || run.status.is_terminal() {
+        return Ok(run);
+    }
+    wait_for(&call, run.id, Duration::from_millis(wait).min(LONGEST_WAIT)).await
+}
+
+async fn submit(call: &Call, agent: AgentRow, input: Input) -> Result<Run> {
+    let environment = call.environment()?;
+    let station = &call.station;
+    let settings = &station.settings.runs;
+    let definition = &agent.definition;
+    let given = config::validate_input(&definition.effective_input_schema(), input.input)?;
+    let brought = call.ctx.provider_variables.clone();
+    let Chosen { model, from_caller } = station.models.choose(
+        &environment.name,
+        input.model.as_deref(),
+        definition.model.as_deref(),
+        brought.as_deref(),
+    )?;
+    let key = input.idempotency_key.or_else(|| call.ctx.idempotency_key());
+    let id = RunId::new(call.now(), environment.number, random()?);
+    if let (true, Some(brought)) = (from_caller, brought) {
+        station.models.remember(id, brought);
+    }
+    let reservation = station.admission.reserve();
+    let config_revision = environment.store.config_revision().await?;
+    let mut cause = call.ctx.cause.clone();
+    cause.key.clone_from(&key);
+    let mut audit = call.audit(&definition.name);
+    audit.config_revision.clone_from(&config_revision);
+    audit.details = Some(json!({ "run": id, "revision": agent.revision }));
+    let submit = Submit {
+        id,
+        agent_id: agent.id,
+        revision: agent.revision,
+        model,
+        input: given,
+        origin: call.ctx.origin,
+        cause,
+        principal: call.ctx.principal.who.clone(),
+        parent_run_id: None,
+        max_steps: i64::from(definition.max_steps.unwrap_or(settings.max_steps)),
+        timeout_ms: millis(definition.timeout_ms.unwrap_or(settings.timeout_ms)),
+        idempotency_key: key,
+        config_revision,
+        caller_credentials: from_caller,
+        reserved_for: reservation.as_ref().map(|reservation| reservation.owner.clone()),
+        queue_limit: i64::from(settings.queue_limit),
+        audit,
+    };
+    commit(station, environment, submit, reservation).await
+}
+
+/// Commits the run and hands it to its worker. Never left half done, see [`finished`](crate::tools::dispatch): a run that is claimed and
+/// never started would wait for the next owner.
+async fn commit(
+    station: &Station,
+    environment: &Arc<Environment>,
+    submit: Submit,
+    reservation: Option<Reservation>,
+) -> Result<Run> {
+    let id = submit.id;
+    let submitted = environment.store.submit(submit).await.inspect_err(|_| station.models.forget(id))?;
+    let Submitted { run, existing, claim } = submitted;
+    match (claim, reservation) {
+        (Some(claim), Some(reservation)) => station.admission.start(environment, reservation, claim),
+        _ if existing => station.models.forget(id),
+        _ => station.admission.wake(),
+    }
+    Ok(run)
+}
+
+fn millis(duration: u64) -> i64 {
+    i64::try_from(duration).unwrap_or(i64::MAX)
+}
+
+fn random() -> Result<u64> {
+    getrandom::u64().map_err(|cause| Error::internal("the operating system gives no randomness").source(cause))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_schema_takes_an_object_or_a_string_for_the_input() {
+        let spec = spec();
+        let input = spec.input.pointer("/properties/input").unwrap();
+        assert_eq!(input.get("type"), Some(&json!(["object", "string"])));
+    }
+}

@@ -1,0 +1,103 @@
+//! `agent_update`: changes single keys of an agent's file and leaves every other byte as it is.
+
+use super::{Handle, files, find, view};
+use crate::config::{self, AgentPatch};
+use crate::domain::{Agent, Effect, OnInDoubt, Scope};
+use crate::error::{Error, Result};
+use crate::store::AgentWrite;
+use crate::tools::{Call, Exposure, Method, ToolSpec};
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+
+/// Absent leaves a key as it is, null removes it.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Input {
+    pub agent: Handle,
+    /// The revision that the change is meant for; another one in force is a conflict.
+    #[schemars(extend("type" = "string"))]
+    pub revision: Option<String>,
+    #[schemars(extend("type" = "string"))]
+    pub prompt: Option<String>,
+    #[serde(default, deserialize_with = "given")]
+    pub description: Option<Option<String>>,
+    #[serde(default, deserialize_with = "given")]
+    pub display_name: Option<Option<String>>,
+    #[serde(default, deserialize_with = "given")]
+    pub tags: Option<Option<Vec<String>>>,
+    #[serde(default, deserialize_with = "given")]
+    pub model: Option<Option<String>>,
+    #[serde(default, deserialize_with = "given")]
+    #[schemars(range(min = 1))]
+    pub max_steps: Option<Option<u32>>,
+    /// Such as `10m`.
+    #[serde(default, deserialize_with = "given")]
+    pub timeout: Option<Option<String>>,
+    #[serde(default, deserialize_with = "given")]
+    pub tools: Option<Option<Vec<String>>>,
+    #[serde(default, deserialize_with = "given")]
+    pub input_schema: Option<Option<Value>>,
+    /// What happens when a crash cuts off a tool call that can't be decided.
+    #[serde(default, deserialize_with = "given")]
+    pub on_in_doubt: Option<Option<OnInDoubt>>,
+}
+
+/// Tells a null from an absent field.
+fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<Option<T>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
+}
+
+pub fn spec() -> ToolSpec {
+    ToolSpec::new::<Input, Agent>("agent_update", Scope::AgentsWrite)
+        .describe(
+            "Update an agent",
+            "Changes the given keys of an agent's prompt file; comments and all other bytes stay. Null removes a key.",
+        )
+        .changes(Effect::Write, true)
+        .exposure(Exposure::Default)
+        .rest(Method::Patch, "/agents/{agent}")
+        .cli("agent update", &["agent"])
+}
+
+pub async fn update(call: Call, input: Input) -> Result<Agent> {
+    let environment = call.environment()?;
+    let _one_at_a_time = environment.files.lock().await;
+    let row = find(&call, &input.agent).await?;
+    let name = row.definition.name.clone();
+    if let Some(expected) = input.revision.as_ref().filter(|expected| **expected != row.revision) {
+        let message = format!("agent `{name}` is at revision `{}`, not `{}`", row.revision, expected.escape_debug());
+        return Err(Error::conflict(message).hint("read the agent again and repeat the change").field("revision"));
+    }
+    let bytes = files::read(&call.station.home, &row.file).await?.unwrap_or_default();
+    if config::revision_of(&bytes) != row.revision {
+        return Err(Error::conflict(format!("`{}` was changed by hand since the last sync", row.file))
+            .hint("run `stn sync` first"));
+    }
+    let text = String::from_utf8(bytes)
+        .map_err(|cause| Error::internal(format!("`{}` is not UTF-8", row.file)).source(cause))?;
+    let patch = AgentPatch {
+        prompt: input.prompt,
+        description: input.description,
+        display_name: input.display_name,
+        tags: input.tags,
+        model: input.model,
+        max_steps: input.max_steps,
+        timeout: input.timeout,
+        tools: input.tools,
+        input_schema: input.input_schema,
+        on_in_doubt: input.on_in_doubt,
+    };
+    let text = config::update_prompt(&name, &row.file, &text, &patch)?;
+    let revision = config::revision_of(text.as_bytes());
+    if revision == row.revision {
+        environment.store.audit(call.audit(&name)).await?;
+        return Ok(view(row, environment));
+    }
+    let definition = config::parse_prompt(&name, &row.file, text.as_bytes())?;
+    let write =
+        AgentWrite { definition, revision, bytes: text.into_bytes(), file: row.file, expected: Some(row.revision) };
+    let row = environment.store.agent_write(write, call.audit(&name)).await?;
+    files::finish(&call.station.home, &*environment.store, Some(&row.file)).await?;
+    Ok(view(row, environment))
+}

@@ -1,0 +1,144 @@
+//! Calls of attached servers' tools. They pass the same stages as every act; a model's arguments are validated, a client's are not.
+
+use super::context::{Call, Context, Environment, Progress, Station};
+use super::dispatch::{authorize, find_environment, finished, limited, object};
+use super::spec::EnvironmentUse;
+use crate::domain::{AuditEntry, AuditOutcome, Effect, Scope};
+use crate::error::{Error, Result};
+use crate::gateway::{CallOptions, CatalogTool, may_match};
+use serde_json::Value;
+use serde_json::value::RawValue;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// The longest that an attached call may take, whatever its server allows.
+const HARD_CAP: Duration = Duration::from_secs(3600);
+
+/// How long a caller waits for servers that are still in their first start.
+pub const FIRST_START: Duration = Duration::from_secs(10);
+
+/// A call that was found, authorized and, for a model, validated. Holding one is the proof.
+#[derive(Debug)]
+pub struct Permitted {
+    tool: Arc<CatalogTool>,
+    arguments: Box<RawValue>,
+    call: Call,
+    environment: Arc<Environment>,
+}
+
+/// The act of a client: `tool_call`, or the tool's own name.
+pub async fn act(station: &Arc<Station>, ctx: Context, name: &str, arguments: Value) -> Result<Box<RawValue>> {
+    let mut input = object(name, Value::Null)?;
+    let environment = find_environment(station, &ctx, EnvironmentUse::Required, &mut input).await?;
+    let environment =
+        environment.ok_or_else(|| Error::internal("an attached tool was called without an environment"))?;
+    let gone = ctx.cancel.child_token();
+    let _leaving = gone.clone().drop_guard();
+    let (inner, name) = (Context { cancel: gone, ..ctx.clone() }, name.to_owned());
+    let owned = Arc::clone(station);
+    let work = async move { call(&owned, inner, &environment, &name, arguments).await };
+    limited(station, &ctx, HARD_CAP, finished(station, work)).await
+}
+
+/// The same, in an environment that is already found.
+pub async fn call(
+    station: &Arc<Station>,
+    ctx: Context,
+    environment: &Arc<Environment>,
+    name: &str,
+    arguments: Value,
+) -> Result<Box<RawValue>> {
+    let catalog = environment.gateway.catalog_for(FIRST_START, |server| may_match(name, server.as_str())).await;
+    let Some(tool) = catalog.tools.into_iter().find(|tool| tool.name == name) else {
+        return Err(environment.gateway.missing(name));
+    };
+    let raw = serde_json::value::to_raw_value(&Value::Object(object(name, arguments)?))
+        .map_err(|cause| Error::internal("arguments can't be written as JSON").source(cause))?;
+    permit(station, ctx, environment, tool, raw).await?.run_audited().await
+}
+
+/// Authorizes a call of `tool` for `ctx`. The caller runs it, and writes its audit entries in the transactions that record it.
+pub async fn permit(
+    station: &Arc<Station>,
+    ctx: Context,
+    environment: &Arc<Environment>,
+    tool: Arc<CatalogTool>,
+    arguments: Box<RawValue>,
+) -> Result<Permitted> {
+    authorize(station, &ctx, Scope::ToolsCall, "tool.call", Some(environment)).await?;
+    let call = Call::new(ctx, Arc::clone(station), Some(Arc::clone(environment)), "tool.call".into());
+    Ok(Permitted { tool, arguments, call, environment: Arc::clone(environment) })
+}
+
+/// Checks a model's arguments against the tool's own schema. The message is written for the model.
+pub fn validate(tool: &CatalogTool, arguments: &str) -> Result<Box<RawValue>> {
+    let text = if arguments.trim().is_empty() { "{}" } else { arguments };
+    let value: Value = serde_json::from_str(text).map_err(|cause| {
+        Error::invalid_input(format!("the arguments of `{}` are not valid JSON: {cause}", tool.name))
+    })?;
+    if !value.is_object() {
+        return Err(Error::invalid_input(format!("the arguments of `{}` must be a JSON object", tool.name)));
+    }
+    // A server's schema that doesn't compile is the server's fault; it judges the arguments by itself then.
+    if let Ok(validator) = jsonschema::validator_for(&tool.input_schema)
+        && let Err(problem) = validator.validate(&value)
+    {
+        let message = format!(
+            "the arguments of `{}` don't fit its schema: {problem} (at `{}`)",
+            tool.name,
+            problem.instance_path()
+        );
+        return Err(Error::invalid_input(message));
+    }
+    RawValue::from_string(text.to_owned()).map_err(|cause| Error::internal("arguments can't be kept").source(cause))
+}
+
+impl Permitted {
+    pub fn tool(&self) -> &CatalogTool {
+        &self.tool
+    }
+
+    /// The entry for the intent (`started`), the result (`done`, `failed`).
+    pub fn audit(&self, outcome: AuditOutcome) -> AuditEntry {
+        AuditEntry { outcome, ..self.call.audit(&self.tool.name) }
+    }
+
+    /// Makes the call. Whoever uses this has committed, or will commit, the audit entries.
+    pub async fn run(&self, idempotency_key: Option<String>) -> Result<Box<RawValue>> {
+        let (progress, mut updates) = mpsc::channel(16);
+        let options = CallOptions {
+            idempotency_key,
+            meta: None,
+            timeout: None,
+            cancel: self.call.ctx.cancel.clone(),
+            progress: self.call.ctx.progress.is_some().then_some(progress),
+        };
+        let calling = self.environment.gateway.call(&self.tool.name, self.arguments.clone(), options);
+        tokio::pin!(calling);
+        loop {
+            tokio::select! {
+                biased;
+                Some(update) = updates.recv() => {
+                    self.call.ctx.report(Progress { progress: update.progress, total: update.total, message: update.message });
+                }
+                result = &mut calling => return result,
+            }
+        }
+    }
+
+    /// A call outside a run. What may change something leaves its intent first; a read leaves one row, when it is done.
+    async fn run_audited(&self) -> Result<Box<RawValue>> {
+        let store = &self.environment.store;
+        if self.tool.effect.effect != Effect::Read {
+            store.audit(self.audit(AuditOutcome::Started)).await?;
+        }
+        let result = self.run(None).await;
+        let entry = match &result {
+            Ok(_) => self.audit(AuditOutcome::Done),
+            Err(error) => AuditEntry { reason: Some(error.kind().to_string()), ..self.audit(AuditOutcome::Failed) },
+        };
+        store.audit(entry).await?;
+        result
+    }
+}

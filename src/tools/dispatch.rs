@@ -1,0 +1,239 @@
+//! The one road. Everything that makes something happen builds an [`Act`] with a [`Context`] and comes through here:
+//! find, environment, authorize, validate, run under deadline and cancellation, answer.
+
+use super::attached;
+use super::context::{Call, Context, Environment, Station};
+use super::spec::{AuditPolicy, EnvironmentUse, Tool};
+use crate::clock::ClockExt;
+use crate::domain::{AuditEntry, AuditOutcome, Effect, Name, RunId, Scope, nearest};
+use crate::error::{Error, ErrorKind, Result};
+use crate::events::Follower;
+use serde_json::{Map, Value};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// How long an act waits for a station that is just starting.
+const START: Duration = Duration::from_secs(30);
+
+/// Something to do.
+#[derive(Debug, Clone)]
+pub enum Act {
+    /// A tool of the table, or an attached one as `<server>__<tool>`.
+    Tool { name: String, arguments: Value },
+    /// Following the events of a run.
+    Subscribe { run: String },
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub enum Answer {
+    /// A tool's output.
+    Output(Value),
+    /// The result of an attached tool, exactly as its server gave it.
+    Attached(Box<serde_json::value::RawValue>),
+    /// The followed run, and its events from now on.
+    Following { run: RunId, environment: Arc<Environment>, follower: Follower },
+}
+
+impl Answer {
+    /// The answer as plain JSON. `None` for a subscription.
+    pub fn into_value(self) -> Option<Value> {
+        match self {
+            Self::Output(value) => Some(value),
+            Self::Attached(raw) => serde_json::from_str(raw.get()).ok(),
+            Self::Following { .. } => None,
+        }
+    }
+}
+
+/// Does `act` on behalf of `ctx.principal`.
+pub async fn dispatch(station: &Arc<Station>, ctx: Context, act: Act) -> Result<Answer> {
+    let request = ctx.request_id.clone();
+    limited(station, &ctx, START, async {
+        station.ready.cancelled().await;
+        Ok(())
+    })
+    .await?;
+    let answered = match act {
+        Act::Tool { name, arguments } => match station.table.get(&name) {
+            Some(tool) => native(station, ctx, tool, arguments).await.map(Answer::Output),
+            None if name.contains("__") => attached::act(station, ctx, &name, arguments).await.map(Answer::Attached),
+            None => Err(unknown(station, &name)),
+        },
+        Act::Subscribe { run } => subscribe(station, ctx, &run).await,
+    };
+    if let Err(error) = &answered
+        && error.kind() == ErrorKind::Internal
+    {
+        tracing::error!(request, ?error, "an act failed");
+    }
+    answered
+}
+
+/// The output of one tool, for callers that know what they ask for.
+pub async fn call(station: &Arc<Station>, ctx: Context, tool: &str, arguments: Value) -> Result<Value> {
+    let act = Act::Tool { name: tool.to_owned(), arguments };
+    let answer = dispatch(station, ctx, act).await?;
+    answer.into_value().ok_or_else(|| Error::internal(format!("`{tool}` answered with a subscription")))
+}
+
+async fn native(station: &Arc<Station>, ctx: Context, tool: &Tool, arguments: Value) -> Result<Value> {
+    let mut input = object(tool.spec.name, arguments)?;
+    let environment = find_environment(station, &ctx, tool.spec.environment, &mut input).await?;
+    authorize(station, &ctx, tool.spec.scope, &tool.spec.action(), environment.as_ref()).await?;
+    let input = Value::Object(input);
+    station.table.validate(tool, &input)?;
+    let started = station.clock.now();
+    let gone = ctx.cancel.child_token();
+    let _leaving = gone.clone().drop_guard();
+    let inner = Context { cancel: gone, ..ctx.clone() };
+    let work = tool.run(Call::new(inner, Arc::clone(station), environment, tool.spec.action()), input);
+    let output = limited(station, &ctx, tool.spec.deadline, async {
+        if tool.spec.effect == Effect::Read { work.await } else { finished(station, work).await }
+    })
+    .await;
+    if tool.spec.audit == AuditPolicy::DeniedOnly {
+        let (took_ms, ok) = (station.clock.now().millis_since(started), output.is_ok());
+        tracing::debug!(target: "access", tool = tool.spec.name, principal = ctx.principal.who.id, request = ctx.request_id, took_ms, ok);
+    }
+    output
+}
+
+async fn subscribe(station: &Arc<Station>, ctx: Context, run: &str) -> Result<Answer> {
+    let mut input = Map::from_iter([("run".to_owned(), Value::from(run))]);
+    let environment = find_environment(station, &ctx, EnvironmentUse::OfRun, &mut input).await?;
+    authorize(station, &ctx, Scope::RunsRead, "run.events", environment.as_ref()).await?;
+    let call = Call::new(ctx, Arc::clone(station), environment, "run.events".into());
+    let run = super::run::find(&call, run).await?;
+    let follower = station.events.follow(run.id);
+    Ok(Answer::Following { run: run.id, environment: Arc::clone(call.environment()?), follower })
+}
+
+/// What changes something is finished once it has begun, whether its caller waits or not: its transaction, its file and its audit row
+/// belong together. What waits inside it ends when the caller is gone, because `Context::cancel` fires then.
+pub(super) async fn finished<T: Send + 'static>(
+    station: &Station,
+    work: impl Future<Output = Result<T>> + Send + 'static,
+) -> Result<T> {
+    let (answer, answered) = oneshot::channel();
+    station.tasks.spawn("act", async move {
+        let _gone = answer.send(work.await);
+    });
+    answered.await.unwrap_or_else(|_| Err(Error::unavailable("the station is stopping").hint("try again")))
+}
+
+/// Runs `work` until it is done, the caller goes away, or time is up; the earlier deadline counts.
+pub(super) async fn limited<T>(
+    station: &Station,
+    ctx: &Context,
+    deadline: Duration,
+    work: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    let left = ctx.deadline.map_or(deadline, |at| at.since(station.clock.now()).min(deadline));
+    tokio::select! {
+        biased;
+        () = ctx.cancel.cancelled() => Err(Error::cancelled("the request was cancelled")),
+        done = station.clock.timeout(left, work) => done.unwrap_or_else(|| {
+            Err(Error::timeout(format!("no answer within {} ms", left.as_millis())).hint("what was started goes on; look with `run_list`"))
+        }),
+    }
+}
+
+/// The arguments as an object. `null` and absent mean no arguments.
+pub(super) fn object(tool: &str, arguments: Value) -> Result<Map<String, Value>> {
+    match arguments {
+        Value::Object(map) => Ok(map),
+        Value::Null => Ok(Map::new()),
+        _ => Err(Error::invalid_input(format!("the input of `{tool}` must be a JSON object"))),
+    }
+}
+
+/// Takes `environment` out of the input, or finds it by the run, or falls back to the caller's.
+pub(super) async fn find_environment(
+    station: &Arc<Station>,
+    ctx: &Context,
+    needs: EnvironmentUse,
+    input: &mut Map<String, Value>,
+) -> Result<Option<Arc<Environment>>> {
+    match needs {
+        EnvironmentUse::None => Ok(None),
+        EnvironmentUse::Required => {
+            let asked = match input.remove("environment") {
+                None | Some(Value::Null) => None,
+                Some(Value::String(name)) => Some(name),
+                Some(_) => return Err(Error::invalid_input("`environment` must be a string").field("environment")),
+            };
+            let own = ctx.environment.as_ref().unwrap_or(&station.default_environment);
+            if let (true, Some(asked)) = (ctx.bound, &asked)
+                && own != asked.as_str()
+            {
+                let message =
+                    format!("this connection is bound to environment `{own}`, not `{}`", asked.escape_debug());
+                return Err(Error::permission_denied(message)
+                    .hint("open a connection to the other environment")
+                    .field("environment"));
+            }
+            let name = asked.unwrap_or_else(|| own.to_string());
+            Name::new(&name).map_err(|invalid| {
+                let error = Error::invalid_input(invalid.to_string()).field("environment");
+                error.hint("`stn environment list` shows the environments")
+            })?;
+            station.environments.named(&name).map(Some)
+        }
+        EnvironmentUse::OfRun => match input.get("run").and_then(Value::as_str) {
+            Some(run) => super::run::environment_of(station, ctx, run).await.map(Some),
+            None => Err(Error::invalid_input("`run` is missing")
+                .hint("give a run's id; `run_list` lists them")
+                .field("run")),
+        },
+    }
+}
+
+/// The stage that every act passes: the principal's role must hold the scope, in this environment. A denial leaves an audit row.
+pub(super) async fn authorize(
+    station: &Arc<Station>,
+    ctx: &Context,
+    scope: Scope,
+    action: &str,
+    environment: Option<&Arc<Environment>>,
+) -> Result<()> {
+    let name = environment.map(|environment| &environment.name);
+    if ctx.principal.may(scope, name) {
+        return Ok(());
+    }
+    let place = name.map(|name| format!(" in environment `{name}`")).unwrap_or_default();
+    let who = &ctx.principal.who.name;
+    let message = format!(
+        "`{who}` ({}) may not do `{action}`{place}: it needs `{}`",
+        ctx.principal.role.as_str(),
+        scope.as_str()
+    );
+    let entry = AuditEntry {
+        at: station.clock.now(),
+        principal: ctx.principal.who.clone(),
+        origin: ctx.origin,
+        cause: ctx.cause.clone(),
+        action: action.to_owned(),
+        target: None,
+        environment: name.cloned(),
+        outcome: AuditOutcome::Denied,
+        reason: Some(format!("needs {}", scope.as_str())),
+        request_id: ctx.request_id.clone(),
+        config_revision: None,
+        details: None,
+    };
+    match environment {
+        Some(environment) => environment.store.audit(entry).await?,
+        None => station.control.audit(entry).await?,
+    }
+    Err(Error::permission_denied(message).hint(format!("the least role that may is `{}`", scope.least_role().as_str())))
+}
+
+fn unknown(station: &Station, name: &str) -> Error {
+    let error = Error::not_found(format!("tool `{}` doesn't exist", name.escape_debug())).field("name");
+    match nearest(name, station.table.names()) {
+        Some(meant) => error.hint(format!("did you mean `{meant}`?")),
+        None => error.hint("`stn call --list` shows the tools of the station, `tool_list` the attached ones"),
+    }
+}

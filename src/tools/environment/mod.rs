@@ -1,0 +1,43 @@
+//! Environments: units of isolation, each with its own files, store and attached servers.
+
+pub mod get;
+pub mod list;
+pub mod sync;
+
+use super::context::{Environment, Station};
+use crate::domain::{ModelChoice, Name};
+use crate::error::Result;
+use schemars::JsonSchema;
+use serde::Serialize;
+
+/// An environment, as every door shows it.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct EnvironmentView {
+    pub name: Name,
+    /// The one that is meant where none is named.
+    pub default: bool,
+    /// What an agent that names no model gets now; null when there is nothing.
+    pub model: Option<ModelChoice>,
+    /// Why there is no model, and the fix.
+    pub problem: Option<String>,
+    /// The files' state of the last sync.
+    pub config_revision: Option<String>,
+    /// Runs that are queued or running.
+    pub live_runs: u64,
+}
+
+/// The environment as it is now.
+pub async fn view(station: &Station, environment: &Environment) -> Result<EnvironmentView> {
+    let (model, problem) = match station.models.describe(&environment.name) {
+        Ok(model) => (Some(model), None),
+        Err(error) => (None, Some(format!("{error}: {}", error.hint_text().unwrap_or_default()))),
+    };
+    Ok(EnvironmentView {
+        name: environment.name.clone(),
+        default: environment.name == station.default_environment,
+        model,
+        problem,
+        config_revision: environment.store.config_revision().await?,
+        live_runs: environment.store.live_runs().await?,
+    })
+}

@@ -1,0 +1,184 @@
+//! `environment_sync`: takes up what the environment's files say. One broken file never stops the others.
+
+use crate::config::{
+    self, EnvironmentFiles, KnownAgent, KnownServer, PlanAction, PlanItem, PlanKind, ServerEntry, SyncPlan,
+};
+use crate::domain::{AgentState, AuditEntry, CommandState, Effect, McpServerDefinition, Name, Scope};
+use crate::error::{Error, Result};
+use crate::gateway;
+use crate::store::{AgentWrite, ServerPut, ServerRow, SyncChanges};
+use crate::tools::agent::files;
+use crate::tools::{Call, Environment, Method, Station, ToolSpec};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use std::sync::Arc;
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Input {
+    /// Show what would change, and change nothing.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// What a sync found and did.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Output {
+    pub environment: Name,
+    pub dry_run: bool,
+    /// Content hash of the files, with the git commit where there is one.
+    pub config_revision: String,
+    /// Every agent and server, with what happens to it.
+    pub items: Vec<PlanItem>,
+}
+
+pub fn spec() -> ToolSpec {
+    ToolSpec::new::<Input, Output>("environment_sync", Scope::EnvironmentsWrite)
+        .describe("Sync an environment", "Takes up what the environment's files say: agents, servers, variables. With dry_run it only shows the plan.")
+        .changes(Effect::Write, true)
+        .rest(Method::Post, "/environments/{environment}/sync")
+        .cli("sync", &["environment"])
+}
+
+pub async fn sync(call: Call, input: Input) -> Result<Output> {
+    let environment = call.environment()?;
+    let audit = call.audit(&environment.name);
+    let looked = if input.dry_run {
+        environment.store.audit(AuditEntry { details: Some(json!({ "dry_run": true })), ..audit }).await?;
+        look(&call.station, environment).await?
+    } else {
+        apply(&call.station, environment, audit).await?
+    };
+    Ok(Output {
+        environment: environment.name.clone(),
+        dry_run: input.dry_run,
+        config_revision: looked.revision,
+        items: looked.plan.items,
+    })
+}
+
+/// What a look at the files found.
+#[derive(Debug)]
+pub struct Looked {
+    files: EnvironmentFiles,
+    plan: SyncPlan,
+    /// Hash, commit and dirtiness, as runs and audit rows carry it.
+    revision: String,
+    /// The servers as the store knows them.
+    known: Vec<ServerRow>,
+}
+
+impl Looked {
+    /// The servers that can be attached.
+    pub fn servers(&self) -> impl Iterator<Item = &McpServerDefinition> {
+        self.files.servers.iter().filter_map(|entry| entry.definition.as_ref().ok())
+    }
+}
+
+/// Finishes promised files, reads all files, commits what changed, and tells the gateway.
+pub async fn apply(station: &Arc<Station>, environment: &Arc<Environment>, audit: AuditEntry) -> Result<Looked> {
+    let _one_at_a_time = environment.files.lock().await;
+    files::finish(&station.home, &*environment.store, None).await?;
+    let looked = look(station, environment).await?;
+    commit(station, environment, &looked, audit).await?;
+    attach(environment, &looked).await?;
+    Ok(looked)
+}
+
+/// What a start does: like [`apply`], but nothing is committed when the files say what the store knows.
+pub async fn take_up(station: &Arc<Station>, environment: &Arc<Environment>, audit: AuditEntry) -> Result<Looked> {
+    let _one_at_a_time = environment.files.lock().await;
+    files::finish(&station.home, &*environment.store, None).await?;
+    let looked = look(station, environment).await?;
+    let unchanged = looked.plan.items.iter().all(|item| item.action == PlanAction::Unchanged);
+    if !unchanged || environment.store.config_revision().await?.as_ref() != Some(&looked.revision) {
+        commit(station, environment, &looked, audit).await?;
+    }
+    attach(environment, &looked).await?;
+    Ok(looked)
+}
+
+/// Tells the gateway which servers there are, and which commands may run.
+pub async fn attach(environment: &Environment, looked: &Looked) -> Result<()> {
+    let rows = environment.store.servers().await?;
+    let state = |name: &Name| rows.iter().find(|row| row.name == *name).map(|row| row.command_state);
+    let servers = looked.servers().map(|server| (server.clone(), state(&server.name).unwrap_or(CommandState::Pending)));
+    environment.gateway.apply(servers.collect());
+    Ok(())
+}
+
+/// Reads the files and compares them with the store; changes nothing.
+pub async fn look(station: &Arc<Station>, environment: &Environment) -> Result<Looked> {
+    let agents = environment.store.agents(None, u32::MAX).await?;
+    let known = environment.store.servers().await?;
+    let settings = station.settings.environment(&environment.name);
+    let allowed = config::allow_listed(&settings.variables_from_process, &station.process_variables);
+    let directory = station.home.environment_dir(&environment.name);
+    let shown = format!("environments/{}", environment.name);
+    let read = move || {
+        let files = config::load_environment(&directory, &shown, &allowed)?;
+        let revision = config::config_revision(&directory, &files.config_hash).to_string();
+        Ok::<_, Error>((files, revision))
+    };
+    let (files, revision) = tokio::task::spawn_blocking(read)
+        .await
+        .map_err(|cause| Error::internal("reading the environment's files was interrupted").source(cause))??;
+    let known_agents: Vec<KnownAgent> = agents
+        .into_iter()
+        .map(|row| KnownAgent {
+            name: row.definition.name,
+            revision: row.revision,
+            state: if row.problem.is_some() { AgentState::Error } else { AgentState::Ok },
+            file: row.file,
+        })
+        .collect();
+    let known_servers: Vec<KnownServer> = known
+        .iter()
+        .map(|row| KnownServer { name: row.name.clone(), hash: row.hash.clone(), file: row.file.clone() })
+        .collect();
+    let plan = config::plan(&files, &known_agents, &known_servers);
+    Ok(Looked { files, plan, revision, known })
+}
+
+async fn commit(station: &Station, environment: &Environment, looked: &Looked, audit: AuditEntry) -> Result<()> {
+    let mut changes = SyncChanges { config_revision: looked.revision.clone(), ..SyncChanges::default() };
+    for item in looked.plan.items.iter().filter(|item| item.kind == PlanKind::Agent) {
+        let Ok(name) = Name::new(&item.name) else { continue };
+        match item.action {
+            PlanAction::Create | PlanAction::Update => changes.put.extend(agent_write(&looked.files, &name)),
+            PlanAction::Delete => changes.delete.push(name),
+            PlanAction::Error => {
+                changes.broken.push((name, item.problem.as_ref().map(ToString::to_string).unwrap_or_default()));
+            }
+            PlanAction::Unchanged => {}
+        }
+    }
+    let auto_accept = station.auto_accepts_commands(&environment.name);
+    changes.servers =
+        looked.files.servers.iter().filter_map(|entry| server_put(entry, &looked.known, auto_accept)).collect();
+    let audit = AuditEntry { config_revision: Some(looked.revision.clone()), ..audit };
+    environment.store.apply_sync(changes, audit).await
+}
+
+fn agent_write(files: &EnvironmentFiles, name: &Name) -> Option<AgentWrite> {
+    let agent = files.agents.iter().find(|agent| agent.name == *name)?;
+    let definition = agent.definition.as_ref().ok()?.clone();
+    let (revision, bytes, file) = (agent.revision.clone(), agent.bytes.clone(), agent.file.clone());
+    Some(AgentWrite { definition, revision, bytes, file, expected: None })
+}
+
+/// A broken entry leaves what is known of its server as it is; an acceptance must not be lost over a typing error.
+fn server_put(entry: &ServerEntry, known: &[ServerRow], auto_accept: bool) -> Option<ServerPut> {
+    let (name, file) = (entry.name.clone(), entry.file.clone());
+    match &entry.definition {
+        Ok(definition) => {
+            let command_hash = gateway::command_hash(definition);
+            Some(ServerPut { name, file, hash: config::server_hash(definition), command_hash, auto_accept })
+        }
+        Err(_) => known.iter().find(|row| row.name == name).map(|row| {
+            let (hash, command_hash) = (row.hash.clone(), row.command_hash.clone());
+            ServerPut { name, file, hash, command_hash, auto_accept: false }
+        }),
+    }
+}

@@ -1,0 +1,56 @@
+//! The application layer: everything that can be done, one file per tool, and the one road to it.
+//!
+//! `dispatch.rs` is the road, `spec.rs` what a tool says about itself, `context.rs` what an act carries and can reach, `table.rs` the
+//! lookup, `model.rs` the choice of models, `attached.rs` the tools of attached servers.
+//!
+//! A new tool: `<noun>/<verb>.rs` with its input, its output, `spec()` and one async function; one line in [`table()`]; a row in
+//! `tests/it/authorization.csv`. The MCP listing, REST route, OpenAPI, `stn call` and the audit action follow.
+
+pub mod attached;
+pub mod context;
+pub mod dispatch;
+pub mod model;
+pub mod page;
+pub mod spec;
+mod table;
+
+pub mod agent;
+pub mod environment;
+pub mod mcp_server;
+pub mod run;
+pub mod station;
+pub mod tool;
+
+pub use context::{Admission, Call, Context, Environment, Environments, NoWorkers, Progress, Reservation, Station};
+pub use dispatch::{Act, Answer, call, dispatch};
+pub use spec::{AuditPolicy, EnvironmentUse, Exposure, Method, Tool, ToolSpec};
+pub use table::Table;
+
+/// The table, in reading order.
+pub fn table() -> Table {
+    Table::new(vec![
+        Tool::new(agent::create::spec(), agent::create::create),
+        Tool::new(agent::get::spec(), agent::get::get),
+        Tool::new(agent::list::spec(), agent::list::list),
+        Tool::new(agent::update::spec(), agent::update::update),
+        Tool::new(agent::delete::spec(), agent::delete::delete),
+        Tool::new(agent::run::spec(), agent::run::run),
+        Tool::new(run::get::spec(), run::get::get),
+        Tool::new(run::list::spec(), run::list::list),
+        Tool::new(run::steps::spec(), run::steps::steps),
+        Tool::new(run::events::spec(), run::events::events),
+        Tool::new(run::wait::spec(), run::wait::wait),
+        Tool::new(run::cancel::spec(), run::cancel::cancel),
+        Tool::new(run::respond::spec(), run::respond::respond),
+        Tool::new(environment::get::spec(), environment::get::get),
+        Tool::new(environment::list::spec(), environment::list::list),
+        Tool::new(environment::sync::spec(), environment::sync::sync),
+        Tool::new(mcp_server::get::spec(), mcp_server::get::get),
+        Tool::new(mcp_server::list::spec(), mcp_server::list::list),
+        Tool::new(mcp_server::accept::spec(), mcp_server::accept::accept),
+        Tool::new(tool::get::spec(), tool::get::get),
+        Tool::new(tool::list::spec(), tool::list::list),
+        Tool::new(tool::call::spec(), tool::call::call),
+        Tool::new(station::status::spec(), station::status::status),
+    ])
+}

@@ -1,0 +1,284 @@
+//! Which model a run gets, and why; and the provider that answers for it.
+//!
+//! The order: the call's `model`, the agent's, the environment's, the station's default, a provider key among the variables that the
+//! environment lets in, and in `development` the `offline` rules. Never a silent choice: the reason is part of the run.
+
+use crate::clock::SharedClock;
+use crate::config::{ProviderApi, ProviderSettings, SecretOr, Settings};
+use crate::domain::{ModelChoice, Name, RunId};
+use crate::error::{Error, Result};
+use crate::llm::{self, Api, Provider, ProviderConfig, defaults};
+use secrecy::{ExposeSecret, SecretString};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// The variables that carry provider keys and addresses. In `development` they count wherever they are set; elsewhere only those that
+/// the environment names under `variables_from_process`.
+pub const PROVIDER_VARIABLES: [&str; 4] =
+    ["OPENAI_API_KEY", "OPENAI_BASE_URL", "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL"];
+
+/// The one environment in which Station makes itself comfortable for a newcomer.
+pub const DEVELOPMENT: &str = "development";
+
+/// How long one model call may take without `providers.<name>.timeout`.
+const PROVIDER_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// Provider variables by name; their values are never printed.
+#[derive(Debug, Clone, Default)]
+pub struct ProviderVariables(BTreeMap<String, SecretString>);
+
+impl ProviderVariables {
+    /// Keeps those of [`PROVIDER_VARIABLES`] that are set and not empty.
+    pub fn from_map(variables: &BTreeMap<String, String>) -> Self {
+        let kept = PROVIDER_VARIABLES.iter().filter_map(|name| {
+            let value = variables.get(*name).filter(|value| !value.is_empty())?;
+            Some(((*name).to_owned(), SecretString::from(value.clone())))
+        });
+        Self(kept.collect())
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn get(&self, name: &str) -> Option<&SecretString> {
+        self.0.get(name)
+    }
+
+    fn only(&self, allowed: impl Fn(&str) -> bool) -> Self {
+        Self(
+            self.0
+                .iter()
+                .filter(|(name, _)| allowed(name))
+                .map(|(name, value)| (name.clone(), value.clone()))
+                .collect(),
+        )
+    }
+}
+
+/// Chooses models and builds their providers.
+#[derive(Debug)]
+pub struct Models {
+    settings: Arc<Settings>,
+    process: ProviderVariables,
+    http: reqwest::Client,
+    clock: SharedClock,
+    /// Keys that came with a local call, for the runs it started; memory only.
+    brought: Mutex<HashMap<RunId, Arc<ProviderVariables>>>,
+    /// Providers that whoever embeds the station brought along; they win over configured ones.
+    given: HashMap<String, Arc<dyn Provider>>,
+}
+
+/// A choice, and whether it stands on variables that the caller brought along.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chosen {
+    pub model: ModelChoice,
+    pub from_caller: bool,
+}
+
+impl Models {
+    pub fn new(settings: Arc<Settings>, process: ProviderVariables, http: reqwest::Client, clock: SharedClock) -> Self {
+        Self { settings, process, http, clock, brought: Mutex::default(), given: HashMap::new() }
+    }
+
+    /// Lets `provider` answer for every model `name/...`: the seam for programs that embed the station, and for tests.
+    #[must_use]
+    pub fn with_provider(mut self, name: &str, provider: Arc<dyn Provider>) -> Self {
+        self.given.insert(name.to_owned(), provider);
+        self
+    }
+
+    /// Chooses for a run that is about to be submitted. `unavailable` names the fix when there is nothing to choose.
+    pub fn choose(
+        &self,
+        environment: &Name,
+        asked: Option<&str>,
+        agent: Option<&str>,
+        caller: Option<&ProviderVariables>,
+    ) -> Result<Chosen> {
+        let named = [
+            (asked, "the call asked for it".to_owned()),
+            (agent, "the agent names it".to_owned()),
+            (self.environment_model(environment), format!("default of environment `{environment}`")),
+            (self.settings.models.default.as_deref(), "default of the station".to_owned()),
+        ];
+        if let Some((name, reason)) = named.into_iter().find_map(|(name, reason)| name.map(|name| (name, reason))) {
+            return self.named(environment, name, reason, caller);
+        }
+        let detected = defaults::TABLE.iter().filter(|_| self.settings.models.detect).find_map(|row| {
+            let key = row.key_variable?;
+            Some((row, key, self.source_of(environment, key, caller)?))
+        });
+        if let Some((row, key, from_caller)) = detected {
+            let model =
+                ModelChoice { provider: row.provider.into(), id: row.model.into(), reason: format!("{key} is set") };
+            return Ok(Chosen { model, from_caller });
+        }
+        if *environment == DEVELOPMENT {
+            let reason = "no model is configured and no provider key is set".into();
+            return Ok(Chosen {
+                model: ModelChoice { provider: "offline".into(), id: "rules-1".into(), reason },
+                from_caller: false,
+            });
+        }
+        Err(Error::unavailable(format!("environment `{environment}` has no model")).hint(format!(
+            "set `environments.{environment}.model` in station.yml, or name a provider key under \
+             `environments.{environment}.variables_from_process`"
+        )))
+    }
+
+    /// What a run in `environment` would get now, as `station_status` shows it.
+    pub fn describe(&self, environment: &Name) -> Result<ModelChoice> {
+        self.choose(environment, None, None, None).map(|chosen| chosen.model)
+    }
+
+    /// Keeps what the caller brought, for as long as the run lives in this process.
+    pub fn remember(&self, run: RunId, variables: Arc<ProviderVariables>) {
+        self.brought.lock().unwrap_or_else(PoisonError::into_inner).insert(run, variables);
+    }
+
+    /// Drops what the caller of this run brought.
+    pub fn forget(&self, run: RunId) {
+        self.brought.lock().unwrap_or_else(PoisonError::into_inner).remove(&run);
+    }
+
+    /// The provider that the run is pinned to. `Ok(None)`: the key that it was started with is gone, and the station has none of its own.
+    pub fn provider_for(
+        &self,
+        environment: &Name,
+        run: RunId,
+        choice: &ModelChoice,
+        from_caller: bool,
+    ) -> Result<Option<Arc<dyn Provider>>> {
+        let brought = self.brought.lock().unwrap_or_else(PoisonError::into_inner).get(&run).cloned();
+        if from_caller && brought.is_none() && !self.has_key(environment, &choice.provider) {
+            return Ok(None);
+        }
+        self.provider(environment, &choice.provider, brought.as_deref()).map(Some)
+    }
+
+    /// Whether the station itself has a key of `provider`, from its settings or its process.
+    fn has_key(&self, environment: &Name, provider: &str) -> bool {
+        let configured = self.settings.providers.get(provider).is_some_and(|settings| settings.api_key.is_some());
+        configured || key_variable(provider).is_some_and(|key| self.source_of(environment, key, None).is_some())
+    }
+
+    fn environment_model(&self, environment: &Name) -> Option<&str> {
+        self.settings.environments.get(environment).and_then(|settings| settings.model.as_deref())
+    }
+
+    fn named(
+        &self,
+        environment: &Name,
+        name: &str,
+        reason: String,
+        caller: Option<&ProviderVariables>,
+    ) -> Result<Chosen> {
+        let (provider, id) = name.split_once('/').ok_or_else(|| {
+            Error::invalid_input(format!("model `{}` has no provider", name.escape_debug()))
+                .hint("write `provider/model`, such as `openai/gpt-5.4-mini`")
+                .field("model")
+        })?;
+        self.provider(environment, provider, caller)?;
+        let key = key_variable(provider);
+        let configured = self.settings.providers.get(provider).is_some_and(|settings| settings.api_key.is_some());
+        let from_caller = !configured && key.is_some_and(|key| self.source_of(environment, key, caller) == Some(true));
+        Ok(Chosen { model: ModelChoice { provider: provider.into(), id: id.into(), reason }, from_caller })
+    }
+
+    /// Where `variable` comes from: `Some(false)` this process, `Some(true)` the caller, `None` nowhere.
+    fn source_of(&self, environment: &Name, variable: &str, caller: Option<&ProviderVariables>) -> Option<bool> {
+        if self.allowed(environment, &self.process).get(variable).is_some() {
+            return Some(false);
+        }
+        caller.is_some_and(|caller| self.allowed(environment, caller).get(variable).is_some()).then_some(true)
+    }
+
+    fn allowed(&self, environment: &Name, variables: &ProviderVariables) -> ProviderVariables {
+        let named =
+            self.settings.environments.get(environment).map(|settings| settings.variables_from_process.as_slice());
+        variables.only(|variable| {
+            *environment == DEVELOPMENT || named.is_some_and(|named| named.iter().any(|name| name == variable))
+        })
+    }
+
+    fn provider(
+        &self,
+        environment: &Name,
+        name: &str,
+        caller: Option<&ProviderVariables>,
+    ) -> Result<Arc<dyn Provider>> {
+        if let Some(given) = self.given.get(name) {
+            return Ok(Arc::clone(given));
+        }
+        let settings = self.settings.providers.get(name);
+        let api = match (settings, defaults::of_provider(name)) {
+            (Some(settings), _) => dialect(settings.api),
+            (None, Some(row)) => row.api,
+            (None, None) => return Err(self.unknown_provider(name)),
+        };
+        let process = self.allowed(environment, &self.process);
+        let brought = caller.map(|caller| self.allowed(environment, caller)).unwrap_or_default();
+        let variable = |variable: &str| process.get(variable).or_else(|| brought.get(variable)).cloned();
+        let api_key = match settings.and_then(|settings| settings.api_key.as_ref()) {
+            Some(SecretOr::Plain(key)) => Some(key.clone()),
+            Some(SecretOr::Reference(secret)) => return Err(no_secrets(&format!("providers.{name}.api_key"), secret)),
+            None => key_variable(name).and_then(variable),
+        };
+        if api_key.is_none() && settings.is_none_or(|settings| settings.base_url.is_none()) && api != Api::Offline {
+            let key = key_variable(name).unwrap_or("its key");
+            return Err(Error::unavailable(format!("provider `{name}` has no API key in environment `{environment}`"))
+                .hint(format!("set {key}, or `providers.{name}.api_key` in station.yml")));
+        }
+        let base_url = settings
+            .and_then(|settings| settings.base_url.clone())
+            .or_else(|| base_variable(name).and_then(variable).map(|url| url.expose_secret().to_owned()));
+        let config = ProviderConfig {
+            name: name.to_owned(),
+            api,
+            base_url,
+            api_key,
+            headers: settings.map(|settings| headers(name, settings)).transpose()?.unwrap_or_default(),
+            timeout: settings.and_then(|settings| settings.timeout_ms).map_or(PROVIDER_TIMEOUT, Duration::from_millis),
+        };
+        Ok(llm::provider(config, self.http.clone(), Arc::clone(&self.clock)))
+    }
+
+    fn unknown_provider(&self, name: &str) -> Error {
+        let configured = self.settings.providers.keys().map(String::as_str);
+        let known: Vec<&str> = defaults::TABLE.iter().map(|row| row.provider).chain(configured).collect();
+        Error::invalid_input(format!("provider `{}` is not known", name.escape_debug()))
+            .hint(format!("use one of {}, or add it under `providers` in station.yml", known.join(", ")))
+            .field("model")
+    }
+}
+
+fn headers(provider: &str, settings: &ProviderSettings) -> Result<Vec<(String, String)>> {
+    let header = |(name, value): (&String, &SecretOr)| match value {
+        SecretOr::Plain(value) => Ok((name.clone(), value.expose_secret().to_owned())),
+        SecretOr::Reference(secret) => Err(no_secrets(&format!("providers.{provider}.headers.{name}"), secret)),
+    };
+    settings.headers.iter().map(header).collect()
+}
+
+fn no_secrets(key: &str, secret: &str) -> Error {
+    Error::unavailable(format!("`{key}` refers to secret `{secret}`, and this version keeps no secrets yet"))
+        .hint("give the key by the environment variable of the provider")
+}
+
+fn dialect(api: ProviderApi) -> Api {
+    match api {
+        ProviderApi::OpenaiChat => Api::OpenaiChat,
+        ProviderApi::Anthropic => Api::Anthropic,
+        ProviderApi::Offline => Api::Offline,
+    }
+}
+
+fn key_variable(provider: &str) -> Option<&'static str> {
+    defaults::of_provider(provider).and_then(|row| row.key_variable)
+}
+
+fn base_variable(provider: &str) -> Option<&'static str> {
+    defaults::of_provider(provider).and_then(|row| row.base_url_variable)
+}

@@ -1,0 +1,54 @@
+//! `run_list`: the runs of an environment, newest first.
+
+use crate::domain::{Run, RunId, RunStatus, Scope, Timestamp};
+use crate::error::Result;
+use crate::store::RunFilter;
+use crate::tools::agent::{self, Handle};
+use crate::tools::page::{self, Page};
+use crate::tools::{Call, Exposure, Method, ToolSpec};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Input {
+    /// Only runs of this agent.
+    pub agent: Option<Handle>,
+    /// Only runs in this status.
+    pub status: Option<RunStatus>,
+    /// Items on a page, 1 to 200; 50 without it.
+    pub limit: Option<u32>,
+    /// `next_cursor` of the page before.
+    pub cursor: Option<String>,
+}
+
+pub fn spec() -> ToolSpec {
+    ToolSpec::new::<Input, Page<Run>>("run_list", Scope::RunsRead)
+        .describe(
+            "List runs",
+            "Lists the runs of an environment, newest first; of one agent or in one status if you like.",
+        )
+        .exposure(Exposure::Default)
+        .rest(Method::Get, "/runs")
+        .cli("run list", &[])
+}
+
+pub async fn list(call: Call, input: Input) -> Result<Page<Run>> {
+    let environment = call.environment()?;
+    let agent = match &input.agent {
+        Some(handle) => Some(agent::find(&call, handle).await?.id),
+        None => None,
+    };
+    let status = input.status.map(RunStatus::as_str).unwrap_or("*");
+    let of = format!("run_list {} {agent:?} {status}", environment.name);
+    let limit = page::limit(input.limit)?;
+    let before: Option<(i64, RunId)> = page::position(&of, input.cursor.as_deref())?;
+    let filter = RunFilter {
+        agent,
+        statuses: input.status.into_iter().collect(),
+        before: before.map(|(at, id)| (Timestamp::from_millis(at), id)),
+        limit: limit + 1,
+    };
+    let runs = environment.store.runs(&filter).await?;
+    Ok(page::page(&of, runs, limit, |run: &Run| (run.created_at.as_millis(), run.id)))
+}

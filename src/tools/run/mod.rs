@@ -1,0 +1,70 @@
+//! Runs: looking at them, waiting for them, ending them, answering them. Starting one is `agent_run`.
+
+pub mod cancel;
+pub mod events;
+pub mod get;
+pub mod list;
+pub mod respond;
+pub mod steps;
+pub mod wait;
+
+use super::context::{Call, Context, Environment, Station};
+use crate::domain::{Run, RunId, Scope};
+use crate::error::{Error, Result};
+use std::sync::Arc;
+
+/// The shortest prefix of an id that is looked up.
+const MIN_PREFIX: usize = 4;
+
+/// The environment that `run` belongs to: the id itself says it; a prefix is looked up where the principal may read.
+pub async fn environment_of(station: &Arc<Station>, ctx: &Context, run: &str) -> Result<Arc<Environment>> {
+    let environment = match RunId::parse(run) {
+        Some(id) => station.environments.numbered(id.environment()),
+        None => by_prefix(station, ctx, run).await?.map(|(environment, _)| environment),
+    };
+    environment.filter(|environment| is_visible(ctx, environment)).ok_or_else(|| not_found(run))
+}
+
+/// The run that `run`, an id or a unique prefix, names.
+pub async fn find(call: &Call, run: &str) -> Result<Run> {
+    let environment = call.environment()?;
+    let id = match RunId::parse(run) {
+        Some(id) => id,
+        None => by_prefix(&call.station, &call.ctx, run).await?.ok_or_else(|| not_found(run))?.1,
+    };
+    environment.store.run(id).await?.ok_or_else(|| not_found(run))
+}
+
+async fn by_prefix(station: &Arc<Station>, ctx: &Context, prefix: &str) -> Result<Option<(Arc<Environment>, RunId)>> {
+    let prefix = prefix.to_ascii_lowercase();
+    if prefix.len() < MIN_PREFIX || !prefix.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-') {
+        let message = format!("`{}` is not a run id", prefix.chars().take(80).collect::<String>().escape_debug());
+        return Err(Error::invalid_input(message)
+            .hint("give an id of `run_list`, or at least its first 4 characters")
+            .field("run"));
+    }
+    let mut found = Vec::new();
+    for environment in station.environments.all() {
+        if is_visible(ctx, &environment) {
+            let ids = environment.store.runs_by_prefix(&prefix, 3).await?;
+            found.extend(ids.into_iter().map(|id| (Arc::clone(&environment), id)));
+        }
+    }
+    if found.len() > 1 {
+        let ids: Vec<String> = found.iter().map(|(_, id)| id.to_string()).collect();
+        let message = format!("`{prefix}` is the beginning of several run ids");
+        return Err(Error::conflict(message).hint(format!("among them {}", ids.join(", "))).field("run"));
+    }
+    Ok(found.pop())
+}
+
+fn is_visible(ctx: &Context, environment: &Environment) -> bool {
+    let within = !ctx.bound || ctx.environment.as_ref() == Some(&environment.name);
+    within && ctx.principal.may(Scope::RunsRead, Some(&environment.name))
+}
+
+fn not_found(run: &str) -> Error {
+    Error::not_found(format!("run `{}` doesn't exist", run.escape_debug()))
+        .hint("`stn run list` shows the runs")
+        .field("run")
+}

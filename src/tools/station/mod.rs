@@ -1,0 +1,3 @@
+//! The station itself.
+
+pub mod status;

@@ -1,0 +1,64 @@
+//! `station_status`: what runs here, for whom, with which models and servers.
+
+use crate::domain::{Scope, Timestamp};
+use crate::error::Result;
+use crate::tools::environment::{EnvironmentView, view};
+use crate::tools::mcp_server::{self, McpServer};
+use crate::tools::{Call, EnvironmentUse, Exposure, Method, ToolSpec};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Input {}
+
+/// The station at a glance.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Status {
+    pub version: &'static str,
+    /// How this process owns the home: `serve`, `background` or `command`.
+    pub mode: &'static str,
+    pub pid: u32,
+    pub home: String,
+    /// Where the key for HTTP is.
+    pub local_key_file: String,
+    /// The address that HTTP is served on, if it is.
+    pub http_listen: Option<String>,
+    pub started_at: Timestamp,
+    pub environments: Vec<EnvironmentView>,
+    pub mcp_servers: Vec<McpServer>,
+}
+
+pub fn spec() -> ToolSpec {
+    ToolSpec::new::<Input, Status>("station_status", Scope::StationRead)
+        .describe(
+            "Station status",
+            "Shows the station at a glance: version, owner, environments with their models, attached servers.",
+        )
+        .environment(EnvironmentUse::None)
+        .exposure(Exposure::Default)
+        .rest(Method::Get, "/status")
+        .cli("status", &[])
+}
+
+pub async fn status(call: Call, _: Input) -> Result<Status> {
+    let station = &call.station;
+    let (mut environments, mut servers) = (Vec::new(), Vec::new());
+    for environment in station.environments.all() {
+        if call.ctx.principal.may(Scope::StationRead, Some(&environment.name)) {
+            environments.push(view(station, &environment).await?);
+            servers.extend(mcp_server::all(&environment).await?);
+        }
+    }
+    Ok(Status {
+        version: env!("CARGO_PKG_VERSION"),
+        mode: station.mode,
+        pid: std::process::id(),
+        home: station.home.root().display().to_string(),
+        local_key_file: station.home.local_key().display().to_string(),
+        http_listen: station.http_listen.get().map(ToString::to_string),
+        started_at: station.started_at,
+        environments,
+        mcp_servers: servers,
+    })
+}

@@ -1,0 +1,73 @@
+//! The table of tools with what is derived from it: lookup by name and validation of inputs.
+
+use super::spec::{EnvironmentUse, Tool};
+use crate::domain::nearest;
+use crate::error::{Error, Result};
+use jsonschema::Validator;
+use serde_json::Value;
+use std::collections::HashMap;
+use std::sync::OnceLock;
+
+/// Every tool of the station, in reading order.
+#[derive(Debug)]
+pub struct Table {
+    tools: Vec<Tool>,
+    index: HashMap<&'static str, usize>,
+    validators: Vec<OnceLock<Result<Validator, String>>>,
+}
+
+impl Table {
+    pub fn new(tools: Vec<Tool>) -> Self {
+        let index = tools.iter().enumerate().map(|(at, tool)| (tool.spec.name, at)).collect();
+        let validators = tools.iter().map(|_| OnceLock::new()).collect();
+        Self { tools, index, validators }
+    }
+
+    pub fn get(&self, name: &str) -> Option<&Tool> {
+        self.index.get(name).and_then(|at| self.tools.get(*at))
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Tool> {
+        self.tools.iter()
+    }
+
+    pub fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.tools.iter().map(|tool| tool.spec.name)
+    }
+
+    /// Checks an input (without `environment`) against the tool's schema: unknown fields are named with the nearest known one.
+    pub fn validate(&self, tool: &Tool, input: &Value) -> Result<()> {
+        let spec = &tool.spec;
+        let known = spec.input.get("properties").and_then(Value::as_object);
+        if let (Some(input), Some(known)) = (input.as_object(), known)
+            && let Some(unknown) = input.keys().find(|key| !known.contains_key(*key))
+        {
+            let error = Error::invalid_input(format!("`{}` has no field `{}`", spec.name, unknown.escape_debug()))
+                .field(unknown);
+            let names = known
+                .keys()
+                .map(String::as_str)
+                .chain((spec.environment == EnvironmentUse::Required).then_some("environment"));
+            let listed: Vec<&str> = names.collect();
+            return Err(match nearest(unknown, listed.iter().copied()) {
+                Some(meant) => error.hint(format!("did you mean `{meant}`?")),
+                None if listed.is_empty() => error.hint("it takes no input"),
+                None => error.hint(format!("its fields are: {}", listed.join(", "))),
+            });
+        }
+        let Some(slot) = self.index.get(spec.name).and_then(|at| self.validators.get(*at)) else {
+            return Err(Error::internal(format!("`{}` is not in the table", spec.name)));
+        };
+        let validator = slot
+            .get_or_init(|| jsonschema::validator_for(&spec.input).map_err(|cause| cause.to_string()))
+            .as_ref()
+            .map_err(|cause| Error::internal(format!("the input schema of `{}` is not valid: {cause}", spec.name)))?;
+        validator.validate(input).map_err(|problem| {
+            let path = problem.instance_path().to_string();
+            let field = path.trim_start_matches('/').replace('/', ".");
+            let place = if field.is_empty() { String::new() } else { format!(" at `{field}`") };
+            let error = Error::invalid_input(format!("the input of `{}` is not valid{place}: {problem}", spec.name));
+            if field.is_empty() { error } else { error.field(field) }
+        })
+    }
+}
