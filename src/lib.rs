@@ -38,5 +38,7 @@ pub mod gateway;
 
 pub mod tools;
 
+pub mod runtime;
+
 /// The number for everything that both sides of the local socket and the stores share; only equal ones work together.
 pub const SCHEMA: u32 = 1;

@@ -1,0 +1,134 @@
+//! Issuing calls: what the model asks for is found, validated and authorized, and its intent is journaled.
+
+use super::Executor;
+use super::flight::Flight;
+use super::history::{CallState, CallStep};
+use super::shown::Shown;
+use super::stop::explain;
+use super::turn::closed;
+use crate::domain::{AuditOutcome, Effect, StepKind, StepStatus, ToolEffect, nearest};
+use crate::error::{Error, ErrorKind, Result};
+use crate::gateway::{Catalog, CatalogTool};
+use crate::llm::ToolCall;
+use crate::store::{Closed, Intent};
+use crate::tools::Context;
+use crate::tools::attached::{self, Permitted};
+use serde_json::Value;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+
+/// Updates of a call that wait for a follower; more are left out.
+const PROGRESS_QUEUE: usize = 16;
+
+impl Executor<'_, '_> {
+    /// Issues the calls that the model has just asked for.
+    pub(super) async fn issue_new(&mut self, catalog: &Catalog) -> Vec<Flight> {
+        let Some((turn, reply)) = self.history.replied() else { return Vec::new() };
+        let known = turn.calls.len();
+        let asked: Vec<ToolCall> = reply.tool_calls[known.min(reply.tool_calls.len())..].to_vec();
+        let mut flights = Vec::new();
+        for (new, call) in asked.iter().enumerate() {
+            let seq = self.history.begin_call();
+            flights.extend(self.issue(catalog, known + new, seq, 1, call).await);
+        }
+        flights
+    }
+
+    /// Journals the intent of a call. One that can't be made is closed in the same breath, with what the model is told.
+    pub(super) async fn issue(
+        &mut self,
+        catalog: &Catalog,
+        at: usize,
+        seq: i64,
+        r#try: i64,
+        call: &ToolCall,
+    ) -> Option<Flight> {
+        let (progress, updates) = mpsc::channel(PROGRESS_QUEUE);
+        let context = Context { progress: Some(progress), ..self.job.context(seq, self.call_off.clone()) };
+        let effect = self.tools.get(&call.name).map(|tool| tool.effect);
+        let permitted = self.permit(catalog, context, call).await;
+        let (flight, refused, audit) = match permitted {
+            Ok(permitted) => {
+                let changes = permitted.tool().effect.effect != Effect::Read;
+                let audit = changes.then(|| permitted.audit(AuditOutcome::Started));
+                let effect = effect.unwrap_or_default();
+                (Some(Flight { at, seq, r#try, effect, retried: false, permitted, progress: updates }), None, audit)
+            }
+            Err(error) => {
+                let status = match error.kind() {
+                    ErrorKind::PermissionDenied => StepStatus::Denied,
+                    _ => StepStatus::Failed,
+                };
+                (None, Some(closed(status, Some(explain(&error)), None)), None)
+            }
+        };
+        let state = match &refused {
+            Some(closed) => CallState::Done(Shown::error(closed.error.clone().unwrap_or_default())),
+            None => CallState::Started,
+        };
+        if let Some(step) = self.history.call_mut(at) {
+            *step = CallStep { seq, r#try, effect: effect.unwrap_or_default(), state };
+        }
+        self.journal.intent(self.intent(seq, r#try, call, effect, refused), audit);
+        flight
+    }
+
+    fn intent(
+        &self,
+        seq: i64,
+        r#try: i64,
+        call: &ToolCall,
+        effect: Option<ToolEffect>,
+        closed: Option<Closed>,
+    ) -> Intent {
+        let arguments = serde_json::from_str(&call.arguments).unwrap_or_else(|_| Value::String(call.arguments.clone()));
+        Intent {
+            seq,
+            turn: self.history.turn(),
+            kind: StepKind::Tool,
+            r#try,
+            name: call.name.clone(),
+            effect,
+            idempotency_key: Some(self.job.key(seq)),
+            arguments: Some(arguments),
+            call_id: Some(call.id.clone()),
+            closed,
+        }
+    }
+
+    /// Finds, validates and authorizes what the model asks for. The errors are written for the model.
+    async fn permit(&self, catalog: &Catalog, context: Context, call: &ToolCall) -> Result<Permitted> {
+        let pinned = self.tools.get(&call.name).ok_or_else(|| self.unknown(&call.name))?;
+        let gone = || self.job.environment.gateway.missing(&call.name);
+        let live = catalog.find(&call.name).ok_or_else(gone)?;
+        if !pinned.is_same(live) {
+            tracing::warn!(run = %self.job.run.id, tool = call.name, "the tool's definition has changed since the run was started");
+        }
+        // The model only knows the schema that the run is pinned to.
+        let tool = Arc::new(CatalogTool { input_schema: pinned.input_schema.clone(), ..live.clone() });
+        let arguments = attached::validate(&tool, &call.arguments)?;
+        attached::permit(&self.job.station, context, &self.job.environment, tool, arguments).await
+    }
+
+    fn unknown(&self, name: &str) -> Error {
+        let error = Error::not_found(format!("there is no tool `{}`", name.escape_debug()));
+        match nearest(name, self.tools.names()) {
+            Some(meant) => error.hint(format!("did you mean `{meant}`?")),
+            None => error.hint("use only the tools that you were given"),
+        }
+    }
+
+    /// The same call once more: a new try with the same key.
+    pub(super) fn again(&mut self, flight: Flight) -> Option<Flight> {
+        let call = self.history.replied().and_then(|(_, reply)| reply.tool_calls.get(flight.at)).cloned()?;
+        let flight = Flight { r#try: flight.r#try + 1, retried: true, ..flight };
+        let changes = flight.effect.effect != Effect::Read;
+        let audit = changes.then(|| flight.permitted.audit(AuditOutcome::Started));
+        let intent = self.intent(flight.seq, flight.r#try, &call, Some(flight.effect), None);
+        self.journal.intent(intent, audit);
+        if let Some(step) = self.history.call_mut(flight.at) {
+            *step = flight.step();
+        }
+        Some(flight)
+    }
+}

@@ -1,0 +1,190 @@
+//! Executes one run: ask the model, make the calls it asks for, show it the results, until it answers or a limit is reached.
+//!
+//! What happens is decided by the journal alone. [`history`] is the journal as a conversation; a run that goes on after a crash has its
+//! history read from the store, a new run begins with an empty one, and from there both take the same road: [`History::due`] says what is
+//! next, and whatever is done is journaled before it leaves and when it comes back.
+//!
+//! - `turn` asks the model; `issue` journals the calls that it asks for, `calls` makes them, each one a `flight`; `doubt` decides what a
+//!   cut-off call means.
+//! - `journal` collects what goes into the next commit; `stop` is every way an execution can end, and writes it.
+//! - `history`, `transcript` and `shown` are pure: rows to conversation, conversation to messages, results to what a model is shown.
+//! - `pinned` holds the tools that the run was started with; `live` tells followers what is not stored.
+//!
+//! A new kind of step is a variant in `history`, a way to be due, and a file that does it.
+
+mod calls;
+mod doubt;
+mod flight;
+mod history;
+mod issue;
+mod journal;
+mod live;
+mod pinned;
+mod shown;
+mod stop;
+mod transcript;
+mod turn;
+
+pub(super) use stop::Signals;
+
+use crate::config::{self, Rendered};
+use crate::domain::{
+    AgentDefinition, AuditEntry, AuditOutcome, Cause, Name, Origin, Principal, PrincipalKind, PrincipalRef, Role, Run,
+    RunErrorKind,
+};
+use crate::llm::Provider;
+use crate::store::{Claim, Ending, Grant};
+use crate::tools::{Context, Environment, Station};
+use futures_util::FutureExt;
+use history::{Due, History};
+use journal::Journal;
+use live::Live;
+use pinned::PinnedTools;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use stop::Stop;
+use tokio_util::sync::CancellationToken;
+
+/// A claimed run with everything it needs, as it doesn't change while it executes.
+#[derive(Debug)]
+pub(super) struct Job {
+    station: Arc<Station>,
+    environment: Arc<Environment>,
+    run: Run,
+    definition: AgentDefinition,
+    max_steps: i64,
+    caller_credentials: bool,
+    pinned_tools: Option<String>,
+    signals: Signals,
+    live: Live,
+}
+
+impl Job {
+    /// Splits a claim into what is to be done and the right to write it down.
+    pub(super) fn new(
+        station: Arc<Station>,
+        environment: Arc<Environment>,
+        signals: Signals,
+        claim: Claim,
+    ) -> (Self, Grant) {
+        let Claim { grant, run, definition, max_steps, deadline: _, caller_credentials, pinned_tools } = claim;
+        let live = Live::new(&station, &grant);
+        let job =
+            Self { station, environment, run, definition, max_steps, caller_credentials, pinned_tools, signals, live };
+        (job, grant)
+    }
+
+    /// The id of the request that makes step `seq`, and its idempotency key: the same for every try.
+    fn key(&self, seq: i64) -> String {
+        format!("{}-{seq}", self.run.id)
+    }
+
+    /// The agent, acting in its run: no more rights than a developer, and only in the run's environment.
+    fn principal(&self) -> PrincipalRef {
+        let agent = &self.run.agent;
+        PrincipalRef { kind: PrincipalKind::Agent, id: agent.id.to_string(), name: agent.name.to_string() }
+    }
+
+    /// The context of the call that is step `seq`.
+    fn context(&self, seq: i64, cancel: CancellationToken) -> Context {
+        let name: Name = self.environment.name.clone();
+        let principal =
+            Principal { who: self.principal(), role: Role::Developer, environments: Some(vec![name.clone()]) };
+        Context {
+            cause: Cause::run(self.run.id),
+            environment: Some(name),
+            bound: true,
+            cancel,
+            ..Context::new(principal, Origin::Run, self.key(seq))
+        }
+    }
+
+    /// An audit entry of the run itself, or of a call for which there is nothing that could be called any more.
+    fn audit(&self, action: &str, target: String, request_id: String, outcome: AuditOutcome) -> AuditEntry {
+        AuditEntry {
+            at: self.station.clock.now(),
+            principal: self.principal(),
+            origin: Origin::Run,
+            cause: Cause::run(self.run.id),
+            action: action.to_owned(),
+            target: Some(target),
+            environment: Some(self.environment.name.clone()),
+            outcome,
+            reason: None,
+            request_id,
+            config_revision: self.run.config_revision.clone(),
+            details: None,
+        }
+    }
+}
+
+/// Carries a claimed run to its end, or to the point where it has to wait or to be handed back.
+pub(super) async fn execute(job: Job, grant: Grant) {
+    let mut journal = Journal::new(Arc::clone(&job.environment.store), &grant, job.run.turns);
+    // A panic ends this run, not the worker: the grant is still at hand to say so.
+    let stopped = AssertUnwindSafe(work(&job, &mut journal)).catch_unwind().await;
+    let stop = stopped.unwrap_or_else(|_| {
+        tracing::error!(run = %job.run.id, "the execution of a run panicked");
+        Stop::failed(RunErrorKind::Internal, "the run was ended by a fault inside Station; the log has the details")
+    });
+    stop::settle(&job, &mut journal, stop).await;
+}
+
+async fn work(job: &Job, journal: &mut Journal<'_>) -> Stop {
+    match Executor::begin(job, journal).await {
+        Ok(mut executor) => executor.work().await,
+        Err(stop) => stop,
+    }
+}
+
+/// A run under execution.
+struct Executor<'a, 'g> {
+    job: &'a Job,
+    journal: &'a mut Journal<'g>,
+    prompt: Rendered,
+    tools: PinnedTools,
+    history: History,
+    /// Built for the first turn that needs it.
+    provider: Option<Arc<dyn Provider>>,
+    /// Calls off whatever is under way.
+    call_off: CancellationToken,
+}
+
+impl<'a, 'g> Executor<'a, 'g> {
+    /// Reads what has happened before, and pins the tools of a run that is new.
+    async fn begin(job: &'a Job, journal: &'a mut Journal<'g>) -> Result<Self, Stop> {
+        let store = &job.environment.store;
+        if store.cancel_requested(job.run.id).await? {
+            return Err(Stop::End(Ending::Cancelled));
+        }
+        let history = History::read(&store.journal_rows(job.run.id).await?, &job.run.model.id)?;
+        let prompt = config::render_prompt(&job.definition.prompt, &job.run.input)
+            .map_err(|error| Stop::failed(RunErrorKind::Internal, stop::explain(&error)))?;
+        let tools = match &job.pinned_tools {
+            Some(pinned) => PinnedTools::parse(pinned)?,
+            None => {
+                let tools = job.signals.unless_interrupted(PinnedTools::choose(job)).await??;
+                journal.pin(tools.to_json()?);
+                tools
+            }
+        };
+        Ok(Self { job, journal, prompt, tools, history, provider: None, call_off: CancellationToken::new() })
+    }
+
+    /// The loop.
+    async fn work(&mut self) -> Stop {
+        loop {
+            if let Some(interrupt) = self.job.signals.pending() {
+                return interrupt.into();
+            }
+            let done = match self.history.due() {
+                Due::Model => self.ask_model().await,
+                Due::Calls => self.call_tools().await,
+                Due::End => Err(self.conclude()),
+            };
+            if let Err(stop) = done {
+                return stop;
+            }
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! The tools that a run was started with. They stay the same for the model however long the run lives and whatever its servers do.
+
+use super::Job;
+use super::stop::Stop;
+use crate::clock::ClockExt;
+use crate::domain::{Name, RunErrorKind, ToolEffect};
+use crate::error::{Error, Result};
+use crate::gateway::{CatalogTool, ServerState, ServerStatus, UnmatchedPattern, may_match};
+use crate::llm::ToolDefinition;
+use crate::tools::attached::FIRST_START;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use std::time::Duration;
+
+/// How often a server in its first start is looked at again, when it takes longer than [`FIRST_START`].
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
+
+/// One tool, as the model knows it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct PinnedTool {
+    pub(super) name: String,
+    pub(super) description: Option<String>,
+    pub(super) input_schema: Value,
+    pub(super) effect: ToolEffect,
+    /// SHA-256 of the definition as its server gave it, in hex.
+    definition: String,
+}
+
+/// The catalogue of a run.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(super) struct PinnedTools(Vec<PinnedTool>);
+
+impl PinnedTools {
+    /// What the agent's patterns select. A pattern that selects nothing fails the run, with the reason, once no server is left that may
+    /// still bring what it means: the first start of a server that has to be downloaded takes a while.
+    pub(super) async fn choose(job: &Job) -> Result<Self, Stop> {
+        let (patterns, gateway) = (&job.definition.tools, &job.environment.gateway);
+        if patterns.is_empty() {
+            return Ok(Self::default());
+        }
+        loop {
+            let catalog = gateway.catalog_for(FIRST_START, |server| means(patterns, server)).await;
+            let unmatched = match catalog.select(patterns) {
+                Ok(selected) => return Ok(Self(selected.into_iter().map(PinnedTool::of).collect())),
+                Err(unmatched) => unmatched,
+            };
+            let servers = gateway.status();
+            if !unmatched.iter().any(|unmatched| may_yet_match(unmatched, &servers)) {
+                return Err(Stop::failed(RunErrorKind::Tool, explain(&job.environment.name, &unmatched, &servers)));
+            }
+            job.station.clock.sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    /// Reads what [`PinnedTools::to_json`] wrote.
+    pub(super) fn parse(json: &str) -> Result<Self> {
+        serde_json::from_str(json)
+            .map_err(|cause| Error::internal("the run's tool catalogue can't be read").source(cause))
+    }
+
+    pub(super) fn to_json(&self) -> Result<String> {
+        serde_json::to_string(self)
+            .map_err(|cause| Error::internal("the run's tool catalogue can't be written").source(cause))
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&PinnedTool> {
+        self.0.iter().find(|tool| tool.name == name)
+    }
+
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|tool| tool.name.as_str())
+    }
+
+    /// As the model is offered them.
+    pub(super) fn definitions(&self) -> Vec<ToolDefinition> {
+        let definition = |tool: &PinnedTool| ToolDefinition {
+            name: tool.name.clone(),
+            description: tool.description.clone(),
+            input_schema: tool.input_schema.clone(),
+            effect: tool.effect.effect,
+        };
+        self.0.iter().map(definition).collect()
+    }
+}
+
+/// Whether any of the patterns may mean a tool of `server`.
+fn means(patterns: &[String], server: &Name) -> bool {
+    patterns.iter().any(|pattern| may_match(pattern, server.as_str()))
+}
+
+impl PinnedTool {
+    fn of(tool: &CatalogTool) -> Self {
+        Self {
+            name: tool.name.clone(),
+            description: tool.description.clone(),
+            input_schema: tool.input_schema.clone(),
+            effect: tool.effect,
+            definition: hash(tool),
+        }
+    }
+
+    /// Whether the server still defines the tool as it did when the run was started.
+    pub(super) fn is_same(&self, tool: &CatalogTool) -> bool {
+        self.definition == hash(tool)
+    }
+}
+
+fn hash(tool: &CatalogTool) -> String {
+    let digest = Sha256::digest(tool.definition.get().as_bytes());
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The server that a pattern names.
+fn server_of<'a>(pattern: &str, servers: &'a [ServerStatus]) -> Option<&'a ServerStatus> {
+    servers.iter().find(|server| pattern.strip_prefix(server.name.as_str()).is_some_and(|rest| rest.starts_with("__")))
+}
+
+fn may_yet_match(unmatched: &UnmatchedPattern, servers: &[ServerStatus]) -> bool {
+    let is_starting = |server: &ServerStatus| server.state == ServerState::Starting;
+    match server_of(&unmatched.pattern, servers) {
+        _ if unmatched.ambiguous => false,
+        Some(server) => is_starting(server),
+        // `__tool` and `*_thing` name no server.
+        None => unmatched.pattern.starts_with(['_', '*']) && servers.iter().any(is_starting),
+    }
+}
+
+/// What each pattern doesn't match, why, and what to do.
+fn explain(environment: &Name, unmatched: &[UnmatchedPattern], servers: &[ServerStatus]) -> String {
+    let line = |unmatched: &UnmatchedPattern| {
+        let why = server_of(&unmatched.pattern, servers).and_then(trouble).unwrap_or_default();
+        format!("the agent's tool pattern {unmatched}{why}")
+    };
+    let lines: Vec<String> = unmatched.iter().map(line).collect();
+    format!("{}; `stn tool list -e {environment}` shows the tools that there are", lines.join("; "))
+}
+
+/// Why a server may lack tools that it should have.
+fn trouble(server: &ServerStatus) -> Option<String> {
+    let name = &server.name;
+    match (&server.problem, server.state) {
+        (Some(problem), _) => Some(format!(" (server `{name}`: {problem})")),
+        (None, ServerState::Pending) => {
+            Some(format!(" (the command of server `{name}` waits for `stn mcp-server accept {name}`)"))
+        }
+        (None, ServerState::Disabled) => Some(format!(" (server `{name}` is disabled)")),
+        (None, ServerState::Starting | ServerState::Ready | ServerState::Error | ServerState::Stopped) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{McpServerDefinition, ServerTransport};
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    fn status(name: &str, state: ServerState) -> ServerStatus {
+        let name = Name::new(name).unwrap();
+        let transport = ServerTransport::Builtin { builtin: "filesystem".into(), args: vec![] };
+        let definition = Arc::new(McpServerDefinition {
+            name: name.clone(),
+            file: "servers.json".into(),
+            transport,
+            timeout_ms: None,
+            disabled: false,
+            tools: BTreeMap::new(),
+        });
+        ServerStatus { name, definition, state, problem: None, protocol: None, tools: 0, pid: None }
+    }
+
+    fn unmatched(pattern: &str) -> UnmatchedPattern {
+        UnmatchedPattern { pattern: pattern.into(), ambiguous: false, candidates: vec![] }
+    }
+
+    #[test]
+    fn only_a_server_that_is_starting_may_still_bring_a_missing_tool() {
+        let servers = [status("slow", ServerState::Starting), status("slower", ServerState::Ready)];
+        for (pattern, expected) in [
+            ("slow__read", true),
+            ("slow__*", true),
+            ("slower__read", false),
+            ("gone__read", false),
+            ("__read", true),
+            ("*_read", true),
+        ] {
+            assert_eq!(may_yet_match(&unmatched(pattern), &servers), expected, "{pattern}");
+        }
+        let ambiguous = UnmatchedPattern { ambiguous: true, ..unmatched("__read") };
+        assert!(!may_yet_match(&ambiguous, &servers));
+    }
+
+    #[test]
+    fn a_missing_tool_is_explained_by_the_trouble_of_its_server() {
+        let broken = ServerStatus { problem: Some("no such command".into()), ..status("git", ServerState::Error) };
+        let servers = [broken, status("shell", ServerState::Pending)];
+        let environment = Name::new("development").unwrap();
+        let text =
+            explain(&environment, &[unmatched("git__log"), unmatched("shell__run"), unmatched("x__y")], &servers);
+        for said in
+            ["`git__log` matches no tool (server `git`: no such command)", "stn mcp-server accept shell", "`x__y`"]
+        {
+            assert!(text.contains(said), "{text}");
+        }
+    }
+}

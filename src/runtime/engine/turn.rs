@@ -1,0 +1,182 @@
+//! Asking the model, and what its answer ends.
+
+use super::history::{Asking, Reply};
+use super::live::Deltas;
+use super::stop::{Interrupt, Stop, explain};
+use super::{Executor, transcript};
+use crate::domain::{CauseKind, Origin, Run, RunErrorKind, StepKind, StepStatus, Usage, WaitingFor};
+use crate::llm::{Finish, Provider, ProviderError, ProviderErrorKind, TurnLimits, TurnReply, TurnRequest};
+use crate::store::{Closed, Ending, Intent, Outcome};
+use serde_json::Value;
+use std::sync::Arc;
+
+impl Executor<'_, '_> {
+    /// Makes the next model call. Its outcome waits for the intents that follow from it.
+    pub(super) async fn ask_model(&mut self) -> Result<(), Stop> {
+        let provider = self.provider()?;
+        let asking = self.history.begin_model();
+        self.journal_asking(asking);
+        self.journal.flush().await?;
+        let reply = self.ask(&*provider, asking).await?;
+        let usage = reply.usage;
+        let reply = Reply::from(reply);
+        let closed = Closed {
+            result: Some(reply.to_result()?),
+            native: reply.native_blocks(),
+            ..closed(StepStatus::Completed, None, Some(usage))
+        };
+        self.journal.outcome(Outcome { seq: asking.seq, r#try: asking.r#try, closed }, None);
+        self.history.reply(reply);
+        Ok(())
+    }
+
+    /// The model has answered without asking for anything more: the run is over.
+    pub(super) fn conclude(&self) -> Stop {
+        let Some((_, reply)) = self.history.replied() else {
+            return Stop::failed(RunErrorKind::Internal, "the run has no answer, though the model has given one");
+        };
+        let empty = reply.text.trim().is_empty();
+        match reply.finish {
+            Finish::Length if empty => Stop::failed(
+                RunErrorKind::Provider,
+                format!("model `{}` reached its output limit before it had said anything", self.model_name()),
+            ),
+            Finish::Refusal if empty => {
+                Stop::failed(RunErrorKind::Provider, format!("model `{}` declined to answer", self.model_name()))
+            }
+            _ => Stop::End(Ending::Completed { output: Value::String(reply.text.clone()) }),
+        }
+    }
+
+    fn model_name(&self) -> String {
+        let model = &self.job.run.model;
+        format!("{}/{}", model.provider, model.id)
+    }
+
+    /// The provider that the run is pinned to.
+    fn provider(&mut self) -> Result<Arc<dyn Provider>, Stop> {
+        if let Some(provider) = &self.provider {
+            return Ok(Arc::clone(provider));
+        }
+        let job = self.job;
+        let found =
+            job.station.models.provider_for(&job.environment.name, job.run.id, &job.run.model, job.caller_credentials);
+        let provider = found
+            .map_err(|error| Stop::failed(RunErrorKind::Provider, explain(&error)))?
+            .ok_or_else(|| Stop::Park { waiting_for: WaitingFor::Provider, in_doubt: Vec::new(), audit: Vec::new() })?;
+        Ok(Arc::clone(self.provider.insert(provider)))
+    }
+
+    fn journal_asking(&mut self, asking: Asking) {
+        if let Some(lost) = asking.lost {
+            let closed = closed(StepStatus::Failed, Some("cut off by a restart".into()), None);
+            self.journal.outcome(Outcome { seq: asking.seq, r#try: lost, closed }, None);
+        }
+        let intent = Intent {
+            seq: asking.seq,
+            turn: asking.turn,
+            kind: StepKind::Model,
+            r#try: asking.r#try,
+            name: self.model_name(),
+            effect: None,
+            idempotency_key: None,
+            arguments: None,
+            call_id: None,
+            closed: None,
+        };
+        self.journal.intent(intent, None);
+    }
+
+    async fn ask(&mut self, provider: &dyn Provider, asking: Asking) -> Result<TurnReply, Stop> {
+        let request = TurnRequest {
+            model: self.job.run.model.id.clone(),
+            system: self.prompt.system.clone(),
+            messages: transcript::messages(&self.prompt, &self.history),
+            tools: self.tools.definitions(),
+            max_output_tokens: None,
+            plan_allowed: plan_allowed(&self.job.run),
+        };
+        let signals = &self.job.signals;
+        let limits = TurnLimits { deadline: Some(signals.deadline), cancel: self.call_off.clone() };
+        let mut deltas = Deltas::new(self.job.live.clone(), asking.seq);
+        let answered = signals.unless_interrupted(provider.turn(&request, &mut deltas, &limits)).await;
+        deltas.finish();
+        match answered {
+            Ok(Ok(reply)) => Ok(reply),
+            Ok(Err(error)) => Err(self.failed(asking, &error)),
+            Err(interrupt) => Err(self.interrupted(asking, interrupt)),
+        }
+    }
+
+    fn failed(&mut self, asking: Asking, error: &ProviderError) -> Stop {
+        // The provider minds the run's deadline too, and may notice it first.
+        if let (ProviderErrorKind::Timeout | ProviderErrorKind::Cancelled, Some(interrupt)) =
+            (error.kind, self.job.signals.pending())
+        {
+            return self.interrupted(asking, interrupt);
+        }
+        let message = describe(error);
+        self.journal_lost(asking, message.clone());
+        Stop::failed(RunErrorKind::Provider, message)
+    }
+
+    fn interrupted(&mut self, asking: Asking, interrupt: Interrupt) -> Stop {
+        match interrupt {
+            Interrupt::Cancelled => self.journal_lost(asking, "called off: the run was cancelled".into()),
+            Interrupt::TimedOut => self.journal_lost(asking, "called off: the run's timeout was reached".into()),
+            // Whoever goes on closes it.
+            Interrupt::Draining => {}
+        }
+        interrupt.into()
+    }
+
+    fn journal_lost(&mut self, asking: Asking, error: String) {
+        let closed = closed(StepStatus::Failed, Some(error), None);
+        self.journal.outcome(Outcome { seq: asking.seq, r#try: asking.r#try, closed }, None);
+    }
+}
+
+/// A step that ended without a result.
+pub(super) fn closed(status: StepStatus, error: Option<String>, usage: Option<Usage>) -> Closed {
+    Closed { status, result: None, shown: None, truncated: false, error, usage, native: None }
+}
+
+/// Only what a person typed themselves may command the offline rules.
+fn plan_allowed(run: &Run) -> bool {
+    run.cause.kind == CauseKind::Call && !matches!(run.origin, Origin::Schedule | Origin::Trigger | Origin::Run)
+}
+
+/// The message names provider, model and reason; what it may lack is added.
+fn describe(error: &ProviderError) -> String {
+    let mut text = error.message.clone();
+    if let Some(status) = error.status.map(|status| status.to_string()).filter(|status| !text.contains(status)) {
+        text.push_str(&format!(" (HTTP status {status})"));
+    }
+    if !text.contains(&error.provider) {
+        text = format!("provider `{}`: {text}", error.provider);
+    }
+    match &error.hint {
+        Some(hint) => format!("{text}; {hint}"),
+        None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_providers_error_is_told_with_provider_status_and_hint() {
+        let error = ProviderError {
+            provider: "acme".into(),
+            model: "m".into(),
+            status: Some(401),
+            kind: ProviderErrorKind::Auth,
+            message: "the key is wrong".into(),
+            hint: Some("set ACME_KEY".into()),
+        };
+        assert_eq!(describe(&error), "provider `acme`: the key is wrong (HTTP status 401); set ACME_KEY");
+        let told = ProviderError { message: "acme refused `m` with 401".into(), hint: None, ..error };
+        assert_eq!(describe(&told), "acme refused `m` with 401");
+    }
+}

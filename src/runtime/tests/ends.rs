@@ -1,0 +1,160 @@
+//! The ways in which a run ends before its model has answered.
+
+use super::{Bench, Say};
+use crate::domain::{AuditOutcome, Run, RunErrorKind, RunStatus, StepStatus};
+use crate::llm::Finish;
+use crate::store::Owner;
+use serde_json::json;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Notify;
+
+fn failed(run: &Run, kind: RunErrorKind, says: &[&str]) {
+    assert_eq!((run.status, run.error_kind), (RunStatus::Failed, Some(kind)), "{:?}", run.error);
+    let error = run.error.as_deref().unwrap_or_default();
+    for said in says {
+        assert!(error.contains(said), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_run_that_has_used_its_turns_fails_without_making_the_last_calls() {
+    let list = || Say::Calls(vec![("files__list_directory", r#"{"path":"."}"#)]);
+    let bench = Bench::new(vec![list(), list(), list()]);
+    bench.agent(|agent| agent.max_steps = Some(2)).await;
+    bench.start().await;
+    let run = bench.submit().await;
+    let run = bench.settled(run).await;
+    failed(&run, RunErrorKind::StepLimit, &["limit of 2 turns", "`max_steps`", "`files__list_directory`", "raise"]);
+    assert_eq!((run.turns, run.steps), (2, 3));
+    use AuditOutcome::{Done, Failed};
+    assert_eq!(bench.audited("agent.run").await, [Done, Failed]);
+}
+
+#[tokio::test]
+async fn a_model_that_takes_too_long_times_the_run_out() {
+    let bench = Bench::started(vec![Say::Wait(Arc::default(), "")]).await;
+    let run = bench.submit().await;
+    bench.model.asked(1).await;
+    bench.clock.advance(Duration::from_secs(61));
+    failed(&bench.settled(run).await, RunErrorKind::Timeout, &["timeout"]);
+    let step = bench.step(run, 1, 1).await.step;
+    assert_eq!(step.status, StepStatus::Failed);
+    assert!(step.error.unwrap().contains("timeout"));
+}
+
+#[tokio::test]
+async fn a_cancel_ends_a_model_call_under_way() {
+    let bench = Bench::started(vec![Say::Wait(Arc::default(), "")]).await;
+    let run = bench.submit().await;
+    bench.model.asked(1).await;
+    let answer = bench.call("run_cancel", json!({ "run": run })).await;
+    assert_eq!(answer["status"], "cancelled");
+    assert_eq!(bench.step(run, 1, 1).await.step.status, StepStatus::Failed);
+}
+
+#[tokio::test]
+async fn a_cancel_ends_a_tool_call_under_way_and_says_that_it_may_have_acted() {
+    let calls = Say::Calls(vec![("misfits__hang", "{}"), ("files__list_directory", r#"{"path":"."}"#)]);
+    let bench = Bench::started(vec![calls]).await;
+    let run = bench.submit().await;
+    bench.step_ended(run, 3).await;
+    bench.call("run_cancel", json!({ "run": run })).await;
+    assert_eq!(bench.settled(run).await.status, RunStatus::Cancelled);
+    let step = bench.step(run, 2, 1).await.step;
+    assert_eq!(step.status, StepStatus::InDoubt);
+    assert!(step.error.unwrap().contains("cancelled"));
+    assert_eq!(bench.step(run, 3, 1).await.step.status, StepStatus::Completed);
+}
+
+#[tokio::test]
+async fn a_cancel_that_came_before_the_executor_is_obeyed() {
+    let bench = Bench::new(vec![Say::Text("too late")]);
+    bench.agent(|_| {}).await;
+    let claim = bench.claimed_by_the_dead().await;
+    let store = &bench.environment.store;
+    store.cancel(claim.run.id, bench.audit()).await.unwrap();
+    bench.start().await;
+    assert_eq!(bench.settled(claim.run.id).await.status, RunStatus::Cancelled);
+    assert_eq!(bench.model.times_asked(), 0);
+}
+
+#[tokio::test]
+async fn a_provider_that_refuses_fails_the_run_with_its_words() {
+    let bench = Bench::started(vec![Say::Fail]).await;
+    let run = bench.submit().await;
+    let run = bench.settled(run).await;
+    failed(&run, RunErrorKind::Provider, &["scripted refused the key", "401", "use another key"]);
+    assert_eq!(bench.step(run.id, 1, 1).await.step.status, StepStatus::Failed);
+}
+
+#[tokio::test]
+async fn an_answer_without_a_word_fails_where_it_was_cut_off() {
+    let bench = Bench::started(vec![Say::Cut(Finish::Length), Say::Cut(Finish::Refusal), Say::Cut(Finish::Stop)]).await;
+    let mut ended = Vec::new();
+    for _ in 0..3 {
+        let run = bench.submit().await;
+        ended.push(bench.settled(run).await);
+    }
+    failed(&ended[0], RunErrorKind::Provider, &["`scripted/m`", "output limit"]);
+    failed(&ended[1], RunErrorKind::Provider, &["declined"]);
+    assert_eq!(ended[2].output, Some(json!("")));
+}
+
+#[tokio::test]
+async fn a_tool_pattern_that_matches_nothing_fails_the_run_by_name() {
+    let bench = Bench::new(vec![Say::Text("never")]);
+    bench.agent(|agent| agent.tools = vec!["files__read_txt_file".into(), "github__*".into()]).await;
+    bench.start().await;
+    let run = bench.submit().await;
+    let says = ["`files__read_txt_file`", "`github__*`", "stn tool list"];
+    failed(&bench.settled(run).await, RunErrorKind::Tool, &says);
+    assert_eq!(bench.model.times_asked(), 0);
+}
+
+#[tokio::test]
+async fn a_panic_ends_its_run_and_leaves_the_worker_alive() {
+    let bench = Bench::started(vec![Say::Panic, Say::Text("fine")]).await;
+    let broken = bench.submit().await;
+    failed(&bench.settled(broken).await, RunErrorKind::Internal, &["fault inside Station"]);
+    let next = bench.submit().await;
+    assert_eq!(bench.settled(next).await.status, RunStatus::Completed);
+}
+
+#[tokio::test]
+async fn a_draining_station_hands_its_runs_back_within_the_same_attempt() {
+    let bench = Bench::new(vec![Say::Wait(Arc::default(), ""), Say::Text("done elsewhere")]);
+    bench.agent(|agent| agent.timeout_ms = Some(86_400_000)).await;
+    bench.start().await;
+    let run = bench.submit().await;
+    bench.model.asked(1).await;
+    bench.tasks.soft().cancel();
+    let mut follower = bench.station.events.follow(run);
+    // The patience begins when the executor has seen the signal.
+    while bench.environment.store.run(run).await.unwrap().unwrap().status == RunStatus::Running {
+        bench.clock.advance(Duration::from_secs(1));
+        tokio::task::yield_now().await;
+    }
+    let waiting = bench.submit().await;
+    assert_eq!(bench.environment.store.run(waiting).await.unwrap().unwrap().status, RunStatus::Queued);
+    let (workers, tasks) = (super::Workers::new(1, Owner("next".into())), super::Tasks::new());
+    super::super::start(&bench.station, &workers, &tasks).await;
+    follower.next().await;
+    let run = bench.settled(run).await;
+    assert_eq!((run.status, run.attempt), (RunStatus::Completed, 1), "{:?}", run.error);
+    assert_eq!(bench.step(run.id, 1, 2).await.step.status, StepStatus::Completed);
+}
+
+#[tokio::test]
+async fn an_executor_whose_run_was_taken_over_writes_nothing_more() {
+    let go = Arc::new(Notify::new());
+    let bench = Bench::started(vec![Say::Wait(go.clone(), "stale"), Say::Text("fresh")]).await;
+    let run = bench.submit().await;
+    bench.model.asked(1).await;
+    assert_eq!(bench.environment.store.take_over(&Owner("other".into())).await.unwrap(), 1);
+    go.notify_one();
+    let run = bench.settled(run).await;
+    assert_eq!(run.output, Some(json!("fresh")));
+    let lost = bench.step(run.id, 1, 1).await.step;
+    assert_eq!((lost.status, lost.result), (StepStatus::Failed, None));
+}
