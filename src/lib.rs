@@ -38,7 +38,10 @@ pub mod gateway;
 
 pub mod tools;
 
+pub mod adapters;
 pub mod runtime;
+
+pub mod app;
 
 /// The number for everything that both sides of the local socket and the stores share; only equal ones work together.
 pub const SCHEMA: u32 = 1;

@@ -1,0 +1,90 @@
+//! `stn mcp-server accept`: shows a command, asks, and accepts exactly what was shown.
+
+use super::failure::Failure;
+use super::fields;
+use super::outcome::FAILED;
+use super::output::Output;
+use super::render;
+use super::target::Target;
+use crate::error::{Error, Result};
+use crate::tools::ToolSpec;
+use clap::{Arg, ArgAction, ArgMatches, Command};
+use serde_json::Value;
+use std::io::{self, BufRead, IsTerminal, Write};
+
+/// The command.
+pub(super) fn command(spec: &ToolSpec) -> Command {
+    fields::command(spec, "accept", &["command_hash"]).arg(
+        Arg::new("yes").long("yes").short('y').action(ArgAction::SetTrue).help("Accept what is shown without asking"),
+    )
+}
+
+/// Shows the command on stderr, asks there, and accepts.
+pub(super) async fn run(target: &Target, output: Output, matches: &ArgMatches, spec: &ToolSpec) -> Result<u8, Failure> {
+    let mut input = fields::input(matches, spec)?;
+    let server = target.call("mcp_server_get", input.clone()).await?;
+    let name = server.get("name").and_then(Value::as_str).unwrap_or_default();
+    let environment = server.get("environment").and_then(Value::as_str).unwrap_or_default();
+    let Some(hash) = server.get("command_hash").and_then(Value::as_str) else {
+        let message = format!("MCP server `{name}` is no command: there is nothing to accept");
+        return Err(Error::conflict(message).field("server").into());
+    };
+    output
+        .always(format_args!("MCP server `{name}` in environment `{environment}` wants to run this on your machine:"));
+    for line in argv(&server) {
+        output.always(line);
+    }
+    if !matches.get_flag("yes") && !ask(name)? {
+        output.always("not accepted");
+        return Ok(FAILED);
+    }
+    input.insert("command_hash".into(), hash.into());
+    let accepted = target.call(spec.name, input).await?;
+    render::show(output, spec.name, &accepted)?;
+    Ok(0)
+}
+
+/// One argument a line, quoted so that blanks and line breaks show.
+fn argv(server: &Value) -> Vec<String> {
+    let target = server.get("target").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    target.iter().filter_map(Value::as_str).map(|argument| format!("  {argument:?}")).collect()
+}
+
+fn ask(server: &str) -> Result<bool> {
+    if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+        return Err(Error::invalid_input(format!(
+            "accepting the command of `{server}` needs a person, and there is no terminal to ask on"
+        ))
+        .hint("read the command above, then repeat this with --yes"));
+    }
+    let mut stderr = io::stderr();
+    let _unread = write!(stderr, "Accept it? [y/N] ").and_then(|()| stderr.flush());
+    let mut answer = String::new();
+    io::stdin()
+        .lock()
+        .read_line(&mut answer)
+        .map_err(|cause| Error::invalid_input(format!("can't read the answer: {cause}")))?;
+    Ok(is_yes(&answer))
+}
+
+fn is_yes(answer: &str) -> bool {
+    matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn arguments_are_quoted_so_that_nothing_hides_in_them() {
+        let server = json!({ "target": ["sh", "-c", "echo a\n\u{1b}[2Jb"] });
+        assert_eq!(argv(&server), [r#"  "sh""#, r#"  "-c""#, r#"  "echo a\n\u{1b}[2Jb""#]);
+    }
+
+    #[test]
+    fn only_yes_is_yes() {
+        assert!(is_yes("y\n") && is_yes("YES"));
+        assert!(!is_yes("\n") && !is_yes("yeah"));
+    }
+}

@@ -1,0 +1,81 @@
+//! Which columns a list has. A list that is not named here shows every plain field of its items.
+
+/// A heading, and the JSON pointer of what stands below it.
+pub(super) type Column = (&'static str, &'static str);
+
+const AGENTS: &[Column] =
+    &[("ID", "/id"), ("NAME", "/name"), ("STATE", "/state"), ("MODEL", "/model"), ("DESCRIPTION", "/description")];
+
+const RUNS: &[Column] = &[
+    ("ID", "/id"),
+    ("AGENT", "/agent/name"),
+    ("STATUS", "/status"),
+    ("WAITING FOR", "/waiting_for"),
+    ("MODEL", "/model/id"),
+    ("CREATED", "/created_at"),
+    ("TOOK", "/duration_ms"),
+];
+
+const STEPS: &[Column] = &[
+    ("SEQ", "/seq"),
+    ("TURN", "/turn"),
+    ("KIND", "/kind"),
+    ("STATUS", "/status"),
+    ("NAME", "/name"),
+    ("ARGUMENTS", "/arguments"),
+    ("TOOK", "/duration_ms"),
+    ("ERROR", "/error"),
+    ("RESULT", "/result"),
+];
+
+const EVENTS: &[Column] =
+    &[("SEQ", "/seq"), ("EPOCH", "/epoch"), ("TYPE", "/type"), ("AT", "/at"), ("STEP", "/data/step/name")];
+
+const ENVIRONMENTS: &[Column] = &[
+    ("NAME", "/name"),
+    ("DEFAULT", "/default"),
+    ("PROVIDER", "/model/provider"),
+    ("MODEL", "/model/id"),
+    ("LIVE RUNS", "/live_runs"),
+    ("PROBLEM", "/problem"),
+];
+
+const SERVERS: &[Column] = &[
+    ("NAME", "/name"),
+    ("ENVIRONMENT", "/environment"),
+    ("TRANSPORT", "/transport"),
+    ("STATE", "/state"),
+    ("COMMAND", "/command_state"),
+    ("TOOLS", "/tools"),
+    ("PROBLEM", "/problem"),
+];
+
+const TOOLS: &[Column] =
+    &[("NAME", "/name"), ("EFFECT", "/effect"), ("TRUSTED", "/effect_trusted"), ("DESCRIPTION", "/description")];
+
+const PLAN: &[Column] = &[
+    ("ACTION", "/action"),
+    ("KIND", "/kind"),
+    ("NAME", "/name"),
+    ("FILE", "/file"),
+    ("LINE", "/problem/line"),
+    ("PROBLEM", "/problem/message"),
+];
+
+const OWN_TOOLS: &[Column] = &[("NAME", "/name"), ("SCOPE", "/scope"), ("EFFECT", "/effect"), ("TITLE", "/title")];
+
+/// The columns of the list that `name` stands for: a tool, or a field of a tool's output.
+pub(super) fn of(name: &str) -> Option<&'static [Column]> {
+    Some(match name {
+        "agent_list" => AGENTS,
+        "run_list" => RUNS,
+        "run_steps" => STEPS,
+        "run_events" => EVENTS,
+        "environment_list" | "environments" => ENVIRONMENTS,
+        "mcp_server_list" | "mcp_servers" => SERVERS,
+        "tool_list" => TOOLS,
+        "environment_sync" => PLAN,
+        "call" => OWN_TOOLS,
+        _ => return None,
+    })
+}

@@ -1,0 +1,215 @@
+//! HTTP to a station: to a remote one with a key, or to the owner of the home over its socket.
+
+use super::request::Request;
+use crate::error::{Error, ErrorKind, ErrorReport, Result};
+use crate::home::LocalClient;
+use bytes::Bytes;
+use futures_util::stream::BoxStream;
+use futures_util::{StreamExt, TryStreamExt};
+use reqwest::Url;
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::Value;
+
+/// The longest answer that is read.
+const ANSWER_BYTES: usize = 64 * 1024 * 1024;
+
+/// A station elsewhere: `--url` with `--key`.
+#[derive(Debug, Clone)]
+pub(super) struct Remote {
+    pub(super) base: Url,
+    pub(super) key: Option<SecretString>,
+    pub(super) http: reqwest::Client,
+}
+
+/// A way to a station. Each request is a connection of its own or one of a pool: there is nothing to close.
+#[derive(Debug, Clone)]
+pub(super) enum Connection {
+    Remote(Remote),
+    Local(LocalClient),
+}
+
+/// An answer whose body is still coming.
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) body: BoxStream<'static, Result<Bytes>>,
+}
+
+impl Connection {
+    /// Sends `request`. An error of kind `unavailable` means that there was no whole answer.
+    pub(super) async fn send(&self, request: &Request) -> Result<Answer> {
+        match self {
+            Self::Remote(remote) => remote.send(request).await,
+            Self::Local(client) => local(client, request).await,
+        }
+    }
+}
+
+impl Remote {
+    /// A client of the station at `url`.
+    pub(super) fn new(url: &str, key: Option<&str>, http: reqwest::Client) -> Result<Self> {
+        let wrong = |reason: String| {
+            Error::invalid_input(format!("`{url}` is not the address of a station: {reason}"))
+                .hint("write it like `https://station.example.org`")
+                .field("url")
+        };
+        let base = Url::parse(url).map_err(|cause| wrong(cause.to_string()))?;
+        if !matches!(base.scheme(), "http" | "https") {
+            return Err(wrong(format!("its scheme is `{}`", base.scheme())));
+        }
+        if !base.username().is_empty() || base.password().is_some() {
+            return Err(wrong("it carries a user or a password".into()).hint("give the key with `--key` or STN_KEY"));
+        }
+        Ok(Self { base, key: key.map(SecretString::from), http })
+    }
+
+    /// Whether the key would travel where others can read it.
+    pub(super) fn sends_key_in_the_clear(&self) -> bool {
+        let host = self.base.host_str().unwrap_or_default();
+        let address = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
+        let loopback = host == "localhost" || address.is_ok_and(|address| address.is_loopback());
+        self.key.is_some() && self.base.scheme() == "http" && !loopback
+    }
+
+    async fn send(&self, request: &Request) -> Result<Answer> {
+        let mut builder = self.http.request(request.method(), request.url(&self.base)?);
+        for (name, value) in &request.headers {
+            builder = builder.header(*name, value);
+        }
+        if let Some(key) = &self.key {
+            builder = builder.bearer_auth(key.expose_secret());
+        }
+        if let Some(body) = request.payload()? {
+            builder = builder.header("content-type", "application/json").body(body);
+        }
+        let response = builder.send().await.map_err(|cause| self.unreachable(cause))?;
+        let status = response.status().as_u16();
+        let broken = |cause| Error::unavailable("the connection to the station broke").hint("try again").source(cause);
+        Ok(Answer { status, body: response.bytes_stream().map_err(broken).boxed() })
+    }
+
+    fn unreachable(&self, cause: reqwest::Error) -> Error {
+        let mut reason: &dyn std::error::Error = &cause;
+        while let Some(deeper) = reason.source() {
+            reason = deeper;
+        }
+        Error::unavailable(format!("can't reach the station at `{}`: {reason}", self.base))
+            .hint("check --url or STN_URL, and that the station is running")
+            .source(cause)
+    }
+}
+
+async fn local(client: &LocalClient, request: &Request) -> Result<Answer> {
+    // Only path and query of the address are sent; the host is the socket.
+    let base = Url::parse("http://localhost").map_err(|cause| Error::internal("no base address").source(cause))?;
+    let url = request.url(&base)?;
+    let path = match url.query() {
+        Some(query) => format!("{}?{query}", url.path()),
+        None => url.path().to_owned(),
+    };
+    let mut headers: Vec<(&str, &str)> = request.headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let body = request.payload()?;
+    if body.is_some() {
+        headers.push(("content-type", "application/json"));
+    }
+    let body = body.unwrap_or_default();
+    let response = client.request(request.method(), &path, &headers, body).await?;
+    Ok(Answer { status: response.status.as_u16(), body: response.body.boxed() })
+}
+
+impl Answer {
+    /// The answer if its status is 2xx, else the error that its body reports.
+    pub(super) async fn success(self) -> Result<Self> {
+        if (200..300).contains(&self.status) {
+            return Ok(self);
+        }
+        let status = self.status;
+        let body = self.bytes().await?;
+        Err(reported(status, &body))
+    }
+
+    /// The JSON of the body.
+    pub(super) async fn json(self) -> Result<Value> {
+        let body = self.success().await?.bytes().await?;
+        serde_json::from_slice(&body).map_err(|cause| {
+            Error::unavailable("the answer is not JSON: this doesn't look like a station")
+                .hint("check --url or STN_URL")
+                .source(cause)
+        })
+    }
+
+    async fn bytes(mut self) -> Result<Vec<u8>> {
+        let mut whole = Vec::new();
+        while let Some(piece) = self.body.next().await {
+            whole.extend_from_slice(&piece?);
+            if whole.len() > ANSWER_BYTES {
+                return Err(Error::payload_too_large(format!("the answer is longer than {ANSWER_BYTES} bytes")));
+            }
+        }
+        Ok(whole)
+    }
+}
+
+/// The error in a problem document (RFC 9457); of something else, what the status says.
+fn reported(status: u16, body: &[u8]) -> Error {
+    if let Ok(report) = serde_json::from_slice::<ErrorReport>(body) {
+        return Error::from(report);
+    }
+    let kind = match status {
+        401 => ErrorKind::Unauthenticated,
+        403 => ErrorKind::PermissionDenied,
+        404 => ErrorKind::NotFound,
+        409 => ErrorKind::Conflict,
+        413 => ErrorKind::PayloadTooLarge,
+        429 => ErrorKind::RateLimited,
+        504 => ErrorKind::Timeout,
+        400..500 => ErrorKind::InvalidInput,
+        _ => ErrorKind::Unavailable,
+    };
+    Error::new(kind, format!("the answer is HTTP {status}, and doesn't look like a station's"))
+        .hint("check --url or STN_URL")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn remote(url: &str) -> Result<Remote> {
+        Remote::new(url, Some("key"), crate::net::http_client().unwrap())
+    }
+
+    #[test]
+    fn an_address_is_http_and_carries_no_credentials() {
+        for wrong in ["station", "ftp://station", "https://user:key@station"] {
+            assert_eq!(remote(wrong).unwrap_err().field_name(), Some("url"), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_in_the_clear_only_over_plain_http_to_elsewhere() {
+        for (url, clear) in [
+            ("https://station", false),
+            ("http://station", true),
+            ("http://127.0.0.1:8080", false),
+            ("http://[::1]:8080", false),
+            ("http://localhost", false),
+            ("http://192.0.2.1", true),
+        ] {
+            assert_eq!(remote(url).unwrap().sends_key_in_the_clear(), clear, "{url}");
+        }
+    }
+
+    #[test]
+    fn a_problem_document_becomes_the_error_it_was() {
+        let document = json!({
+            "type": "urn:station:error:not_found", "title": "Not found", "status": 404, "detail": "agent `x` doesn't exist",
+            "kind": "not_found", "message": "agent `x` doesn't exist", "hint": "stn agent list", "field": "agent",
+            "details": null, "request_id": "r1"
+        });
+        let error = reported(404, document.to_string().as_bytes());
+        assert_eq!((error.kind(), error.hint_text()), (ErrorKind::NotFound, Some("stn agent list")));
+        assert_eq!(error.report().request_id.as_deref(), Some("r1"));
+        assert_eq!(reported(502, b"<html>").kind(), ErrorKind::Unavailable);
+        assert_eq!(reported(401, b"").kind(), ErrorKind::Unauthenticated);
+    }
+}

@@ -1,0 +1,173 @@
+//! The live events of a run, over as many connections as it takes.
+
+use super::request::Request;
+use super::target::Target;
+use crate::clock::ClockExt;
+use crate::domain::{Event, EventType, RunId};
+use crate::error::{Error, ErrorKind, Result};
+use crate::net::sse::SseDecoder;
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// The longest event that is read, in bytes.
+const EVENT_BYTES: usize = 16 * 1024 * 1024;
+
+/// How many connections in a row may break without a word.
+const MOST_SILENT: u32 = 6;
+
+/// The wait before the second of them; it doubles.
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+
+/// A reader of a run's events, from the first one. When the owner goes away (it may be restarting), it connects again, which starts an
+/// owner if need be, and goes on after the last event it has seen.
+pub(super) struct Feed<'a> {
+    target: &'a Target,
+    run: RunId,
+    stream: Option<Stream>,
+    /// `epoch-seq` of the last stored event.
+    last: Option<String>,
+    ready: VecDeque<Event>,
+    silent: u32,
+}
+
+struct Stream {
+    body: BoxStream<'static, Result<Bytes>>,
+    decoder: SseDecoder,
+}
+
+impl<'a> Feed<'a> {
+    pub(super) fn new(target: &'a Target, run: RunId) -> Self {
+        Self { target, run, stream: None, last: None, ready: VecDeque::new(), silent: 0 }
+    }
+
+    /// The next event. `None` when the run has ended and all was told. May be dropped and called again without losing anything.
+    pub(super) async fn next(&mut self) -> Result<Option<Event>> {
+        loop {
+            if let Some(event) = self.ready.pop_front() {
+                return Ok(Some(event));
+            }
+            if let Some(stream) = &mut self.stream {
+                match stream.body.next().await {
+                    Some(Ok(piece)) => self.take(&piece)?,
+                    Some(Err(_)) | None => self.stream = None,
+                }
+                continue;
+            }
+            if self.silent > 0 {
+                self.target.clock.sleep(FIRST_WAIT * 2_u32.pow(self.silent - 1)).await;
+            }
+            self.silent += 1;
+            match self.open().await {
+                Ok(Some(stream)) => self.stream = Some(stream),
+                Ok(None) => return Ok(None),
+                Err(error) if error.kind() == ErrorKind::Unavailable && self.silent < MOST_SILENT => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn open(&self) -> Result<Option<Stream>> {
+        if self.silent >= MOST_SILENT {
+            return Err(Error::unavailable(format!("the events of run `{}` break off again and again", self.run))
+                .hint(format!("`stn run get {}` shows how far it is", self.run)));
+        }
+        let connection = self.target.connect().await?;
+        let request = Request::events(&self.run.to_string(), self.last.as_deref());
+        let answer = connection.send(&request).await?.success().await?;
+        // 204: this reader has seen the run's last event.
+        let is_over = answer.status == 204;
+        Ok((!is_over).then(|| Stream { body: answer.body, decoder: SseDecoder::new(EVENT_BYTES) }))
+    }
+
+    fn take(&mut self, piece: &[u8]) -> Result<()> {
+        let Some(stream) = &mut self.stream else { return Ok(()) };
+        let received = stream.decoder.push(piece);
+        for event in received.map_err(|cause| Error::payload_too_large(cause.to_string()).source(cause))? {
+            self.silent = 0;
+            self.last = event.id.or(self.last.take());
+            // A newer station may know events that this program doesn't; they are no reason to stop.
+            if EventType::parse(&event.event).is_none() {
+                continue;
+            }
+            let event: Event = serde_json::from_str(&event.data)
+                .map_err(|cause| Error::unavailable("an event of the run can't be read").source(cause))?;
+            self.ready.push_back(event);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::connection::Remote;
+    use super::*;
+    use crate::clock::ManualClock;
+    use crate::domain::Timestamp;
+    use crate::tools::Table;
+    use serde_json::json;
+    use std::sync::Arc;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    const RUN: &str = "0195f3a3-c000-8001-8000-000000000001";
+
+    fn frame(id: &str, seq: i64, kind: &str) -> String {
+        let data =
+            json!({ "run_id": RUN, "epoch": 1, "seq": seq, "type": kind, "at": "2026-01-01T00:00:00Z", "data": {} });
+        format!("event: {kind}\nid: {id}\ndata: {data}\n\n")
+    }
+
+    /// Answers one connection after the other, and returns the requests' heads. A body is cut off at its end.
+    async fn serve(listener: TcpListener, answers: Vec<String>) -> Vec<String> {
+        let mut heads = Vec::new();
+        for answer in answers {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(stream.read_u8().await.unwrap());
+            }
+            heads.push(String::from_utf8(head).unwrap().to_ascii_lowercase());
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+        heads
+    }
+
+    fn cut_off(events: &str) -> String {
+        // One byte of the length never comes.
+        format!(
+            "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: {}\r\n\r\n{events}",
+            events.len() + 1
+        )
+    }
+
+    #[tokio::test]
+    async fn a_feed_that_breaks_goes_on_after_its_last_event_and_skips_what_it_does_not_know() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let remote = Remote::new(&url, Some("k"), crate::net::http_client().unwrap()).unwrap();
+        let clock = ManualClock::at(Timestamp::from_millis(0));
+        let target = Target::remote(remote, Arc::new(Table::new(Vec::new())), None, clock);
+        let newer = "event: run.teleported\nid: 1-2\ndata: {}\n\n";
+        let answers = vec![
+            cut_off(&format!("{}{newer}", frame("1-1", 1, "run.queued"))),
+            cut_off(&frame("1-3", 3, "run.started")),
+            "HTTP/1.1 204 No Content\r\n\r\n".to_owned(),
+        ];
+        let reading = async {
+            let mut feed = Feed::new(&target, RunId::parse(RUN).unwrap());
+            let mut seen = Vec::new();
+            while let Some(event) = feed.next().await.unwrap() {
+                seen.push(event.seq);
+            }
+            seen
+        };
+        let (heads, seen) = tokio::join!(serve(listener, answers), reading);
+        assert_eq!(seen, [1, 3]);
+        assert!(heads[0].contains("authorization: bearer k") && !heads[0].contains("last-event-id"));
+        assert!(heads[1].contains("last-event-id: 1-2"), "{}", heads[1]);
+        assert!(heads[2].contains("last-event-id: 1-3"), "{}", heads[2]);
+    }
+}

@@ -1,0 +1,272 @@
+//! `stn agent run`, `stn run watch`, `stn run wait` and `stn run events`: starting runs and following them.
+
+use super::failure::{Failure, INTERRUPTED};
+use super::feed::Feed;
+use super::fields;
+use super::outcome;
+use super::output::Output;
+use super::progress::Progress;
+use super::render;
+use super::target::{Target, request_id};
+use crate::clock::ClockExt;
+use crate::domain::{Event, EventType, Run, RunStatus, WaitingFor};
+use crate::error::{Error, Result};
+use crate::tools::ToolSpec;
+use clap::{Arg, ArgAction, ArgMatches, Command};
+use serde_json::{Map, Value, json};
+use std::time::Duration;
+
+/// How long Ctrl-C waits for the run to let go.
+const CANCEL_WITHIN: Duration = Duration::from_secs(6);
+
+/// How long a feed without news is taken for caught up.
+const CAUGHT_UP: Duration = Duration::from_millis(500);
+
+/// `stn agent run AGENT [INPUT]`.
+pub(super) fn agent_run_command(spec: &ToolSpec) -> Command {
+    let detach = Arg::new("detach").long("detach").action(ArgAction::SetTrue);
+    fields::command(spec, "run", &["wait_ms", "input"])
+        .long_about("Runs an agent and follows it to its end. The run outlives this command, save for Ctrl-C, which cancels it.")
+        .arg(input_argument())
+        .arg(detach.help("Start the run, print its id, and leave it to itself"))
+        .after_help(
+            "Steps and the choice of the model go to stderr, the answer alone to stdout.\n\
+             Exit codes: 0 completed, 1 failed, 6 somebody has to answer first, 130 cancelled.",
+        )
+}
+
+fn input_argument() -> Arg {
+    Arg::new("input").value_name("INPUT").help("A text, a JSON object (it starts with `{`), or `-` for stdin")
+}
+
+/// `stn run watch RUN`.
+pub(super) fn watch_command() -> Command {
+    Command::new("watch")
+        .about("Watch a run")
+        .long_about("Follows a run to its end, from its first step. Ctrl-C stops watching; the run goes on.")
+        .arg(Arg::new("run").value_name("RUN").required(true).help("The run's id, or the unique beginning of it"))
+}
+
+/// Starts a run and follows it.
+pub(super) async fn agent_run(
+    target: &Target,
+    output: Output,
+    matches: &ArgMatches,
+    spec: &ToolSpec,
+) -> Result<u8, Failure> {
+    let mut input = fields::input(matches, spec)?;
+    if let Some(text) = matches.get_one::<String>("input") {
+        input.insert("input".into(), run_input(text)?);
+    }
+    input.insert("wait_ms".into(), 0.into());
+    // With a key of its own, a submit whose answer was lost can be made again without starting two runs.
+    input.entry("idempotency_key").or_insert(request_id()?.into());
+    let interrupt = interrupted();
+    tokio::pin!(interrupt);
+    let submit = target.call(spec.name, input);
+    tokio::pin!(submit);
+    let (submitted, called_off) = tokio::select! {
+        biased;
+        // Only the answer tells whether there is a run to cancel by now.
+        () = &mut interrupt => tokio::select! {
+            submitted = &mut submit => (submitted?, true),
+            () = interrupted() => return Ok(INTERRUPTED),
+        },
+        submitted = &mut submit => (submitted?, false),
+    };
+    if called_off {
+        let run = outcome::parse(&submitted)?;
+        return cancel(target, &Progress::start(output, &run), &run).await;
+    }
+    if matches.get_flag("detach") {
+        let id = outcome::parse(&submitted)?.id.to_string();
+        let shown = if output.json { output.json(&submitted) } else { output.text(&id) };
+        return shown.map(|()| 0);
+    }
+    let run = outcome::parse(&submitted)?;
+    let progress = Progress::start(output, &run);
+    let mut feed = Feed::new(target, run.id);
+    let following = async {
+        follow(&mut feed, &progress, &run, Until::Settled).await?;
+        if bring_keys_again(target, &progress, &run).await? {
+            follow(&mut feed, &progress, &run, Until::Settled).await?;
+        }
+        Ok::<_, Failure>(())
+    };
+    tokio::select! {
+        followed = following => followed?,
+        () = &mut interrupt => return cancel(target, &progress, &run).await,
+    }
+    drop(progress);
+    end(target, output, &run).await
+}
+
+/// Follows a run that is there.
+pub(super) async fn watch(target: &Target, output: Output, matches: &ArgMatches) -> Result<u8, Failure> {
+    let asked = matches.get_one::<String>("run").map(String::as_str).unwrap_or_default();
+    let run = outcome::parse(&get(target, asked).await?)?;
+    let progress = Progress::start(output, &run);
+    let mut feed = Feed::new(target, run.id);
+    tokio::select! {
+        followed = follow(&mut feed, &progress, &run, Until::Ended) => followed?,
+        () = interrupted() => return Ok(INTERRUPTED),
+    }
+    drop(progress);
+    end(target, output, &run).await
+}
+
+/// Tells the end of a run that was followed.
+async fn end(target: &Target, output: Output, run: &Run) -> Result<u8, Failure> {
+    let telling = async { outcome::tell(target, output, &get(target, &run.id.to_string()).await?).await };
+    // Once Ctrl-C was listened for, it no longer ends the process by itself.
+    tokio::select! {
+        told = telling => told,
+        () = interrupted() => Ok(INTERRUPTED),
+    }
+}
+
+/// Waits, and tells how the run stands then by the exit code too.
+pub(super) async fn wait(
+    target: &Target,
+    output: Output,
+    matches: &ArgMatches,
+    spec: &ToolSpec,
+) -> Result<u8, Failure> {
+    let run = target.call(spec.name, fields::input(matches, spec)?).await?;
+    outcome::tell(target, output, &run).await
+}
+
+/// The stored events. Over HTTP they are the beginning of the live feed, which is left once it has caught up.
+pub(super) async fn events(
+    target: &Target,
+    output: Output,
+    matches: &ArgMatches,
+    spec: &ToolSpec,
+) -> Result<u8, Failure> {
+    let input = fields::input(matches, spec)?;
+    let listed = match target.connect_if_served().await? {
+        None => target.call(spec.name, input).await?,
+        Some(_) => events_so_far(target, &input).await?,
+    };
+    render::show(output, spec.name, &listed)?;
+    Ok(0)
+}
+
+enum Until {
+    /// The run has ended, or somebody has to answer.
+    Settled,
+    Ended,
+}
+
+async fn follow(feed: &mut Feed<'_>, progress: &Progress, run: &Run, until: Until) -> Result<()> {
+    while let Some(event) = feed.next().await? {
+        progress.show(&event);
+        if event.r#type.is_terminal() {
+            return Ok(());
+        }
+        if is_parked(&event) {
+            match until {
+                Until::Settled => return Ok(()),
+                Until::Ended => {
+                    let waiting_for = event.data.get("waiting_for").cloned().unwrap_or_default();
+                    let lines = outcome::what_it_waits_for(run.id, serde_json::from_value(waiting_for).ok());
+                    lines.iter().for_each(|line| progress.line(line));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The keys of this process went with the owner that was given them, if that one has ended; its successor is given them again.
+async fn bring_keys_again(target: &Target, progress: &Progress, run: &Run) -> Result<bool, Failure> {
+    let now = outcome::parse(&get(target, &run.id.to_string()).await?)?;
+    let lost = now.status == RunStatus::InputRequired && now.waiting_for == Some(WaitingFor::Provider);
+    if !lost || !target.brings_keys() {
+        return Ok(false);
+    }
+    progress.line("the station was restarted and is given the provider key again");
+    let answer = [("run", run.id.to_string()), ("decision", "retry".to_owned())];
+    target
+        .call("run_respond", answer.map(|(name, value)| (name.to_owned(), value.into())).into_iter().collect())
+        .await?;
+    Ok(true)
+}
+
+/// Waiting for a child or a timer is the run's own affair; `input_required` is ours.
+fn is_parked(event: &Event) -> bool {
+    event.r#type == EventType::RunWaiting && event.data.get("status").is_some_and(|status| status == "input_required")
+}
+
+async fn interrupted() {
+    if tokio::signal::ctrl_c().await.is_err() {
+        // Signals can't be received: then Ctrl-C ends the process by itself.
+        std::future::pending::<()>().await;
+    }
+}
+
+/// The first Ctrl-C cancels the run; the second one leaves at once.
+async fn cancel(target: &Target, progress: &Progress, run: &Run) -> Result<u8, Failure> {
+    progress.line(&format!("cancelling run {}; Ctrl-C again leaves at once", run.id));
+    let input = Map::from_iter([("run".to_owned(), run.id.to_string().into())]);
+    let cancelling = target.clock.timeout(CANCEL_WITHIN, target.call("run_cancel", input));
+    tokio::select! {
+        biased;
+        () = interrupted() => {}
+        done = cancelling => match done {
+            Some(Ok(_)) => progress.line("cancelled"),
+            Some(Err(failure)) => return Err(failure),
+            None => progress.line(&format!("the run has not let go yet; `stn run get {}` shows it", run.id)),
+        },
+    }
+    Ok(INTERRUPTED)
+}
+
+async fn get(target: &Target, run: &str) -> Result<Value, Failure> {
+    target.call("run_get", Map::from_iter([("run".to_owned(), run.into())])).await
+}
+
+/// A page of events, read from the feed. The feed doesn't say where the stored ones end: a live-only event says it, the run's last event,
+/// or silence.
+async fn events_so_far(target: &Target, input: &Map<String, Value>) -> Result<Value, Failure> {
+    if input.contains_key("cursor") {
+        let error =
+            Error::not_acceptable("`--cursor` is for the list of a home that nobody serves").hint("use `--after SEQ`");
+        return Err(error.field("cursor").into());
+    }
+    let limit = input.get("limit").and_then(Value::as_u64).unwrap_or(u64::MAX);
+    let after = input.get("after").and_then(Value::as_i64).unwrap_or(0);
+    let asked = input.get("run").and_then(Value::as_str).unwrap_or_default();
+    let run = outcome::parse(&get(target, asked).await?)?;
+    let mut feed = Feed::new(target, run.id);
+    let mut items: Vec<Event> = Vec::new();
+    // Every run has a first event, however long the way to it is.
+    let mut next = feed.next().await?;
+    while let Some(event) = next.filter(|event| !event.r#type.is_transient() && (items.len() as u64) < limit) {
+        let is_last = event.r#type.is_terminal();
+        if event.seq > after {
+            items.push(event);
+        }
+        next = if is_last { None } else { target.clock.timeout(CAUGHT_UP, feed.next()).await.transpose()?.flatten() };
+    }
+    Ok(json!({ "items": items, "next_cursor": null }))
+}
+
+/// `INPUT` of `agent run`: a JSON object where it looks like one, else a text.
+fn run_input(text: &str) -> Result<Value> {
+    let text = if text == "-" { fields::source(text)? } else { text.to_owned() };
+    if text.trim_start().starts_with('{') { fields::json_text(&text, "the input") } else { Ok(text.into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_input_that_starts_with_a_brace_is_json_and_any_other_is_text() {
+        assert_eq!(run_input("[1] is a list").unwrap(), json!("[1] is a list"));
+        assert_eq!(run_input("@home").unwrap(), json!("@home"));
+        assert_eq!(run_input(" {\"q\": 1}").unwrap(), json!({ "q": 1 }));
+        assert!(run_input("{oops").unwrap_err().message().contains("the input is not valid JSON"));
+    }
+}

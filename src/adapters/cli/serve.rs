@@ -1,0 +1,71 @@
+//! `stn serve`: becoming the owner of the home.
+
+use super::Serve;
+use crate::config::parse_duration;
+use crate::home::Home;
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// The command.
+pub(super) fn command() -> Command {
+    Command::new("serve")
+        .visible_alias("daemon")
+        .about("Serve this home: execute runs, listen for HTTP and MCP")
+        .long_about(
+            "Owns the home until Ctrl-C: executes runs, and listens on `http.listen` of station.yml (127.0.0.1:8080) and on the local \
+             socket. Another owner is asked to hand over.",
+        )
+        .arg(
+            Arg::new("listen")
+                .long("listen")
+                .value_name("ADDR")
+                .value_parser(value_parser!(SocketAddr))
+                .conflicts_with("background")
+                .help("Address and port for HTTP, instead of station.yml's"),
+        )
+        .arg(
+            Arg::new("background")
+                .long("background")
+                .action(ArgAction::SetTrue)
+                .help("No TCP: serve the local socket only, unless somebody else does"),
+        )
+        .arg(
+            Arg::new("idle")
+                .long("idle")
+                .value_name("DURATION")
+                .value_parser(idle)
+                .help("End after this time without clients and runs, such as 10m"),
+        )
+}
+
+/// What the arguments ask for.
+pub(super) fn options(matches: &ArgMatches, home: Home, variables: BTreeMap<String, String>) -> Serve {
+    Serve {
+        home,
+        variables,
+        listen: matches.get_one("listen").copied(),
+        background: matches.get_flag("background"),
+        idle: matches.get_one("idle").copied(),
+    }
+}
+
+fn idle(text: &str) -> Result<Duration, String> {
+    parse_duration(text).map(Duration::from_millis)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_and_a_duration_are_checked_before_anything_is_opened() {
+        let parse = |arguments: &[&str]| command().try_get_matches_from([&["serve"], arguments].concat());
+        let matches = parse(&["--background", "--idle", "10m"]).unwrap();
+        assert_eq!(matches.get_one::<Duration>("idle"), Some(&Duration::from_secs(600)));
+        assert!(parse(&["--idle", "soon"]).is_err());
+        assert!(parse(&["--listen", "8080"]).is_err());
+        assert!(parse(&["--listen", "127.0.0.1:0", "--background"]).is_err());
+    }
+}

@@ -1,0 +1,270 @@
+//! Where a call goes: a remote station over REST, the owner of the home over its socket, or, for short commands while nobody owns the
+//! home, this very process.
+
+use super::connection::{Connection, Remote};
+use super::failure::Failure;
+use super::request::Request;
+use super::{Deps, OpenHome};
+use crate::clock::SharedClock;
+use crate::config;
+use crate::domain::{Name, Origin, Principal};
+use crate::error::{Error, ErrorKind, Result};
+use crate::home::{self, Door, Home, SpawnOwner};
+use crate::tools::model::PROVIDER_VARIABLES;
+use crate::tools::{self, Context, EnvironmentUse, Table, ToolSpec};
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What the background owner must not inherit: where its first client calls, and its credentials. A run is given its caller's keys for
+/// itself alone.
+const NOT_INHERITED: [&str; 3] = ["STN_URL", "STN_KEY", "STN_ENVIRONMENT"];
+
+/// Tools for which the caller's provider keys are brought along: they start a run, or let one go on that has lost its keys.
+const BRING_KEYS: [&str; 2] = ["agent_run", "run_respond"];
+
+/// Tools that start or follow a run, or need attached servers: there has to be an owner for those.
+const NEED_AN_OWNER: [&str; 3] = ["agent_run", "run_wait", "run_respond"];
+const NEED_SERVERS: [&str; 2] = ["tool_", "mcp_server_"];
+
+/// The station that a command is for.
+#[derive(Debug)]
+pub(super) struct Target {
+    place: Place,
+    table: Arc<Table>,
+    /// `-e`, `STN_ENVIRONMENT`.
+    environment: Option<String>,
+    pub(super) clock: SharedClock,
+}
+
+#[derive(Debug)]
+enum Place {
+    Remote(Remote),
+    Home { home: Home, variables: BTreeMap<String, String>, deps: Deps },
+}
+
+impl Target {
+    /// The station at a remote address.
+    pub(super) fn remote(remote: Remote, table: Arc<Table>, environment: Option<String>, clock: SharedClock) -> Self {
+        Self { place: Place::Remote(remote), table, environment, clock }
+    }
+
+    /// The station of a home.
+    pub(super) fn local(
+        home: Home,
+        variables: BTreeMap<String, String>,
+        deps: Deps,
+        table: Arc<Table>,
+        environment: Option<String>,
+        clock: SharedClock,
+    ) -> Self {
+        Self { place: Place::Home { home, variables, deps }, table, environment, clock }
+    }
+
+    /// The specification of the tool `name`.
+    pub(super) fn spec(&self, name: &str) -> Result<&ToolSpec> {
+        self.table.get(name).map(|tool| &tool.spec).ok_or_else(|| {
+            let error = Error::not_found(format!("tool `{}` doesn't exist", name.escape_debug()));
+            match crate::domain::nearest(name, self.table.names()) {
+                Some(meant) => error.hint(format!("did you mean `{meant}`?")),
+                None => error.hint("`stn call --list` shows the tools"),
+            }
+        })
+    }
+
+    pub(super) fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// The output of the tool `name`. What was lost with an owner (which may be restarting) is asked once more, where twice is the same as
+    /// once.
+    pub(super) async fn call(&self, name: &str, input: Map<String, Value>) -> Result<Value, Failure> {
+        let spec = self.spec(name)?;
+        let input = self.in_environment(spec, input);
+        let repeatable = spec.idempotent || input.contains_key("idempotency_key");
+        match (&self.place, self.call_once(spec, input.clone()).await) {
+            (Place::Home { .. }, Err(Failure::Error(error)))
+                if repeatable && error.kind() == ErrorKind::Unavailable =>
+            {
+                self.call_once(spec, input).await
+            }
+            (_, done) => done,
+        }
+    }
+
+    async fn call_once(&self, spec: &ToolSpec, input: Map<String, Value>) -> Result<Value, Failure> {
+        match &self.place {
+            Place::Home { home, .. } if !needs_owner(spec.name) => {
+                match home::attach_or_own(home, crate::SCHEMA, &self.clock).await? {
+                    Door::Attached(client) => Ok(self.send(&Connection::Local(client), spec, input).await?),
+                    Door::Owned(lock) => self.call_here(lock, spec.name, input).await,
+                }
+            }
+            _ => Ok(self.send(&self.connect().await?, spec, input).await?),
+        }
+    }
+
+    /// A connection to the station; a background owner is started where there is none.
+    pub(super) async fn connect(&self) -> Result<Connection> {
+        match &self.place {
+            Place::Remote(remote) => Ok(Connection::Remote(remote.clone())),
+            Place::Home { home, variables, .. } => {
+                let spawn = spawn_owner(variables)?;
+                let attached = home::attach_or_spawn(home, crate::SCHEMA, &self.clock, &spawn).await;
+                // An owner that can't start because of station.yml says so in its log; here it can be said straight.
+                attached.map(Connection::Local).map_err(|error| settings_problem(home, variables).unwrap_or(error))
+            }
+        }
+    }
+
+    /// Whether this process has provider keys that it can bring to a run of this home.
+    pub(super) fn brings_keys(&self) -> bool {
+        matches!(&self.place, Place::Home { variables, .. } if provider_variables(variables).is_some())
+    }
+
+    /// A connection if there is somebody to connect to; nothing is started.
+    pub(super) async fn connect_if_served(&self) -> Result<Option<Connection>> {
+        match &self.place {
+            Place::Remote(remote) => Ok(Some(Connection::Remote(remote.clone()))),
+            Place::Home { home, .. } => {
+                Ok(home::attach(home, crate::SCHEMA, &self.clock).await?.map(Connection::Local))
+            }
+        }
+    }
+
+    async fn send(&self, connection: &Connection, spec: &ToolSpec, mut input: Map<String, Value>) -> Result<Value> {
+        let mut request = match spec.rest {
+            Some(rest) if rest.path.contains("{environment}") && !input.contains_key("environment") => {
+                input.insert("environment".into(), self.default_environment(connection).await?.into());
+                Request::tool(spec, input)?
+            }
+            _ => Request::tool(spec, input)?,
+        };
+        if let (Connection::Local(_), Place::Home { variables, .. }) = (connection, &self.place) {
+            request.headers.push(("x-station-origin", "cli".into()));
+            if BRING_KEYS.contains(&spec.name) {
+                request.headers.extend(provider_variables(variables));
+            }
+        }
+        connection.send(&request).await?.json().await
+    }
+
+    /// A route that names the environment needs its name; the station knows which one is meant where none is given.
+    async fn default_environment(&self, connection: &Connection) -> Result<String> {
+        let request = Request::tool(self.spec("environment_list")?, Map::from_iter([("limit".into(), 200.into())]))?;
+        let list = connection.send(&request).await?.json().await?;
+        let environments = list.get("items").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        let default = environments.iter().find(|environment| environment.get("default") == Some(&Value::Bool(true)));
+        let name = default.and_then(|environment| environment.get("name")?.as_str());
+        name.map(str::to_owned).ok_or_else(|| {
+            Error::invalid_input("no environment is named, and the station shows no default one")
+                .hint("give one with -e")
+                .field("environment")
+        })
+    }
+
+    async fn call_here(&self, lock: home::OwnerLock, name: &str, input: Map<String, Value>) -> Result<Value, Failure> {
+        let Place::Home { home, variables, deps } = &self.place else {
+            return Err(Error::internal("a remote station was opened as a home").into());
+        };
+        let (tool, request) = (name.to_owned(), request_id()?);
+        let open = OpenHome {
+            home: home.clone(),
+            variables: variables.clone(),
+            lock,
+            // It does that by itself, and with `--dry-run` it must not be done.
+            takes_up_files: name != "environment_sync",
+            work: Box::new(move |station| {
+                Box::pin(async move {
+                    let ctx = Context::new(Principal::local_owner(), Origin::Cli, request.clone());
+                    let done = tools::call(&station, ctx, &tool, Value::Object(input)).await;
+                    done.map_err(|error| error.request_id(request))
+                })
+            }),
+        };
+        Ok((deps.open)(open).await?)
+    }
+
+    fn in_environment(&self, spec: &ToolSpec, mut input: Map<String, Value>) -> Map<String, Value> {
+        if let (EnvironmentUse::Required, Some(environment)) = (spec.environment, &self.environment) {
+            input.entry("environment").or_insert_with(|| environment.as_str().into());
+        }
+        input
+    }
+}
+
+fn settings_problem(home: &Home, variables: &BTreeMap<String, String>) -> Option<Error> {
+    config::load_settings(&home.station_yml(), "station.yml", variables).err()
+}
+
+/// How this program is started as the background owner: with this environment, without what is the caller's own.
+pub(super) fn spawn_owner(variables: &BTreeMap<String, String>) -> Result<SpawnOwner> {
+    let own = |name: &str| NOT_INHERITED.contains(&name) || PROVIDER_VARIABLES.contains(&name);
+    let inherited = variables.iter().filter(|(name, _)| !own(name));
+    SpawnOwner::this_program(inherited.map(|(name, value)| (name.clone(), value.clone())).collect())
+}
+
+/// The header that brings the caller's provider keys along, over the local socket only.
+pub(super) fn provider_variables(variables: &BTreeMap<String, String>) -> Option<(&'static str, String)> {
+    let set = PROVIDER_VARIABLES
+        .iter()
+        .filter_map(|name| Some((*name, variables.get(*name).filter(|value| !value.is_empty())?)));
+    let found: BTreeMap<&str, &String> = set.collect();
+    let json = serde_json::to_string(&found).ok().filter(|_| !found.is_empty())?;
+    Some(("x-station-provider-variables", json))
+}
+
+fn needs_owner(tool: &str) -> bool {
+    NEED_AN_OWNER.contains(&tool) || NEED_SERVERS.iter().any(|noun| tool.starts_with(noun))
+}
+
+/// Eight random bytes in hexadecimal.
+pub(super) fn request_id() -> Result<String> {
+    let random =
+        getrandom::u64().map_err(|cause| Error::internal("the operating system gives no randomness").source(cause))?;
+    Ok(format!("{random:016x}"))
+}
+
+/// Checks the name of an environment before anything is sent or opened.
+pub(super) fn check_environment(name: &str) -> Result<()> {
+    Name::new(name).map(drop).map_err(|invalid| Error::invalid_input(invalid.to_string()).field("environment"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn variables(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn the_background_owner_inherits_no_credentials() {
+        let given = variables(&[
+            ("PATH", "/bin"),
+            ("OPENAI_API_KEY", "k"),
+            ("STN_KEY", "k"),
+            ("STN_URL", "u"),
+            ("STN_LOG", "debug"),
+        ]);
+        let names: Vec<String> = spawn_owner(&given).unwrap().environment.into_keys().collect();
+        assert_eq!(names, ["PATH", "STN_LOG"]);
+    }
+
+    #[test]
+    fn the_caller_s_provider_keys_travel_in_one_header() {
+        assert_eq!(provider_variables(&variables(&[("PATH", "/bin"), ("OPENAI_API_KEY", "")])), None);
+        let (name, json) = provider_variables(&variables(&[("OPENAI_API_KEY", "k"), ("HOME", "/")])).unwrap();
+        assert_eq!((name, json.as_str()), ("x-station-provider-variables", r#"{"OPENAI_API_KEY":"k"}"#));
+    }
+
+    #[test]
+    fn what_runs_or_needs_servers_needs_an_owner() {
+        for tool in ["agent_run", "run_wait", "tool_list", "mcp_server_accept"] {
+            assert!(needs_owner(tool), "{tool}");
+        }
+        for tool in ["agent_list", "run_get", "environment_sync", "station_status"] {
+            assert!(!needs_owner(tool), "{tool}");
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! The outermost layer: every request gets a number and counts as somebody being here; every error becomes a problem document.
+
+use super::Doors;
+use crate::adapters::rest::Problem;
+use crate::error::Error;
+use axum::extract::{Request, State};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use std::any::Any;
+use std::sync::Arc;
+
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Names one request in the answer, in the log and in audit rows. Ours alone: a caller's own is not taken over.
+#[derive(Debug, Clone)]
+pub(in crate::adapters) struct RequestId(pub(in crate::adapters) Arc<str>);
+
+impl RequestId {
+    /// Sixteen hex digits. Without randomness the request still gets an answer, and the time tells it apart well enough.
+    fn new(doors: &Doors) -> Self {
+        let number = getrandom::u64().unwrap_or_else(|_| doors.station.clock.now().as_millis().unsigned_abs());
+        Self(format!("{number:016x}").into())
+    }
+}
+
+pub(super) async fn number_and_render(State(doors): State<Doors>, mut request: Request, next: Next) -> Response {
+    let active = doors.activity.enter();
+    let id = RequestId::new(&doors);
+    request.extensions_mut().insert(id.clone());
+    let mut response = next.run(request).await;
+    if is_bare_refusal(&response) {
+        let error = Error::invalid_input("this route doesn't take that method")
+            .hint("the `Allow` header lists those that it does");
+        response = Problem::with_status(error, StatusCode::METHOD_NOT_ALLOWED).into_response();
+    }
+    if let Some(problem) = response.extensions_mut().remove::<Problem>() {
+        *response.body_mut() = problem.render(&id.0).into();
+        response.headers_mut().insert(CONTENT_TYPE, Problem::MEDIA_TYPE);
+    }
+    let headers = response.headers_mut();
+    if let Ok(id) = HeaderValue::from_str(&id.0) {
+        headers.insert(X_REQUEST_ID, id);
+    }
+    headers.entry(X_CONTENT_TYPE_OPTIONS).or_insert(HeaderValue::from_static("nosniff"));
+    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    response.map(|body| active.during(body))
+}
+
+/// The router says no to a method without a word. It adds the `Allow` header itself, after every layer.
+fn is_bare_refusal(response: &Response) -> bool {
+    response.status() == StatusCode::METHOD_NOT_ALLOWED
+        && !response.headers().contains_key(CONTENT_TYPE)
+        && response.extensions().get::<Problem>().is_none()
+}
+
+/// What a panic is answered with; its text goes to the log.
+pub(super) fn panicked(panic: Box<dyn Any + Send>) -> Response {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    tracing::error!(panic = text.unwrap_or("no text"), "a request panicked");
+    Problem::from(Error::internal("something broke while this was answered").hint("the log has the cause"))
+        .into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_an_internal_error_that_doesn_t_tell_its_text() {
+        let response = panicked(Box::new("secret".to_owned()));
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        let document = String::from_utf8(response.extensions().get::<Problem>().unwrap().render("r1")).unwrap();
+        assert!(document.contains("\"internal\"") && document.contains("r1") && !document.contains("secret"));
+    }
+}

@@ -1,0 +1,140 @@
+//! The station's tools as `mcp::serve` asks for them.
+
+use super::listing::{is_listed, is_offered, listing};
+use super::outcome::{of_error, of_output};
+use crate::domain::{AuditEntry, AuditOutcome, Origin};
+use crate::error::{Error, Result};
+use crate::mcp::serve::{self, Backend, Caller, Fault, ProgressSink, ToolCall, ToolListing, ToolOutcome, Transport};
+use crate::tools::model::ProviderVariables;
+use crate::tools::{Act, Context, Exposure, Progress, Station, ToolSpec, dispatch};
+use async_trait::async_trait;
+use serde_json::Value;
+use std::sync::Arc;
+use tokio::sync::{mpsc, watch};
+
+/// Reports that wait while the client is slow; further ones are left out.
+const PROGRESS_QUEUE: usize = 32;
+
+/// The tools of one station.
+pub(in crate::adapters) struct StationBackend {
+    station: Arc<Station>,
+    /// What a local session brought along, for the runs that it starts.
+    variables: Option<Arc<ProviderVariables>>,
+    /// The table never changes while the station runs; this only keeps the channel open.
+    changes: watch::Sender<u64>,
+}
+
+impl StationBackend {
+    pub(in crate::adapters) fn shared(
+        station: Arc<Station>,
+        variables: Option<Arc<ProviderVariables>>,
+    ) -> Arc<dyn Backend> {
+        Arc::new(Self { station, variables, changes: watch::Sender::new(0) })
+    }
+
+    fn context(&self, caller: &Caller, call: &ToolCall) -> Context {
+        let mut ctx = Context::new(caller.principal.clone(), origin(caller.transport), caller.request_id.clone());
+        ctx.environment.clone_from(&caller.environment);
+        ctx.bound = caller.environment.is_some();
+        ctx.cancel = call.cancel.clone();
+        ctx.caller_meta = Some(Value::Object(call.meta.clone()));
+        ctx.provider_variables.clone_from(&self.variables);
+        ctx
+    }
+
+    async fn act(&self, mut ctx: Context, progress: Option<ProgressSink>, act: Act) -> Result<Value> {
+        let (sender, reports) = progress.is_some().then(|| mpsc::channel(PROGRESS_QUEUE)).unzip();
+        ctx.progress = sender;
+        // The act holds the only sender, so that the relay ends with it and what it said last is sent before its result.
+        let (answer, ()) = tokio::join!(dispatch(&self.station, ctx, act), relay(reports, progress));
+        answer?.into_value().ok_or_else(|| Error::internal("a tool answered with a subscription"))
+    }
+
+    /// A refusal that leaves an audit row, like every other denial.
+    async fn refuse(&self, caller: &Caller, spec: &ToolSpec) -> Error {
+        let entry = AuditEntry {
+            at: self.station.clock.now(),
+            principal: caller.principal.who.clone(),
+            origin: origin(caller.transport),
+            cause: crate::domain::Cause::call(),
+            action: spec.action(),
+            target: None,
+            environment: caller.environment.clone(),
+            outcome: AuditOutcome::Denied,
+            reason: Some("for people only".into()),
+            request_id: caller.request_id.clone(),
+            config_revision: None,
+            details: None,
+        };
+        let environment =
+            caller.environment.as_ref().and_then(|name| self.station.environments.named(name.as_str()).ok());
+        let recorded = match environment {
+            Some(environment) => environment.store.audit(entry).await,
+            None => self.station.control.audit(entry).await,
+        };
+        recorded.err().unwrap_or_else(|| for_people(spec))
+    }
+}
+
+#[async_trait]
+impl Backend for StationBackend {
+    async fn list_tools(&self, caller: &Caller) -> Result<Vec<ToolListing>, Fault> {
+        let specs = self.station.table.iter().map(|tool| &tool.spec).filter(|spec| is_listed(spec, caller));
+        Ok(specs.map(|spec| listing(spec, caller.environment.is_some())).collect())
+    }
+
+    async fn call_tool(&self, caller: &Caller, call: ToolCall) -> Result<ToolOutcome, Fault> {
+        let unknown = || Fault::UnknownTool(call.name.clone());
+        let spec = self.station.table.get(&call.name).map(|tool| &tool.spec).ok_or_else(unknown)?;
+        if spec.exposure == Exposure::PersonOnly {
+            return Ok(of_error(&self.refuse(caller, spec).await, &caller.request_id));
+        }
+        if !is_offered(spec, caller.tools) {
+            return Err(unknown());
+        }
+        let arguments =
+            serde_json::from_str(call.arguments.get()).map_err(|cause| Fault::InvalidParams(cause.to_string()))?;
+        let ctx = self.context(caller, &call);
+        let act = Act::Tool { name: call.name, arguments };
+        Ok(match self.act(ctx, call.progress, act).await {
+            Ok(output) => of_output(spec.name, output),
+            Err(error) => of_error(&error, &caller.request_id),
+        })
+    }
+
+    fn instructions(&self, caller: &Caller) -> String {
+        let environment = caller.environment.as_ref().unwrap_or(&self.station.default_environment);
+        format!(
+            "Station runs AI agents; this connection works in its environment `{environment}`. agent_list shows the agents, agent_run runs one \
+             and answers with its output. A run that takes longer goes on by itself: run_wait waits for it, run_get looks at it. agent_create \
+             makes a new agent from a prompt; tool_list shows the tools that an agent can be given."
+        )
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+}
+
+const fn origin(transport: Transport) -> Origin {
+    match transport {
+        Transport::Stdio => Origin::McpStdio,
+        Transport::Http => Origin::McpHttp,
+    }
+}
+
+fn for_people(spec: &ToolSpec) -> Error {
+    let error = Error::permission_denied(format!("`{}` is for people: a model must not answer for them", spec.name));
+    match spec.cli {
+        Some(cli) => error.hint(format!("ask the person to run `stn {}`", cli.verb)),
+        None => error.hint("ask the person to do it"),
+    }
+}
+
+/// Hands reports over until the act that makes them is done.
+async fn relay(reports: Option<mpsc::Receiver<Progress>>, sink: Option<ProgressSink>) {
+    let (Some(mut reports), Some(sink)) = (reports, sink) else { return };
+    while let Some(Progress { progress, total, message }) = reports.recv().await {
+        sink.report(serve::Progress { progress, total, message }).await;
+    }
+}

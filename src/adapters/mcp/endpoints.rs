@@ -1,0 +1,107 @@
+//! `/mcp`, which is the default environment, and `/mcp/{environment}`; with `?tools=all` every tool that the caller may use.
+
+use super::StationBackend;
+use crate::adapters::http::Doors;
+use crate::adapters::local::tool_set;
+use crate::adapters::rest::{Problem, query_of};
+use crate::domain::{Name, nearest};
+use crate::error::{Error, Result};
+use crate::mcp::serve::{Backend, HttpSeed, HttpService, ToolSet, http_service};
+use axum::Router;
+use axum::extract::{Path, Request};
+use axum::http::Uri;
+use axum::response::{IntoResponse, Response};
+use axum::routing::any;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use tower::ServiceExt;
+
+pub(in crate::adapters) fn routes(doors: &Doors) -> Router {
+    let endpoints = Arc::new(Endpoints::new(doors.clone()));
+    let named = Arc::clone(&endpoints);
+    Router::new().route("/mcp", any(async move |request: Request| endpoints.answer(None, request).await)).route(
+        "/mcp/{environment}",
+        any(async move |Path(name): Path<String>, request: Request| named.answer(Some(&name), request).await),
+    )
+}
+
+/// One endpoint per environment and set of tools, made when it is first asked for: each keeps its own sessions.
+struct Endpoints {
+    doors: Doors,
+    backend: Arc<dyn Backend>,
+    open: Mutex<HashMap<(Name, bool), HttpService>>,
+}
+
+impl Endpoints {
+    fn new(doors: Doors) -> Self {
+        let backend = StationBackend::shared(Arc::clone(&doors.station), None);
+        Self { doors, backend, open: Mutex::default() }
+    }
+
+    async fn answer(&self, environment: Option<&str>, request: Request) -> Response {
+        let endpoint = match self.endpoint(environment, request.uri()) {
+            Ok(endpoint) => endpoint,
+            Err(error) => return Problem::from(error).into_response(),
+        };
+        match endpoint.oneshot(request).await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        }
+    }
+
+    fn endpoint(&self, environment: Option<&str>, uri: &Uri) -> Result<HttpService> {
+        let tools = asked_for(uri)?;
+        let name = match environment {
+            Some(name) => self.doors.station.environments.named(name)?.name.clone(),
+            None => self.doors.default_environment().clone(),
+        };
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let endpoint = open.entry((name.clone(), tools == ToolSet::All));
+        Ok(endpoint.or_insert_with(|| http_service(Arc::clone(&self.backend), self.seed(name, tools))).clone())
+    }
+
+    fn seed(&self, environment: Name, tools: ToolSet) -> HttpSeed {
+        let http = &self.doors.station.settings.http;
+        HttpSeed {
+            environment: Some(environment),
+            tools,
+            allowed_hosts: http.allowed_hosts.clone(),
+            allowed_origins: http.allowed_origins.clone(),
+            cancel: self.doors.stopping().clone(),
+        }
+    }
+}
+
+fn asked_for(uri: &Uri) -> Result<ToolSet> {
+    let mut tools = ToolSet::Default;
+    for (name, value) in query_of(uri)? {
+        if name != "tools" {
+            let error = Error::invalid_input(format!("this endpoint has no query field `{}`", name.escape_debug()))
+                .field(&name);
+            return Err(match nearest(&name, ["tools"]) {
+                Some(meant) => error.hint(format!("did you mean `{meant}`?")),
+                None => error.hint("another environment is at `/mcp/{environment}`; `?tools=all` shows every tool"),
+            });
+        }
+        tools = tool_set(&value).ok_or_else(|| {
+            Error::invalid_input(format!("`tools` is `{}`", value.escape_debug()))
+                .hint("use `default` or `all`")
+                .field("tools")
+        })?;
+    }
+    Ok(tools)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_address_says_which_tools_are_shown() {
+        let asked = |uri| asked_for(&Uri::from_static(uri));
+        assert_eq!(asked("/mcp").unwrap(), ToolSet::Default);
+        assert_eq!(asked("/mcp/staging?tools=all").unwrap(), ToolSet::All);
+        assert!(asked("/mcp?tools=some").is_err());
+        assert!(asked("/mcp?environment=staging").unwrap_err().hint_text().unwrap().contains("/mcp/{environment}"));
+    }
+}

@@ -1,0 +1,134 @@
+//! Errors as RFC 9457 problem documents.
+
+use crate::error::{Error, ErrorKind, ErrorReport};
+use axum::http::header::RETRY_AFTER;
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+/// An error on its way out. The outermost layer writes the document, because only there the request's number is known.
+#[derive(Debug, Clone)]
+pub(in crate::adapters) struct Problem {
+    status: StatusCode,
+    report: Box<ErrorReport>,
+}
+
+/// What is written: the members of RFC 9457, and beside them those that every door of Station gives.
+#[derive(Serialize)]
+struct Document<'a> {
+    r#type: String,
+    title: &'static str,
+    status: u16,
+    detail: &'a str,
+    kind: ErrorKind,
+    message: &'a str,
+    hint: Option<&'a str>,
+    field: Option<&'a str>,
+    details: Option<&'a serde_json::Value>,
+    request_id: &'a str,
+}
+
+impl Problem {
+    pub(in crate::adapters) const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/problem+json");
+
+    /// A problem whose status says more than its kind does (405, 408, 415).
+    pub(in crate::adapters) fn with_status(error: Error, status: StatusCode) -> Self {
+        Self { status, report: Box::new(error.report()) }
+    }
+
+    /// The document.
+    pub(in crate::adapters) fn render(&self, request_id: &str) -> Vec<u8> {
+        let report = &self.report;
+        let document = Document {
+            r#type: format!("urn:station:error:{}", report.kind),
+            title: title(report.kind),
+            status: self.status.as_u16(),
+            detail: &report.message,
+            kind: report.kind,
+            message: &report.message,
+            hint: report.hint.as_deref(),
+            field: report.field.as_deref(),
+            details: report.details.as_ref(),
+            request_id,
+        };
+        serde_json::to_vec(&document).unwrap_or_default()
+    }
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        let status = status(error.kind());
+        Self::with_status(error, status)
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = self.status.into_response();
+        if self.report.kind == ErrorKind::RateLimited {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+/// The table of `crate::error`. `cancelled` has no status of its own: it reaches only callers that have gone, or a station that stops.
+const fn status(kind: ErrorKind) -> StatusCode {
+    match kind {
+        ErrorKind::InvalidInput => StatusCode::BAD_REQUEST,
+        ErrorKind::Unauthenticated => StatusCode::UNAUTHORIZED,
+        ErrorKind::PermissionDenied => StatusCode::FORBIDDEN,
+        ErrorKind::NotFound => StatusCode::NOT_FOUND,
+        ErrorKind::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
+        ErrorKind::Conflict => StatusCode::CONFLICT,
+        ErrorKind::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        ErrorKind::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+        ErrorKind::Unavailable | ErrorKind::Cancelled => StatusCode::SERVICE_UNAVAILABLE,
+        ErrorKind::Timeout => StatusCode::GATEWAY_TIMEOUT,
+        ErrorKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+const fn title(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::InvalidInput => "Invalid input",
+        ErrorKind::Unauthenticated => "Unauthenticated",
+        ErrorKind::PermissionDenied => "Permission denied",
+        ErrorKind::NotFound => "Not found",
+        ErrorKind::NotAcceptable => "Not acceptable",
+        ErrorKind::Conflict => "Conflict",
+        ErrorKind::PayloadTooLarge => "Payload too large",
+        ErrorKind::RateLimited => "Rate limited",
+        ErrorKind::Unavailable => "Unavailable",
+        ErrorKind::Timeout => "Timeout",
+        ErrorKind::Cancelled => "Cancelled",
+        ErrorKind::Internal => "Internal error",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    #[test]
+    fn a_problem_is_rfc_9457_and_reads_back_as_the_error_it_was() {
+        let error = Error::not_found("agent `x` doesn't exist").hint("did you mean `y`?").field("agent");
+        let report = error.report();
+        let problem = Problem::from(error);
+        assert_eq!(problem.status, StatusCode::NOT_FOUND);
+        let document: Value = serde_json::from_slice(&problem.render("r1")).unwrap();
+        let rfc = json!(["urn:station:error:not_found", "Not found", 404, "agent `x` doesn't exist"]);
+        assert_eq!(json!([document["type"], document["title"], document["status"], document["detail"]]), rfc);
+        let back: ErrorReport = serde_json::from_value(document).unwrap();
+        assert_eq!(back, ErrorReport { request_id: Some("r1".into()), ..report });
+    }
+
+    #[test]
+    fn whoever_is_held_back_is_told_for_how_long() {
+        let response = Problem::from(Error::rate_limited("the queue is full")).into_response();
+        assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
+        assert_eq!(response.headers()[RETRY_AFTER], "1");
+    }
+}

@@ -1,0 +1,132 @@
+//! Following a run.
+
+use crate::adapters::testing::{Coming, TestStation};
+use crate::domain::{Event, EventType, RunId, Timestamp};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+async fn queued(test: &TestStation) -> String {
+    let agent = json!({ "name": "hello", "prompt": "Say hello." });
+    assert_eq!(test.send("POST /api/v1/agents", Some(agent)).await.status, 201);
+    let run = test.send("POST /api/v1/agents/hello/queue", Some(json!({ "input": "world" }))).await;
+    run.json()["id"].as_str().unwrap().to_owned()
+}
+
+async fn follow(test: &TestStation, run: &str, last: Option<&str>) -> Coming {
+    let headers: Vec<(&str, &str)> = last.map(|last| ("last-event-id", last)).into_iter().collect();
+    test.open(&format!("GET /api/v1/runs/{run}/events"), &headers, None).await
+}
+
+/// The `event`, `id` and `data` of a frame.
+fn parts(frame: &str) -> (&str, Option<&str>, Value) {
+    let line = |name: &str| frame.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+    (line("event").unwrap(), line("id"), serde_json::from_str(line("data").unwrap()).unwrap())
+}
+
+#[tokio::test]
+async fn stored_events_come_first_then_what_happens_up_to_the_end() {
+    let test = TestStation::new().await;
+    let run = queued(&test).await;
+    let mut stream = follow(&test, &run, None).await;
+    let first = stream.piece().await.unwrap();
+    let (event, id, data) = parts(&first);
+    assert_eq!(
+        (event, data["type"].as_str(), data["run_id"].as_str()),
+        ("run.queued", Some("run.queued"), Some(run.as_str()))
+    );
+    assert_eq!(id, Some(format!("{}-{}", data["epoch"], data["seq"]).as_str()));
+    let cancelled = test.send(&format!("POST /api/v1/runs/{run}/cancel"), None).await;
+    assert_eq!(cancelled.status, 200);
+    assert_eq!(parts(&stream.piece().await.unwrap()).0, "run.cancelled");
+    assert_eq!(stream.piece().await, None);
+}
+
+#[tokio::test]
+async fn a_reader_that_comes_back_gets_the_rest_and_after_the_end_nothing() {
+    let test = TestStation::new().await;
+    let run = queued(&test).await;
+    test.send(&format!("POST /api/v1/runs/{run}/cancel"), None).await;
+    let all = follow(&test, &run, None).await.read().await;
+    assert_eq!((all.header("content-type"), all.header("x-accel-buffering")), ("text/event-stream", "no"));
+    let frames: Vec<&str> = all.text.split_terminator("\n\n").collect();
+    let ids: Vec<&str> = frames.iter().filter_map(|frame| parts(frame).1).collect();
+    assert_eq!((frames.len(), ids.len()), (2, 2));
+    let rest = follow(&test, &run, Some(ids[0])).await.read().await;
+    assert_eq!(rest.text, format!("{}\n\n", frames[1]));
+    let by_number = test.send(&format!("GET /api/v1/runs/{run}/events?after=1"), None).await;
+    assert_eq!(by_number.text, rest.text);
+    let nothing = follow(&test, &run, Some(ids[1])).await.read().await;
+    assert_eq!((nothing.status, nothing.text.as_str()), (204, ""));
+}
+
+#[tokio::test]
+async fn a_reader_that_has_seen_what_no_longer_is_starts_over() {
+    let test = TestStation::new().await;
+    let run = queued(&test).await;
+    for lost in ["9-40", "9-1"] {
+        let mut stream = follow(&test, &run, Some(lost)).await;
+        let rewound = stream.piece().await.unwrap();
+        let (event, id, data) = parts(&rewound);
+        assert_eq!((event, &data["data"]["seen"]["epoch"]), ("run.rewound", &json!(9)), "{lost}");
+        assert!(id.unwrap().ends_with("-0"));
+        assert_eq!(parts(&stream.piece().await.unwrap()).0, "run.queued");
+    }
+}
+
+#[tokio::test]
+async fn live_events_have_no_id_and_a_silent_stream_is_kept_alive() {
+    let test = TestStation::new().await;
+    let run = queued(&test).await;
+    let mut stream = follow(&test, &run, None).await;
+    let (_, _, queued) = parts(&stream.piece().await.unwrap());
+    let delta = |seq: i64, text: &str| Event {
+        run_id: RunId::parse(&run).unwrap(),
+        epoch: 1,
+        seq,
+        r#type: EventType::ModelDelta,
+        at: Timestamp::from_millis(0),
+        data: json!({ "text": text }),
+    };
+    let seq = queued["seq"].as_i64().unwrap();
+    test.deps.station.events.publish(delta(seq - 1, "old"));
+    test.deps.station.events.publish(delta(seq, "new"));
+    let live = stream.piece().await.unwrap();
+    let (event, id, data) = parts(&live);
+    assert_eq!((event, id, &data["data"]["text"]), ("model.delta", None, &json!("new")));
+    let (piece, ()) = tokio::join!(stream.piece(), async { test.clock.advance(Duration::from_secs(15)) });
+    assert_eq!(piece.unwrap(), ": keep-alive\n\n");
+}
+
+#[tokio::test]
+async fn a_reader_that_falls_behind_reads_the_store_and_misses_nothing() {
+    let test = TestStation::new().await;
+    let run = queued(&test).await;
+    let mut stream = follow(&test, &run, None).await;
+    let (_, _, queued) = parts(&stream.piece().await.unwrap());
+    let seq = queued["seq"].as_i64().unwrap();
+    for _ in 0..400 {
+        let mut delta: Event = serde_json::from_value(queued.clone()).unwrap();
+        (delta.r#type, delta.seq) = (EventType::StepProgress, seq - 1);
+        test.deps.station.events.publish(delta);
+    }
+    test.send(&format!("POST /api/v1/runs/{run}/cancel"), None).await;
+    assert_eq!(parts(&stream.piece().await.unwrap()).0, "run.cancelled");
+    assert_eq!(stream.piece().await, None);
+}
+
+#[tokio::test]
+async fn streams_end_when_the_station_stops() {
+    let test = TestStation::new().await;
+    let run = queued(&test).await;
+    let mut stream = follow(&test, &run, None).await;
+    assert!(stream.piece().await.is_some());
+    test.deps.tasks.soft().cancel();
+    assert_eq!(stream.piece().await, None);
+}
+
+#[tokio::test]
+async fn a_run_that_isn_t_there_can_t_be_followed() {
+    let test = TestStation::new().await;
+    let answered = follow(&test, "018f3a3c-0000-8001-8000-000000000000", None).await.read().await;
+    assert_eq!(answered.status, 404);
+}

@@ -1,0 +1,7 @@
+//! The doors as their callers see them: whole requests through the routers, over a real store.
+
+mod door;
+mod events;
+mod local;
+mod mcp;
+mod tools;

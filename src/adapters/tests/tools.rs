@@ -1,0 +1,106 @@
+//! Tools by their REST routes.
+
+use crate::adapters::testing::TestStation;
+use serde_json::{Value, json};
+
+async fn create(test: &TestStation, line: &str) {
+    let created = test.send(line, Some(json!({ "name": "hello", "prompt": "Say hello." }))).await;
+    assert_eq!(created.status, 201, "{}", created.text);
+    assert_eq!(created.header("location"), "/api/v1/agents/hello");
+}
+
+#[tokio::test]
+async fn an_agent_is_created_read_changed_and_deleted() {
+    let test = TestStation::new().await;
+    create(&test, "POST /api/v1/agents").await;
+    let agent = test.send("GET /api/v1/agents/hello", None).await.json();
+    assert_eq!(test.send(&format!("GET /api/v1/agents/{}", agent["id"]), None).await.json(), agent);
+    let changed =
+        test.send("PATCH /api/v1/agents/hello", Some(json!({ "description": "Greets", "max_steps": 3 }))).await;
+    assert_eq!((changed.status, &changed.json()["max_steps"]), (200, &json!(3)), "{}", changed.text);
+    let removed = test.send("PATCH /api/v1/agents/hello", Some(json!({ "max_steps": null }))).await.json();
+    assert_eq!((&removed["max_steps"], &removed["description"]), (&Value::Null, &json!("Greets")));
+    assert_eq!(test.send("DELETE /api/v1/agents/hello", None).await.json(), json!({ "deleted": "hello" }));
+    let gone = test.send("GET /api/v1/agents/hello", None).await;
+    assert_eq!((gone.status, &gone.json()["type"]), (404, &json!("urn:station:error:not_found")));
+}
+
+#[tokio::test]
+async fn the_queue_takes_a_run_and_says_where_it_is() {
+    let test = TestStation::new().await;
+    create(&test, "POST /api/v1/agents").await;
+    let queued = test.send("POST /api/v1/agents/hello/queue", Some(json!({ "input": "world" }))).await;
+    assert_eq!(queued.status, 202, "{}", queued.text);
+    let run = queued.json();
+    assert_eq!(
+        (&run["status"], &run["origin"], &run["input"]),
+        (&json!("queued"), &json!("rest"), &json!({ "userInput": "world" }))
+    );
+    let location = queued.header("location").to_owned();
+    assert_eq!(location, format!("/api/v1/runs/{}", run["id"].as_str().unwrap()));
+    assert_eq!(test.send(&format!("GET {location}"), None).await.json()["id"], run["id"]);
+    let cancelled = test.send(&format!("POST {location}/cancel"), None).await;
+    assert_eq!((cancelled.status, &cancelled.json()["status"]), (200, &json!("cancelled")));
+}
+
+#[tokio::test]
+async fn the_query_names_the_environment_and_nothing_crosses() {
+    let test = TestStation::new().await;
+    create(&test, "POST /api/v1/agents?environment=staging").await;
+    assert_eq!(test.send("GET /api/v1/agents/hello", None).await.status, 404);
+    assert_eq!(test.send("GET /api/v1/agents/hello?environment=staging", None).await.status, 200);
+    let queued = test.send("POST /api/v1/agents/hello/queue?environment=staging", Some(json!({ "input": "x" }))).await;
+    assert_ne!(queued.status, 404, "{}", queued.text);
+    assert_eq!(test.send("GET /api/v1/agents?environment=nowhere", None).await.status, 404);
+    assert_eq!(test.send("GET /api/v1/environments/staging", None).await.json()["name"], "staging");
+}
+
+#[tokio::test]
+async fn an_input_that_doesn_t_fit_is_told_what_would() {
+    let test = TestStation::new().await;
+    let hint = async |line: &str, body: Option<Value>| {
+        let answered = test.send(line, body).await;
+        assert_eq!(answered.status, 400, "{line}: {}", answered.text);
+        answered.json()["hint"].as_str().unwrap_or_default().to_owned()
+    };
+    assert_eq!(hint("GET /api/v1/agents?limt=5", None).await, "did you mean `limit`?");
+    assert_eq!(hint("GET /api/v1/agents?limit=x", None).await, "it must be an integer");
+    assert_eq!(hint("POST /api/v1/agents", Some(json!({ "nam": "x", "prompt": "y" }))).await, "did you mean `name`?");
+    assert_eq!(
+        hint("POST /api/v1/agents?name=x", Some(json!({ "prompt": "y" }))).await,
+        "give `name` in the JSON body"
+    );
+    hint("PATCH /api/v1/agents/hello", Some(json!({ "agent": "hello" }))).await;
+    hint("GET /api/v1/agents/%FF", None).await;
+}
+
+#[tokio::test]
+async fn a_prompt_that_is_too_long_is_refused_by_the_tool_and_a_body_by_the_door() {
+    let test = TestStation::new().await;
+    let prompt = "x".repeat(10 * 1024 * 1024);
+    let refused = test.send("POST /api/v1/agents", Some(json!({ "name": "big", "prompt": prompt }))).await;
+    assert!(matches!(refused.status, 400 | 413), "{}", refused.status);
+    assert!(
+        refused.text.len() < 2_000 && refused.json()["message"].as_str().unwrap().contains("byte"),
+        "{}",
+        refused.text
+    );
+    let prompt = "x".repeat(11 * 1024 * 1024);
+    let refused = test.send("POST /api/v1/agents", Some(json!({ "name": "big", "prompt": prompt }))).await;
+    assert_eq!((refused.status, &refused.json()["kind"]), (413, &json!("payload_too_large")));
+}
+
+#[tokio::test]
+async fn the_document_describes_the_routes_that_are_there() {
+    let test = TestStation::new().await;
+    let document = test.send("GET /api/v1/openapi.json", None).await;
+    assert_eq!(document.header("content-type"), "application/json");
+    for (path, methods) in document.json()["paths"].as_object().unwrap() {
+        let path = path.replace(['{', '}'], "");
+        let answered = test.send(&format!("OPTIONS {path}"), None).await;
+        assert_eq!(answered.status, 405, "{path}");
+        for method in methods.as_object().unwrap().keys() {
+            assert!(answered.header("allow").contains(&method.to_uppercase()), "{method} {path}");
+        }
+    }
+}

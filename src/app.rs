@@ -1,0 +1,266 @@
+//! The composition root: the only place that names concretes and puts the rooms together.
+
+mod serve;
+
+pub use serve::{ServeOptions, serve};
+
+use crate::clock::{SharedClock, SystemClock};
+use crate::config::{self, Settings};
+use crate::domain::{AuditEntry, AuditOutcome, Cause, Name, Origin, Principal};
+use crate::error::{Error, Result};
+use crate::events::Events;
+use crate::gateway::{Gateway, GatewayDeps};
+use crate::home::{self, Home, OwnerLock};
+use crate::lifecycle::Tasks;
+use crate::net;
+use crate::runtime::Workers;
+use crate::store::sqlite::{SqliteControl, SqliteStore};
+use crate::store::{ControlStore, EnvironmentRow, Owner, Store};
+use crate::tools::environment::sync;
+use crate::tools::model::{Models, ProviderVariables};
+use crate::tools::{self, Environment, Environments, NoWorkers, Station};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
+
+/// The environments of a new home; the first is the default one.
+const FIRST_ENVIRONMENTS: [&str; 3] = ["development", "staging", "production"];
+
+/// A home that this process owns, opened.
+#[derive(Debug)]
+pub struct App {
+    pub station: Arc<Station>,
+    pub workers: Option<Arc<Workers>>,
+    pub tasks: Tasks,
+    pub lock: OwnerLock,
+}
+
+/// What an [`App`] is made from.
+#[derive(Debug)]
+pub struct Parts {
+    pub home: Home,
+    pub settings: Settings,
+    /// The process's environment, read once at start.
+    pub variables: BTreeMap<String, String>,
+    pub clock: SharedClock,
+    pub lock: OwnerLock,
+    /// With workers, runs are executed here.
+    pub executes: bool,
+}
+
+/// The settings of `home`, from `station.yml` and the `STN_` variables. Problems name file and line.
+pub fn settings(home: &Home, variables: &BTreeMap<String, String>) -> Result<Settings> {
+    config::load_settings(&home.station_yml(), "station.yml", variables)
+}
+
+/// Creates what an empty home lacks, with the sample agent. `true` when it was empty.
+pub fn first_use(home: &Home) -> Result<bool> {
+    let own = config::HOME_FILES.iter().map(|file| (file.path.to_owned(), file.contents));
+    let sample = config::SAMPLE_ENVIRONMENT_FILES
+        .iter()
+        .map(|file| (format!("environments/{}/{}", FIRST_ENVIRONMENTS[0], file.path), file.contents));
+    let files: Vec<(String, &str)> = own.chain(sample).collect();
+    let files: Vec<(&str, &[u8])> = files.iter().map(|(path, text)| (path.as_str(), text.as_bytes())).collect();
+    home::create(home, &files)
+}
+
+/// Opens the home for one short command, whose process holds the lock. Nothing is started. Files are taken up first, except for a
+/// command that looks at them by itself: a dry run must find them as they are.
+pub async fn open_for_command(
+    home: Home,
+    variables: BTreeMap<String, String>,
+    lock: OwnerLock,
+    takes_up_files: bool,
+) -> Result<App> {
+    home.refuse_network_filesystem(is_forced(&variables))?;
+    let settings = settings(&home, &variables)?;
+    let app = open(Parts { home, settings, variables, clock: SystemClock::shared(), lock, executes: false }).await?;
+    if takes_up_files {
+        take_up_files(&app.station).await;
+    }
+    app.station.ready.cancel();
+    Ok(app)
+}
+
+/// Whether the owner insists on a home on a network filesystem.
+fn is_forced(variables: &BTreeMap<String, String>) -> bool {
+    variables.get("STN_FORCE_NETWORK_HOME").is_some_and(|value| value == "1")
+}
+
+/// Takes up what every environment's files say. One environment whose files can't be read doesn't stop the others.
+async fn take_up_files(station: &Arc<Station>) {
+    for environment in station.environments.all() {
+        let audit = system_audit(&station.clock, "environment.sync", &environment.name);
+        if let Err(error) = sync::take_up(station, &environment, audit).await {
+            tracing::error!(environment = %environment.name, ?error, "the environment's files were not taken up");
+        }
+    }
+    station.ready.cancel();
+}
+
+/// Opens the stores and puts the station together. Nothing is started yet.
+pub async fn open(parts: Parts) -> Result<App> {
+    let Parts { home, settings, variables, clock, lock, executes } = parts;
+    let settings = Arc::new(settings);
+    let tasks = Tasks::new();
+    let events = Events::default();
+    let http = net::http_client()?;
+    let control = open_control(&home, &clock).await?;
+    let rows = known_environments(&*control, &home, &clock).await?;
+    let default_environment = default_environment(&settings, &rows)?;
+    let environments = Environments::default();
+    for row in rows {
+        let store = open_store(&home, &row, &clock, &events).await?;
+        let deps = GatewayDeps {
+            clock: Arc::clone(&clock),
+            tasks: tasks.clone(),
+            http: http.clone(),
+            cache_dir: home.cache_dir(),
+            home: home.root().to_owned(),
+            workspace: home.workspace_dir(&row.name),
+            tool_timeout: Duration::from_millis(settings.runs.tool_timeout_ms),
+        };
+        let gateway = Gateway::new(row.name.clone(), deps);
+        environments.insert(Arc::new(Environment {
+            name: row.name,
+            number: row.number,
+            store,
+            gateway,
+            files: Mutex::new(()),
+        }));
+    }
+    let workers = if executes { Some(Workers::new(settings.runs.workers, Owner(random_id()?))) } else { None };
+    let admission: Arc<dyn tools::Admission> = match &workers {
+        Some(workers) => Arc::clone(workers) as Arc<dyn tools::Admission>,
+        None => Arc::new(NoWorkers),
+    };
+    let station = Arc::new(Station {
+        models: Models::new(Arc::clone(&settings), ProviderVariables::from_map(&variables), http, Arc::clone(&clock)),
+        started_at: clock.now(),
+        mode: lock.info().mode.as_str(),
+        table: tools::table(),
+        process_variables: variables,
+        http_listen: OnceLock::new(),
+        clock,
+        events,
+        settings,
+        home,
+        control,
+        admission,
+        environments,
+        default_environment,
+        ready: CancellationToken::new(),
+        tasks: tasks.clone(),
+    });
+    Ok(App { station, workers, tasks, lock })
+}
+
+async fn open_control(home: &Home, clock: &SharedClock) -> Result<Arc<dyn ControlStore>> {
+    let (db, audit, clock) = (home.control_db(), home.audit_dir().join("station.jsonl"), Arc::clone(clock));
+    blocking(move || SqliteControl::open(&db, &audit, clock))
+        .await
+        .map(|store| Arc::new(store) as Arc<dyn ControlStore>)
+}
+
+async fn open_store(home: &Home, row: &EnvironmentRow, clock: &SharedClock, events: &Events) -> Result<Arc<dyn Store>> {
+    let (db, audit) = (home.data_db(&row.name), home.audit_dir().join(format!("{}.jsonl", row.name)));
+    let (row, clock, events) = (row.clone(), Arc::clone(clock), events.clone());
+    blocking(move || SqliteStore::open(&db, &audit, (row.name, row.number), clock, events))
+        .await
+        .map(|store| Arc::new(store) as Arc<dyn Store>)
+}
+
+/// The environments of the control store; a new home gets its first three, and a directory that came with git is taken up.
+async fn known_environments(
+    control: &dyn ControlStore,
+    home: &Home,
+    clock: &SharedClock,
+) -> Result<Vec<EnvironmentRow>> {
+    let mut rows = control.environments().await?;
+    let mut wanted: Vec<Name> = if rows.is_empty() {
+        FIRST_ENVIRONMENTS.iter().filter_map(|name| Name::new(name).ok()).collect()
+    } else {
+        Vec::new()
+    };
+    let directory = home.environments_dir();
+    let found = blocking(move || Ok(environment_directories(&directory))).await?;
+    wanted.extend(found);
+    for name in wanted {
+        if !rows.iter().any(|row| row.name == name) {
+            let audit = system_audit(clock, "environment.create", &name);
+            rows.push(control.environment_create(&name, audit).await?);
+        }
+    }
+    let directories: Vec<_> =
+        rows.iter().flat_map(|row| [home.agents_dir(&row.name), home.workspace_dir(&row.name)]).collect();
+    blocking(move || directories.iter().try_for_each(|directory| create_directory(directory))).await?;
+    Ok(rows)
+}
+
+fn create_directory(directory: &Path) -> Result<()> {
+    std::fs::create_dir_all(directory)
+        .map_err(|cause| Error::unavailable(format!("can't create `{}`: {cause}", directory.display())).source(cause))
+}
+
+/// The directories that can be environments.
+fn environment_directories(directory: &Path) -> Vec<Name> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let mut names: Vec<Name> = entries
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .filter_map(|entry| Name::new(entry.file_name().to_str()?).ok())
+        .collect();
+    names.sort();
+    names
+}
+
+/// The environment of whoever names none: the configured one, `development`, or the only one there is.
+fn default_environment(settings: &Settings, rows: &[EnvironmentRow]) -> Result<Name> {
+    let exists = |name: &str| rows.iter().find(|row| row.name == *name).map(|row| row.name.clone());
+    match &settings.default_environment {
+        Some(name) => exists(name.as_str()).ok_or_else(|| {
+            Error::invalid_input(format!(
+                "station.yml: `default_environment` is `{name}`, and there is no such environment"
+            ))
+            .hint(format!("create the directory environments/{name}, or name another one"))
+            .details(serde_json::json!({ "exit_code": 78 }))
+        }),
+        None => exists(FIRST_ENVIRONMENTS[0])
+            .or_else(|| rows.first().map(|row| row.name.clone()))
+            .ok_or_else(|| Error::internal("the home has no environment")),
+    }
+}
+
+/// The entry of what a start does by itself, on behalf of the home's owner.
+fn system_audit(clock: &SharedClock, action: &str, environment: &Name) -> AuditEntry {
+    AuditEntry {
+        at: clock.now(),
+        principal: Principal::local_owner().who,
+        origin: Origin::Cli,
+        cause: Cause::call(),
+        action: action.to_owned(),
+        target: Some(environment.to_string()),
+        environment: Some(environment.clone()),
+        outcome: AuditOutcome::Done,
+        reason: None,
+        request_id: "start".into(),
+        config_revision: None,
+        details: None,
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(|cause| Error::internal("opening was interrupted").source(cause))?
+}
+
+fn random_id() -> Result<String> {
+    let (high, low) = (getrandom::u64(), getrandom::u64());
+    match (high, low) {
+        (Ok(high), Ok(low)) => Ok(format!("{high:016x}{low:016x}")),
+        (Err(cause), _) | (_, Err(cause)) => {
+            Err(Error::internal("the operating system gives no randomness").source(cause))
+        }
+    }
+}
