@@ -1,0 +1,259 @@
+//! Input that can't work, through the doors: the error names the value, the reason and the fix; nothing is changed by it; the rest works.
+
+use crate::support::home::{Output, Serve, TestHome};
+use crate::support::http::{Answer, Http};
+use crate::support::mcp_client::{RawStdio, result, tool_error};
+use crate::support::store_dump::Dump;
+use serde_json::{Value, json};
+
+/// A served home, with one client per door.
+struct Doors {
+    http: Http,
+    mcp: RawStdio,
+    _serve: Serve,
+    home: TestHome,
+}
+
+impl Doors {
+    /// `prepare` writes what is wrong in the files, before anybody looks at them.
+    fn open(prepare: impl FnOnce(&TestHome)) -> Self {
+        let home = TestHome::new();
+        let _created = home.stn(&["init"]).ok();
+        prepare(&home);
+        let serve = home.serve();
+        let (http, mcp) = (Http::new(&home, &serve), RawStdio::initialized(&home, &["--tools", "all"]));
+        Self { http, mcp, _serve: serve, home }
+    }
+
+    /// Does `act`, which must leave files and stores as they were, and the sample agent in working order.
+    fn harmless(mut self, act: impl FnOnce(&mut Self)) {
+        let before = Dump::of(&self.home.path());
+        act(&mut self);
+        before.assert_same(&Dump::of(&self.home.path()));
+        let ran = self.home.json(&["agent", "run", "hello", "What does README.md say?"]);
+        assert_eq!(ran["status"], "completed", "{ran}");
+    }
+}
+
+/// The command said no: nothing on stdout, and on stderr all of `parts`.
+#[track_caller]
+fn refused(output: &Output, code: i32, parts: &[&str]) {
+    assert_eq!(output.code, code, "{output:?}");
+    assert_eq!(output.stdout, "", "{output:?}");
+    said(&output.stderr, parts);
+}
+
+#[track_caller]
+fn said(text: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(text.contains(part), "`{part}` is not said in: {}", text.chars().take(2_000).collect::<String>());
+    }
+}
+
+/// REST said no, with this status.
+#[track_caller]
+fn declined(answer: Answer, status: u16, parts: &[&str]) {
+    let document = answer.with(status).json();
+    assert!(document["kind"].is_string(), "{document}");
+    said(&format!("{} {}", document["message"], document["hint"]).replace("\\\"", "\""), parts);
+}
+
+/// A tool said no, over MCP.
+#[track_caller]
+fn errors(answer: &Value, kind: &str, parts: &[&str]) {
+    let error = tool_error(answer);
+    assert_eq!(error["kind"], kind, "{error}");
+    said(&format!("{} {}", error["message"], error["hint"]), parts);
+}
+
+#[test]
+fn an_unknown_agent() {
+    Doors::open(|_| ()).harmless(|doors| {
+        let parts = ["agent `helo` doesn't exist", "`development`", "did you mean `hello`?"];
+        refused(&doors.home.stn(&["agent", "run", "helo", "x"]), 4, &parts);
+        refused(&doors.home.stn(&["agent", "get", "helo"]), 4, &parts);
+        declined(doors.http.post("/api/v1/agents/helo/queue", &json!({ "input": "x" })), 404, &parts);
+        errors(&doors.mcp.call("agent_run", &json!({ "agent": "helo", "input": "x" })), "not_found", &parts);
+        refused(&doors.home.stn(&["agent", "run", "99", "x"]), 4, &["agent `99` doesn't exist", "stn agent list"]);
+        refused(&doors.home.stn(&["agent", "get", "../hello"]), 2, &["`../hello`"]);
+    });
+}
+
+#[test]
+fn an_error_in_json_is_the_same_error() {
+    Doors::open(|_| ()).harmless(|doors| {
+        let refused = doors.home.stn(&["agent", "run", "helo", "x", "--json"]);
+        assert_eq!((refused.code, refused.stdout.as_str()), (4, ""));
+        let report: Value = serde_json::from_str(&refused.stderr).unwrap();
+        let report = report.get("error").unwrap_or(&report);
+        assert_eq!((&report["kind"], &report["field"]), (&json!("not_found"), &json!("agent")), "{report}");
+        assert_eq!(report["hint"], "did you mean `hello`?");
+    });
+}
+
+const BROKEN: &str = "---\nmax_steps: 3\ntools: [\"filesystem__*\"\n---\nBe brief.\n";
+
+#[test]
+fn broken_yaml() {
+    let prepare = |home: &TestHome| {
+        home.write("environments/development/agents/broken.prompt", BROKEN);
+    };
+    Doors::open(prepare).harmless(|doors| {
+        let synced = doors.home.stn(&["sync"]);
+        assert_eq!(synced.code, 1, "{synced:?}");
+        said(&synced.stdout, &["error", "environments/development/agents/broken.prompt"]);
+        let plan = doors.http.post("/api/v1/environments/development/sync", &json!({})).with(200).json();
+        let over_mcp = doors.mcp.call("environment_sync", &json!({}));
+        for plan in [&plan, &result(&over_mcp)["structuredContent"]] {
+            let items = plan["items"].as_array().unwrap();
+            let broken = items.iter().find(|item| item["name"] == "broken").unwrap();
+            assert_eq!(broken["action"], "error", "{broken}");
+            assert_eq!(broken["problem"]["file"], "environments/development/agents/broken.prompt", "{broken}");
+            assert!((2..=4).contains(&broken["problem"]["line"].as_i64().unwrap()), "{broken}");
+            assert!(items.iter().any(|item| item["name"] == "hello" && item["action"] == "unchanged"), "{plan}");
+        }
+        let told = doors.home.stn(&["agent", "run", "broken", "x"]);
+        refused(&told, 2, &["environments/development/agents/broken.prompt:"]);
+    });
+}
+
+#[test]
+fn an_agent_whose_file_breaks_keeps_its_last_good_revision() {
+    let doors = Doors::open(|_| ());
+    let before = doors.home.json(&["agent", "get", "hello"]);
+    doors.home.write("environments/development/agents/hello.prompt", BROKEN);
+    doors.harmless(|doors| {
+        assert_eq!(doors.home.stn(&["sync"]).code, 1);
+        let after = doors.home.json(&["agent", "get", "hello"]);
+        assert_eq!((&after["state"], &after["revision"]), (&json!("error"), &before["revision"]));
+        said(after["problem"].as_str().unwrap(), &["environments/development/agents/hello.prompt:"]);
+    });
+}
+
+#[test]
+fn settings_that_make_no_sense() {
+    for (text, parts) in [
+        ("http:\n  lisen: 127.0.0.1:1\n", ["station.yml:2", "`http.lisen`", "listen"]),
+        ("runs:\n  workers: many\n", ["station.yml:2", "`runs.workers`", "many"]),
+        ("default_environment: nowhere\n", ["station.yml", "nowhere", "environments/nowhere"]),
+    ] {
+        let home = TestHome::new();
+        let _created = home.stn(&["init"]).ok();
+        let good = home.read("station.yml");
+        let _listed = home.stn(&["agent", "list"]).ok();
+        home.write("station.yml", text);
+        let before = Dump::of(&home.path());
+        for command in [&["agent", "list"][..], &["serve", "--listen", "127.0.0.1:0"]] {
+            refused(&home.stn(command), 78, &parts);
+        }
+        before.assert_same(&Dump::of(&home.path()));
+        home.write("station.yml", &good);
+        let _ran = home.stn(&["agent", "run", "hello", "What is here?"]).ok();
+    }
+}
+
+#[test]
+fn an_unknown_tool() {
+    Doors::open(|_| ()).harmless(|doors| {
+        let parts = ["tool `agent_rum` doesn't exist", "did you mean `agent_run`?"];
+        refused(&doors.home.stn(&["call", "agent_rum", "{}"]), 4, &parts);
+        let unknown = doors.mcp.call("agent_rum", &json!({}));
+        assert_eq!(unknown["error"]["code"], -32602, "{unknown}");
+        let parts = ["`filesystem__raed_text_file`", "`filesystem__read_text_file`"];
+        refused(&doors.home.stn(&["tool", "call", "filesystem__raed_text_file", "{}"]), 4, &parts);
+        declined(doors.http.post("/api/v1/tools/filesystem__raed_text_file/call", &json!({})), 404, &parts);
+        errors(&doors.mcp.call("tool_call", &json!({ "tool": "filesystem__raed_text_file" })), "not_found", &parts);
+        refused(&doors.home.stn(&["tool", "get", "filesystem__raed_text_file"]), 4, &parts);
+    });
+}
+
+#[test]
+fn a_missing_variable() {
+    let prepare = |home: &TestHome| {
+        home.write_servers(
+            "development",
+            &json!({ "needy": { "command": "true", "args": ["{{ .NO_SUCH_VARIABLE }}"] } }),
+        );
+    };
+    Doors::open(prepare).harmless(|doors| {
+        let synced = doors.home.stn(&["sync"]);
+        assert_eq!(synced.code, 1, "{synced:?}");
+        let parts = ["NO_SUCH_VARIABLE", "environments/development/test.json", "needy"];
+        said(&synced.stdout, &parts);
+        let plan = doors.http.post("/api/v1/environments/development/sync", &json!({})).with(200).json();
+        let over_mcp = doors.mcp.call("environment_sync", &json!({ "dry_run": true }));
+        for plan in [&plan, &result(&over_mcp)["structuredContent"]] {
+            let items = plan["items"].as_array().unwrap();
+            let needy = items.iter().find(|item| item["name"] == "needy").unwrap();
+            assert_eq!(needy["action"], "error", "{needy}");
+            said(&needy["problem"].to_string(), &["NO_SUCH_VARIABLE", "environments/development/test.json", "line"]);
+        }
+    });
+}
+
+#[test]
+fn a_command_that_does_not_exist() {
+    let prepare = |home: &TestHome| {
+        home.write_servers("development", &json!({ "ghost": { "command": "/no/such/program", "args": ["--stdio"] } }));
+    };
+    Doors::open(prepare).harmless(|doors| {
+        let tools = doors.home.json(&["tool", "list"]);
+        assert!(!tools["items"].as_array().unwrap().is_empty(), "the other servers' tools are there: {tools}");
+        let ghost = doors.home.json(&["mcp-server", "get", "ghost"]);
+        said(ghost["problem"].as_str().unwrap_or_else(|| panic!("no problem: {ghost}")), &["/no/such/program"]);
+        let parts = ["ghost", "/no/such/program"];
+        refused(&doors.home.stn(&["tool", "call", "ghost__look", "{}"]), 6, &parts);
+        declined(doors.http.post("/api/v1/tools/ghost__look/call", &json!({})), 503, &parts);
+        errors(&doors.mcp.call("tool_call", &json!({ "tool": "ghost__look" })), "unavailable", &parts);
+    });
+}
+
+#[test]
+fn a_prompt_of_ten_megabytes() {
+    Doors::open(|_| ()).harmless(|doors| {
+        let prompt = "Be brief. ".repeat(1024 * 1024);
+        let file = doors.home.beside().join("prompt.txt");
+        std::fs::write(&file, &prompt).unwrap();
+        let parts = ["environments/development/agents/big.prompt", "10485", "at most 1 MiB"];
+        refused(&doors.home.stn(&["agent", "create", "big", &format!("@{}", file.display())]), 2, &parts);
+        let given = json!({ "name": "big", "prompt": prompt });
+        declined(doors.http.post("/api/v1/agents", &given), 400, &parts);
+        errors(&doors.mcp.call("agent_create", &given), "invalid_input", &parts);
+        let update = json!({ "agent": "hello", "prompt": prompt });
+        errors(&doors.mcp.call("agent_update", &update), "invalid_input", &["agents/hello.prompt", "at most 1 MiB"]);
+    });
+}
+
+#[test]
+fn an_environment_called_dot_dot() {
+    Doors::open(|_| ()).harmless(|doors| {
+        refused(&doors.home.stn(&["agent", "list", "-e", ".."]), 2, &["`..`"]);
+        refused(&doors.home.stn(&["environment", "get", ".."]), 2, &["`..`"]);
+        refused(&doors.home.stn(&["sync", ".."]), 2, &["`..`"]);
+        refused(&doors.home.stn(&["stdio", "-e", ".."]), 2, &["`..`"]);
+        declined(doors.http.get("/api/v1/agents?environment=.."), 400, &["`..`"]);
+        declined(doors.http.get("/api/v1/agents?environment=..%2f..%2fdata"), 400, &["`../../data`"]);
+        let bound = doors.mcp.call("agent_list", &json!({ "environment": ".." }));
+        errors(&bound, "permission_denied", &["`..`", "`development`"]);
+        refused(&doors.home.stn(&["agent", "list", "-e", "stagin"]), 4, &["`stagin`", "staging"]);
+    });
+}
+
+#[test]
+fn an_unknown_field() {
+    Doors::open(|_| ()).harmless(|doors| {
+        let given = json!({ "name": "x", "promt": "Be brief." });
+        let parts = ["`agent_create` has no field `promt`", "did you mean `prompt`?"];
+        refused(&doors.home.stn(&["call", "agent_create", &given.to_string()]), 2, &parts);
+        declined(doors.http.post("/api/v1/agents", &given), 400, &parts);
+        errors(&doors.mcp.call("agent_create", &given), "invalid_input", &parts);
+        // In what an agent is given, and on the command line.
+        let parts = ["userImput"];
+        let given = json!({ "agent": "hello", "input": { "userImput": "x" } });
+        declined(doors.http.post("/api/v1/agents/hello/queue", &json!({ "input": given["input"] })), 400, &parts);
+        errors(&doors.mcp.call("agent_run", &given), "invalid_input", &parts);
+        refused(&doors.home.stn(&["agent", "run", "hello", &given["input"].to_string()]), 2, &parts);
+        refused(&doors.home.stn(&["agent", "list", "--limt", "3"]), 2, &["--limt", "--limit"]);
+        refused(&doors.home.stn(&["agent", "run", "hello", "{oops"]), 2, &["not valid JSON"]);
+    });
+}

@@ -1,0 +1,178 @@
+//! What every tool of the table owes: an authorization case, an audit case, a command, and schemas that don't change unnoticed.
+
+use crate::support::home::TestHome;
+use crate::support::station::TestStation;
+use crate::support::store_dump::audit_of;
+use serde_json::{Value, json};
+use station::domain::{Name, Principal, Role};
+use station::error::{ErrorKind, Result};
+use station::tools::{self, AuditPolicy, EnvironmentUse, Tool, ToolSpec};
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+/// Tools that don't owe all of this, and why.
+const EXCEPTIONS: [(&str, &str); 0] = [];
+
+/// Tool by role: `allow` or `deny`, written by hand.
+const AUTHORIZATION: &str = include_str!("authorization.csv");
+
+const ROLES: [Role; 4] = [Role::Viewer, Role::Developer, Role::Operator, Role::Admin];
+
+/// The tools that owe everything.
+fn specs() -> Vec<ToolSpec> {
+    let table = tools::table();
+    let all = table.iter().map(|tool: &Tool| tool.spec.clone());
+    all.filter(|spec| !EXCEPTIONS.iter().any(|(name, _)| *name == spec.name)).collect()
+}
+
+/// What `authorization.csv` says of a tool, in the order of `ROLES`.
+fn authorization(tool: &str) -> [bool; 4] {
+    let row = AUTHORIZATION.lines().find_map(|line| line.strip_prefix(tool)?.strip_prefix(','));
+    let row = row.unwrap_or_else(|| panic!("tests/it/authorization.csv has no row for `{tool}`"));
+    let cells: Vec<bool> = row
+        .split(',')
+        .map(|cell| match cell {
+            "allow" => true,
+            "deny" => false,
+            other => panic!("`{other}` in the row of `{tool}` is neither allow nor deny"),
+        })
+        .collect();
+    cells.try_into().unwrap()
+}
+
+/// An input that makes sense; whatever it speaks of is there.
+async fn input(station: &TestStation, tool: &str) -> Value {
+    match tool {
+        "agent_create" => json!({ "name": fresh(station), "prompt": "Be brief." }),
+        "agent_get" => json!({ "agent": "hello" }),
+        "agent_update" | "agent_delete" => {
+            let name = fresh(station);
+            station.call("agent_create", json!({ "name": name, "prompt": "Be brief." })).await.unwrap();
+            let description = (tool == "agent_update").then_some("Is brief");
+            let input = json!({ "agent": name, "description": description });
+            input.as_object().unwrap().clone().into_iter().filter(|(_, value)| !value.is_null()).collect()
+        }
+        "agent_run" => json!({ "agent": "hello", "input": "What is here?" }),
+        "run_get" | "run_steps" | "run_events" | "run_cancel" => json!({ "run": station.queued_run().await }),
+        "run_wait" => json!({ "run": station.queued_run().await, "wait_ms": 0 }),
+        "run_respond" => json!({ "run": station.run_in_doubt().await, "decision": "skip" }),
+        "mcp_server_get" => json!({ "server": "filesystem" }),
+        "mcp_server_accept" => pending_command(station).await,
+        "tool_get" => json!({ "tool": "filesystem__list_directory" }),
+        "tool_call" => json!({ "tool": "filesystem__list_directory", "arguments": { "path": "." } }),
+        "agent_list" | "run_list" | "environment_get" | "environment_list" | "environment_sync" | "mcp_server_list"
+        | "tool_list" | "station_status" => json!({}),
+        other => panic!("the new tool `{other}` needs an input here"),
+    }
+}
+
+/// The name of an agent that isn't there yet.
+fn fresh(station: &TestStation) -> String {
+    format!("agent-{}", station.number())
+}
+
+/// A command in an environment where commands wait for somebody.
+async fn pending_command(station: &TestStation) -> Value {
+    station.write("environments/staging/servers.json", r#"{ "mcpServers": { "waiting": { "command": "true" } } }"#);
+    station.call("environment_sync", json!({ "environment": "staging" })).await.unwrap();
+    let server = json!({ "server": "waiting", "environment": "staging" });
+    let shown = station.call("mcp_server_get", server).await.unwrap();
+    assert_eq!(shown["command_state"], "pending");
+    json!({ "server": "waiting", "environment": "staging", "command_hash": shown["command_hash"] })
+}
+
+/// One call with an input that makes sense, and the audit rows it left.
+async fn tried(station: &TestStation, spec: &ToolSpec, who: Principal) -> (Result<Value>, Vec<(String, String)>) {
+    let input = input(station, spec.name).await;
+    let store = match spec.environment {
+        EnvironmentUse::None => station.store(None),
+        _ => station.store(Some(input.get("environment").and_then(Value::as_str).unwrap_or("development"))),
+    };
+    let context = station.context(who);
+    let request = context.request_id.clone();
+    let done = tools::call(&station.app.station, context, spec.name, input).await;
+    (done, audit_of(&store, &request))
+}
+
+#[test]
+fn the_table_of_authorization_names_every_tool_once() {
+    let rows: Vec<&str> = AUTHORIZATION.lines().skip(1).map(|line| line.split(',').next().unwrap()).collect();
+    let tools = tools::table();
+    assert_eq!(rows, tools.names().collect::<Vec<_>>());
+    assert_eq!(AUTHORIZATION.lines().next(), Some("tool,viewer,developer,operator,admin"));
+}
+
+#[tokio::test]
+async fn each_role_may_do_what_the_table_says_and_every_act_leaves_the_audit_rows_it_owes() {
+    let station = TestStation::open().await;
+    for spec in specs() {
+        let action = spec.action();
+        for (role, allowed) in ROLES.into_iter().zip(authorization(spec.name)) {
+            let (done, rows) = tried(&station, &spec, Principal::local_owner().limited_to(role)).await;
+            let case = format!("{} as {}: {done:?}, {rows:?}", spec.name, role.as_str());
+            if !allowed {
+                assert_eq!(
+                    done.as_ref().map_err(|error| error.kind()).err(),
+                    Some(ErrorKind::PermissionDenied),
+                    "{case}"
+                );
+                assert_eq!(rows, [(action.clone(), "denied".to_owned())], "{case}");
+                continue;
+            }
+            assert!(done.is_ok(), "{case}");
+            match spec.audit {
+                AuditPolicy::Always => assert!(rows.contains(&(action.clone(), "done".to_owned())), "{case}"),
+                AuditPolicy::DeniedOnly => assert_eq!(rows, [], "{case}"),
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn nobody_acts_in_an_environment_that_was_not_granted() {
+    let station = TestStation::open().await;
+    let elsewhere = Principal::local_owner().within(Name::new("production").unwrap());
+    for spec in specs().iter().filter(|spec| spec.environment != EnvironmentUse::None) {
+        let (done, _) = tried(&station, spec, elsewhere.clone()).await;
+        // A run that may not be seen doesn't exist.
+        let kinds =
+            if spec.environment == EnvironmentUse::OfRun { ErrorKind::NotFound } else { ErrorKind::PermissionDenied };
+        assert_eq!(done.as_ref().map_err(|error| error.kind()).err(), Some(kinds), "{}: {done:?}", spec.name);
+    }
+}
+
+#[test]
+fn every_tool_has_a_command_of_its_own_and_can_be_called_by_name() {
+    let home = TestHome::new();
+    let listed = home.json(&["call", "--list"]);
+    let listed: Vec<&str> =
+        listed["items"].as_array().unwrap().iter().map(|item| item["name"].as_str().unwrap()).collect();
+    assert_eq!(listed, tools::table().names().collect::<Vec<_>>());
+    for spec in specs() {
+        let cli = spec.cli.unwrap_or_else(|| panic!("`{}` has no command", spec.name));
+        let mut words: Vec<&str> = cli.verb.split(' ').collect();
+        words.push("--help");
+        let help = home.stn(&words).ok().stdout;
+        assert!(help.contains(&format!("stn {}", cli.verb)), "{help}");
+        for field in cli.positionals {
+            assert!(help.to_lowercase().contains(&field.to_lowercase()), "{}: {field}\n{help}", spec.name);
+        }
+    }
+}
+
+#[test]
+fn schemas_change_only_on_purpose() {
+    let mut settings = insta::Settings::clone_current();
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_omit_expression(true);
+    let _bound = settings.bind_to_scope();
+    for spec in specs() {
+        insta::assert_json_snapshot!(spec.name, json!({ "input": spec.input, "output": spec.output }));
+    }
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/snapshots");
+    let kept: BTreeSet<String> =
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let owed: BTreeSet<String> = specs().iter().map(|spec| format!("{}.snap", spec.name)).collect();
+    assert_eq!(kept, owed, "a snapshot without its tool, or the other way round");
+}

@@ -1,0 +1,19 @@
+//! The one integration binary. Each file is a subject; behaviour goes through a door.
+#![expect(unreachable_pub, reason = "a test binary exports nothing; `pub` says what `support` offers")]
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "that is how a test fails")]
+
+mod support;
+
+mod attached;
+mod bad_input;
+mod conformance;
+mod coverage;
+mod files;
+mod first_run;
+mod mcp;
+mod owners;
+mod parity;
+mod providers;
+mod recovery;
+mod rest;
+mod tidy;

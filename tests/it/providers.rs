@@ -1,0 +1,259 @@
+//! Models over the wire: aimock, which others wrote, as OpenAI and as Anthropic; and a strict fake of ours, which refuses what the real
+//! APIs refuse.
+
+use crate::support::aimock::Aimock;
+use crate::support::fake_llm::{FakeLlm, Turn};
+use crate::support::home::TestHome;
+use crate::support::http::Http;
+use crate::support::peers;
+use serde_json::{Value, json};
+use std::fs;
+
+/// What aimock answers, for both dialects.
+fn fixtures() -> Value {
+    let call = |id: &str, name: &str, arguments: Value| json!({ "id": id, "name": name, "arguments": arguments });
+    let limited = json!({
+        "error": { "message": "Rate limit reached", "type": "rate_limit_error", "code": "rate_limit_exceeded" },
+        "status": 429,
+        "retryAfter": 1,
+    });
+    let down = json!({ "error": { "message": "upstream exploded", "type": "server_error" }, "status": 500 });
+    let answer = json!({ "content": "There you are." });
+    json!({ "fixtures": [
+        { "match": { "userMessage": "plan my trip", "hasToolResult": false }, "response": { "content": "Let me look.", "toolCalls": [
+            call("call_w1", "desk__get_weather", json!({ "city": "Paris" })),
+            call("call_w2", "desk__get_weather", json!({ "city": "Tokyo" })),
+        ] } },
+        { "match": { "userMessage": "plan my trip", "toolResultContains": "25C" }, "response": { "toolCalls": [
+            call("call_n1", "desk__save_note", json!({ "text": "Paris 18C, Tokyo 25C" })),
+        ] } },
+        { "match": { "userMessage": "plan my trip", "toolResultContains": "ok" },
+          "response": { "content": "Saved: Paris is 18C, Tokyo is 25C." } },
+        { "match": { "userMessage": "limited once", "sequenceIndex": 0 }, "response": limited },
+        { "match": { "userMessage": "limited once", "sequenceIndex": 1 }, "response": answer },
+        { "match": { "userMessage": "down once", "sequenceIndex": 0 }, "response": down },
+        { "match": { "userMessage": "down once", "sequenceIndex": 1 }, "response": answer },
+        { "match": { "userMessage": "cut once", "sequenceIndex": 0 }, "response": { "content": "This is going to be cut off" },
+          "chunkSize": 8, "latency": 30, "truncateAfterChunks": 2 },
+        { "match": { "userMessage": "cut once", "sequenceIndex": 1 }, "response": answer },
+        { "match": { "userMessage": "broken arguments", "hasToolResult": false },
+          "response": { "toolCalls": [call("call_b1", "desk__get_weather", json!("{\"city\": "))] } },
+        { "match": { "userMessage": "broken arguments", "hasToolResult": true }, "response": answer },
+        { "match": { "userMessage": "always limited" }, "response": limited },
+        { "match": { "userMessage": "always down" }, "response": down },
+        { "match": { "userMessage": "always cut" }, "response": { "content": "This is going to be cut off" },
+          "chunkSize": 8, "latency": 30, "truncateAfterChunks": 2 },
+        { "match": { "userMessage": "wrong key" }, "status": 401, "response": {
+            "error": { "message": "Incorrect API key provided", "type": "authentication_error", "code": "invalid_api_key" }, "status": 401 } },
+    ] })
+}
+
+/// A dialect as a newcomer sets it up: by two variables.
+struct Dialect {
+    provider: &'static str,
+    key: &'static str,
+    base_url: &'static str,
+    path: &'static str,
+}
+
+const OPENAI: Dialect = Dialect { provider: "openai", key: "OPENAI_API_KEY", base_url: "OPENAI_BASE_URL", path: "/v1" };
+const ANTHROPIC: Dialect =
+    Dialect { provider: "anthropic", key: "ANTHROPIC_API_KEY", base_url: "ANTHROPIC_BASE_URL", path: "" };
+
+impl Dialect {
+    /// A home that speaks it to `url`, with the desk attached.
+    fn home(&self, url: &str) -> TestHome {
+        let mut home = TestHome::with_agent("planner", "");
+        home.set(self.key, "test").set(self.base_url, &format!("{url}{}", self.path));
+        let notes = home.beside().join("notes.txt");
+        home.write_servers("development", &json!({ "desk": peers::own_server("desk.py", &[notes.to_str().unwrap()]) }));
+        home
+    }
+}
+
+fn a_conversation_of_three_turns(dialect: &Dialect) {
+    let aimock = Aimock::start(&fixtures());
+    let home = dialect.home(&aimock.url);
+    let output = home.stn(&["agent", "run", "planner", "plan my trip", "--json"]).ok();
+    let run = output.json();
+    assert_eq!(run["output"], "Saved: Paris is 18C, Tokyo is 25C.");
+    assert_eq!(run["model"]["provider"], dialect.provider);
+    assert!(output.stderr.contains(&format!("({} is set)", dialect.key)), "{}", output.stderr);
+    let steps = home.steps(run["id"].as_str().unwrap());
+    let turns: Vec<_> =
+        steps.iter().map(|step| (step["turn"].as_i64().unwrap(), step["kind"].as_str().unwrap())).collect();
+    assert_eq!(turns, [(1, "model"), (1, "tool"), (1, "tool"), (2, "model"), (2, "tool"), (3, "model")]);
+    let made: Vec<_> = steps.iter().filter(|step| step["kind"] == "tool").collect();
+    let texts: Vec<_> = made.iter().map(|step| &step["result"]["content"][0]["text"]).collect();
+    assert_eq!(texts, ["Paris: 18C", "Tokyo: 25C", "ok"]);
+    assert_eq!(made[1]["arguments"], json!({ "city": "Tokyo" }));
+    assert_eq!(fs::read_to_string(home.beside().join("notes.txt")).unwrap(), "Paris 18C, Tokyo 25C\n");
+}
+
+/// Starts a run per input, all at once, and waits for them to end.
+fn runs(home: &TestHome, inputs: &[&str]) -> Vec<Value> {
+    let started: Vec<_> = inputs.iter().map(|input| home.start_run("planner", input)).collect();
+    started.iter().map(|id| home.stn(&["run", "wait", id, "--json"]).json()).collect()
+}
+
+fn faults_that_pass_are_overcome(dialect: &Dialect) {
+    let aimock = Aimock::start(&fixtures());
+    let home = dialect.home(&aimock.url);
+    let inputs = ["limited once", "down once", "cut once", "broken arguments"];
+    for (input, run) in inputs.iter().zip(runs(&home, &inputs)) {
+        assert_eq!(
+            (&run["status"], &run["output"]),
+            (&json!("completed"), &json!("There you are.")),
+            "{input}: {run:#}"
+        );
+        if *input == "limited once" {
+            assert!(run["duration_ms"].as_i64().unwrap() >= 1_000, "`retry-after: 1` was not heeded: {run:#}");
+        }
+    }
+}
+
+fn faults_that_stay_are_told_with_provider_status_and_a_way_out(dialect: &Dialect) {
+    let aimock = Aimock::start(&fixtures());
+    let home = dialect.home(&aimock.url);
+    let key = format!("check the key in `{}`", dialect.key);
+    let told = [
+        ("always limited", "answered 429", "asks to wait 1 s"),
+        ("always down", "answered 500", "run it again later"),
+        ("always cut", "the answer broke off", "run it again later"),
+        ("wrong key", "answered 401", &key),
+    ];
+    for ((input, reason, hint), run) in told.iter().zip(runs(&home, &told.map(|(input, ..)| input))) {
+        assert_eq!((&run["status"], &run["error_kind"]), (&json!("failed"), &json!("provider")), "{input}: {run:#}");
+        let error = run["error"].as_str().unwrap();
+        for part in [&format!("provider `{}`", dialect.provider), *reason, *hint] {
+            assert!(error.contains(part), "`{part}` is missing in: {error}");
+        }
+    }
+}
+
+#[test]
+fn three_turns_with_parallel_calls_in_the_dialect_of_openai() {
+    a_conversation_of_three_turns(&OPENAI);
+}
+
+#[test]
+fn three_turns_with_parallel_calls_in_the_dialect_of_anthropic() {
+    a_conversation_of_three_turns(&ANTHROPIC);
+}
+
+#[test]
+fn faults_of_openai_that_pass_are_overcome() {
+    faults_that_pass_are_overcome(&OPENAI);
+}
+
+#[test]
+fn faults_of_anthropic_that_pass_are_overcome() {
+    faults_that_pass_are_overcome(&ANTHROPIC);
+}
+
+#[test]
+fn faults_of_openai_that_stay_are_told_with_provider_status_and_a_way_out() {
+    faults_that_stay_are_told_with_provider_status_and_a_way_out(&OPENAI);
+}
+
+#[test]
+fn faults_of_anthropic_that_stay_are_told_with_provider_status_and_a_way_out() {
+    faults_that_stay_are_told_with_provider_status_and_a_way_out(&ANTHROPIC);
+}
+
+/// Three turns with thinking before parallel calls and before a single one.
+fn thinking_script() -> Vec<Turn> {
+    let thought = |text: &str, signature: &str| json!({ "type": "thinking", "thinking": text, "signature": signature });
+    vec![
+        Turn::saying("Let me look.")
+            .thinking(&[
+                thought("First Paris – dann Tokio.\n\u{1f9ed} \"quoted\" \\u00e9 </thinking>", "EqQBCkYIARgC+/=="),
+                json!({ "type": "redacted_thinking", "data": "EmwKAhgBEgy3va3pzix/LafPsn4a==" }),
+            ])
+            .and_calling("desk__get_weather", r#"{"city": "Paris"}"#)
+            .and_calling("desk__get_weather", r#"{"city": "Tokyo"}"#),
+        Turn::calling("desk__save_note", &json!({ "text": "noted" })).thinking(&[thought("", "c2lnbmVkIG5vdGhpbmc=")]),
+        Turn::saying("Done."),
+    ]
+}
+
+#[test]
+fn thinking_goes_back_to_anthropic_byte_for_byte_and_in_place() {
+    let fake = FakeLlm::start(thinking_script());
+    let home = ANTHROPIC.home(&fake.url);
+    let run = home.json(&["agent", "run", "planner", "go"]);
+    assert_eq!(run["output"], "Done.", "{run:#}");
+    let last = &fake.bodies(2)[0];
+    assert_eq!(last["messages"][1]["content"][0]["signature"], "EqQBCkYIARgC+/==");
+    assert_eq!(
+        last["messages"][3]["content"][0],
+        json!({ "type": "thinking", "thinking": "", "signature": "c2lnbmVkIG5vdGhpbmc=" })
+    );
+}
+
+#[test]
+fn the_fake_itself_refuses_thinking_that_was_changed_or_moved() {
+    let fake = FakeLlm::start(thinking_script());
+    let http = Http::anonymous(&fake.url);
+    let home = ANTHROPIC.home(&fake.url);
+    let _run = home.stn(&["agent", "run", "planner", "go"]).ok();
+    let good = fake.bodies(1)[0].clone();
+    let _accepted = http.send_json("POST", "/v1/messages", &good).with(200);
+    let mut changed = good.clone();
+    changed["messages"][1]["content"][0]["signature"] = json!("EqQBCkYIARgC-/==");
+    let _refused = http.send_json("POST", "/v1/messages", &changed).with(400);
+    let mut moved = good;
+    moved["messages"][1]["content"].as_array_mut().unwrap().swap(0, 1);
+    let _refused = http.send_json("POST", "/v1/messages", &moved).with(400);
+}
+
+#[test]
+fn thinking_is_still_there_when_another_owner_goes_on_with_the_run() {
+    let mut script = thinking_script();
+    script[2] = Turn::saying("Done.").held();
+    let fake = FakeLlm::start(script);
+    let home = TestHome::with_agent(
+        "planner",
+        &format!(
+            "models: {{ default: fake/m }}\nproviders:\n  fake: {{ api: anthropic, base_url: \"{}\", api_key: test }}\n",
+            fake.url
+        ),
+    );
+    let notes = home.beside().join("notes.txt");
+    home.write_servers("development", &json!({ "desk": peers::own_server("desk.py", &[notes.to_str().unwrap()]) }));
+    let id = home.start_run("planner", "go");
+    fake.wait_for(2);
+    home.kill_owner();
+    fake.release();
+    let run = home.stn(&["run", "wait", &id, "--json"]).ok().json();
+    assert_eq!((&run["output"], fake.asked(2)), (&json!("Done."), 2), "{run:#}");
+    assert_eq!(fs::read_to_string(notes).unwrap(), "noted\n");
+}
+
+#[test]
+fn arguments_that_are_no_json_are_shown_to_the_model_and_no_tool_is_called() {
+    let script = || vec![Turn::default().and_calling("desk__save_note", r#"{"text": "half"#), Turn::saying("I see.")];
+    for dialect in [OPENAI, ANTHROPIC] {
+        let fake = FakeLlm::start(script());
+        let home = dialect.home(&fake.url);
+        let run = home.json(&["agent", "run", "planner", "go"]);
+        assert_eq!(run["output"], "I see.", "{run:#}");
+        let steps = home.steps(run["id"].as_str().unwrap());
+        assert_eq!(
+            (&steps[1]["name"], &steps[1]["status"]),
+            (&json!("desk__save_note"), &json!("failed")),
+            "{steps:#?}"
+        );
+        assert!(fake.bodies(1)[0].to_string().contains("JSON"), "{:#}", fake.bodies(1)[0]);
+        assert!(!home.beside().join("notes.txt").exists());
+    }
+}
+
+#[test]
+fn a_model_that_is_busy_is_asked_again_after_the_time_it_names() {
+    let fake = FakeLlm::start([Turn::saying("Now.").refused_first(429, "1").refused_first(529, "0")]);
+    let home = ANTHROPIC.home(&fake.url);
+    let run = home.json(&["agent", "run", "planner", "go"]);
+    assert_eq!((&run["output"], fake.asked(0)), (&json!("Now."), 3), "{run:#}");
+    assert!(run["duration_ms"].as_i64().unwrap() >= 1_000, "{run:#}");
+}

@@ -1,0 +1,51 @@
+//! aimock, a fake of several providers' APIs that others wrote: <https://github.com/CopilotKit/aimock>.
+
+use super::peers;
+use serde_json::Value;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use tempfile::TempDir;
+
+/// A running aimock, killed when dropped.
+pub struct Aimock {
+    child: Child,
+    /// Without a path.
+    pub url: String,
+    _fixtures: TempDir,
+}
+
+impl Aimock {
+    /// Answers by `fixtures`, in pieces of five characters, so that tool arguments come in parts.
+    pub fn start(fixtures: &Value) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("fixtures.json"), fixtures.to_string()).unwrap();
+        let mut child = Command::new(peers::node())
+            .arg(peers::npm(".bin/llmock"))
+            .args(["--port", "0", "--strict", "--chunk-size", "5", "--fixtures"])
+            .arg(directory.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap());
+        let mut said = String::new();
+        let url = loop {
+            let from = said.len();
+            assert!(lines.read_line(&mut said).unwrap() > 0, "aimock ended:\n{said}");
+            if let Some((_, url)) = said[from..].split_once("listening on ") {
+                break url.trim().to_owned();
+            }
+        };
+        // Nobody reads it further, but a full pipe would stop it.
+        std::thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
+        Self { child, url, _fixtures: directory }
+    }
+}
+
+impl Drop for Aimock {
+    fn drop(&mut self) {
+        let _ended = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
