@@ -1,11 +1,18 @@
 //! "Did you mean": the known word that is closest to a mistyped one.
 
+/// Characters of the longest word that is compared: the work grows with the length, and what is longer is no typo of a name.
+const LONGEST: usize = 64;
+
 /// The word of `known` that `word` was most likely meant to be, if any is close enough to be worth naming.
 pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let limit = (word.chars().count() / 3).max(1);
+    let length = word.chars().take(LONGEST + 1).count();
+    if length > LONGEST {
+        return None;
+    }
+    let (limit, word) = ((length / 3).max(1), word.to_lowercase());
     known
         .into_iter()
-        .map(|candidate| (distance(&word.to_lowercase(), &candidate.to_lowercase()), candidate))
+        .map(|candidate| (distance(&word, &candidate.to_lowercase()), candidate))
         .filter(|(distance, _)| *distance <= limit)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
@@ -42,5 +49,12 @@ mod tests {
         assert_eq!(nearest("Timeout", known), Some("timeout"));
         assert_eq!(nearest("sandbox", known), None);
         assert_eq!(nearest("agent_rnu", ["agent_run", "run_list"]), Some("agent_run"));
+    }
+
+    #[test]
+    fn a_word_of_more_than_64_characters_is_near_nothing() {
+        let known = "ä".repeat(64);
+        assert_eq!(nearest(&known.replacen('ä', "x", 1), [known.as_str()]), Some(known.as_str()));
+        assert_eq!(nearest(&format!("{known}ä"), [known.as_str()]), None);
     }
 }
