@@ -56,7 +56,12 @@ fn syntax(error: &serde_saphyr::Error) -> Syntax {
         let line = usize::try_from(location.line()).ok().filter(|line| *line > 0)?;
         Some(Position { line, column: usize::try_from(location.column()).unwrap_or(1).max(1) })
     });
-    let mut message = error.without_snippet().to_string();
+    let error = error.without_snippet();
+    let mut message = match error {
+        serde_saphyr::Error::NullIntoString { .. } => "a key is empty".to_owned(),
+        serde_saphyr::Error::Unexpected { expected: "string scalar", .. } => "a key is a list or a map".to_owned(),
+        other => other.render_with_formatter(&serde_saphyr::UserMessageFormatter),
+    };
     // The place is told by whoever shows the problem, in the file's own line numbers; the parser's options are none of a writer's business.
     for marker in [" at line ", " (line ", ", set DuplicateKeyPolicy"] {
         if let Some(cut) = message.rfind(marker) {
@@ -64,7 +69,7 @@ fn syntax(error: &serde_saphyr::Error) -> Syntax {
         }
     }
     let message = message.lines().next().unwrap_or_default().trim_end_matches([':', ',', ' ']).to_owned();
-    Syntax { at, message }
+    Syntax { at, message: format!("it is not valid YAML: {message}") }
 }
 
 fn position(span: &Span) -> Position {
@@ -245,6 +250,31 @@ mod tests {
     fn a_syntax_error_names_its_place() {
         let error = parse("a: 1\nb: [1, 2\n").unwrap_err();
         assert!(error.at.is_some_and(|at| at.line >= 2), "{error:?}");
+    }
+
+    #[test]
+    fn what_is_no_yaml_is_told_in_the_words_of_its_writer() {
+        for text in [
+            ": : :",
+            "a: 1\n: b\n",
+            "{ ? }",
+            "a: 1\n? [x]\n: 2\n",
+            "a: [1, 2\n",
+            "a: \"b\n",
+            "*x\n",
+            "a: &b [*b]\n",
+            "- a\nb: 1\n",
+        ] {
+            let error = parse(text).unwrap_err();
+            assert!(error.at.is_some(), "{text}: {error:?}");
+            assert!(error.message.starts_with("it is not valid YAML: "), "{text}: {error:?}");
+            assert!(
+                !["Option<", "String", "scalar", "deserialize", "serde", "Error"]
+                    .iter()
+                    .any(|word| error.message.contains(word)),
+                "{text}: {error:?}"
+            );
+        }
     }
 
     #[test]
