@@ -241,7 +241,8 @@ fn health_is_open_and_everything_else_needs_the_key() {
         let refused = nobody.get(closed);
         assert!(refused.header("www-authenticate").starts_with("Bearer"), "{closed}: {refused:?}");
         let document = problem(refused, 401, "unauthenticated");
-        assert!(document["hint"].as_str().unwrap().contains("local.key"), "{document}");
+        let hint = document["hint"].as_str().unwrap();
+        assert!(hint.contains("`stn status`") && !hint.contains("local.key"), "{document}");
         let wrong = nobody.send("GET", closed, &[("authorization", "Bearer stn_wrong")], None);
         let _refused = problem(wrong, 401, "unauthenticated");
     }

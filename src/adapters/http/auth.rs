@@ -94,8 +94,8 @@ fn refusal(doors: &Doors, request: &Request) -> (Response, Option<AuditEntry>) {
         None => ("this needs a key", "Bearer realm=\"station\""),
         Some(_) => ("the key is not valid here", "Bearer realm=\"station\", error=\"invalid_token\""),
     };
-    let file = doors.station.home.local_key();
-    let hint = format!("send `Authorization: Bearer <key>`; the local owner's key is in `{}`", file.display());
+    // Where the key's file is, is nothing for everybody who can reach the port.
+    let hint = "send `Authorization: Bearer <key>` with the local owner's key; `stn status` on the station's machine shows where it is";
     let mut response = Problem::from(Error::unauthenticated(message).hint(hint)).into_response();
     response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
     (response, Some(failed_login(doors, request, key, source)))

@@ -4,7 +4,7 @@ use super::Doors;
 use crate::adapters::rest::Problem;
 use crate::error::Error;
 use axum::extract::{Request, State};
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use axum::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -33,7 +33,9 @@ pub(super) async fn number_and_render(State(doors): State<Doors>, mut request: R
     if is_bare_refusal(&response) {
         let error = Error::invalid_input("this route doesn't take that method")
             .hint("the `Allow` header lists those that it does");
+        let allowed = response.headers_mut().remove(ALLOW);
         response = Problem::with_status(error, StatusCode::METHOD_NOT_ALLOWED).into_response();
+        response.headers_mut().extend(allowed.map(|allowed| (ALLOW, allowed)));
     }
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
         *response.body_mut() = problem.render(&id.0).into();
@@ -48,7 +50,8 @@ pub(super) async fn number_and_render(State(doors): State<Doors>, mut request: R
     response.map(|body| active.during(body))
 }
 
-/// The router says no to a method without a word. It adds the `Allow` header itself, after every layer.
+/// The router says no to a method without a word, and so does the MCP endpoint. The router adds the `Allow` header after every layer;
+/// the endpoint has added its own.
 fn is_bare_refusal(response: &Response) -> bool {
     response.status() == StatusCode::METHOD_NOT_ALLOWED
         && !response.headers().contains_key(CONTENT_TYPE)

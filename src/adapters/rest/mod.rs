@@ -75,6 +75,8 @@ pub(super) fn unknown_route(station: &Station, path: &str) -> Problem {
 
 /// The route that `path` was most likely meant to be, with the path's own words in the places of fields.
 fn meant(station: &Station, path: &str) -> Option<String> {
+    // No route ends with a slash.
+    let path = path.trim_end_matches('/');
     let of_tools = station.table.iter().filter_map(|tool| Some(format!("{BASE}{}", tool.spec.rest?.path)));
     let all = of_tools.chain([EVENTS, OPENAPI, "/mcp", "/healthz", "/readyz"].map(str::to_owned));
     let routes: Vec<String> = all.map(|route| filled(&route, path)).collect();

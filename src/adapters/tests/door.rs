@@ -15,6 +15,8 @@ async fn without_the_key_nothing_is_answered_and_the_attempt_is_recorded() {
     let none = send(&test.routers.tcp, "GET /api/v1/agents", &[HOST], None).await.read().await;
     assert_eq!((none.status, none.header("www-authenticate")), (401, "Bearer realm=\"station\""));
     assert_eq!(none.header("content-type"), "application/problem+json");
+    let hint = none.json()["hint"].as_str().unwrap().to_owned();
+    assert!(hint.contains("`stn status`") && !hint.contains("local.key"), "{hint}");
     let other = format!("Bearer {}", ApiKey::generate(KeyKind::Key).unwrap().reveal().expose_secret());
     for path in ["GET /mcp", "POST /mcp/staging", "GET /nowhere", "GET /local/handshake", "GET /api/v1/openapi.json"] {
         let wrong = send(&test.routers.tcp, path, &[HOST, ("authorization", &other)], None).await.read().await;
@@ -101,13 +103,14 @@ async fn a_route_that_isn_t_there_names_the_one_that_was_meant() {
         ("/api/v1/agent", "/api/v1/agents"),
         ("/api/v1/agents/", "/api/v1/agents"),
         ("/agents", "/api/v1/agents"),
+        ("/agents/hello/", "/api/v1/agents/hello"),
         ("/agents/hello/queue", "/api/v1/agents/hello/queue"),
         ("/api/v1/agents/hello/que", "/api/v1/agents/hello/queue"),
         ("/", "/api/v1/openapi.json"),
     ] {
         let answered = test.send(&format!("GET {path}"), None).await;
         assert_eq!(answered.status, 404, "{path}");
-        assert!(answered.json()["hint"].as_str().unwrap().contains(meant), "{path}: {}", answered.text);
+        assert!(answered.json()["hint"].as_str().unwrap().contains(&format!("`{meant}`")), "{path}: {}", answered.text);
     }
 }
 
@@ -118,6 +121,11 @@ async fn a_method_that_a_route_doesn_t_take_is_told_those_that_it_does() {
     assert_eq!((answered.status, answered.header("content-type")), (405, "application/problem+json"));
     assert!(answered.header("allow").contains("GET") && answered.header("allow").contains("POST"));
     assert!(answered.json()["hint"].as_str().unwrap().contains("Allow"));
+    for path in ["/mcp", "/mcp/staging"] {
+        let answered = test.send(&format!("PUT {path}"), None).await;
+        assert_eq!((answered.status, answered.header("content-type")), (405, "application/problem+json"));
+        assert!(answered.header("allow").contains("POST"), "{answered:?}");
+    }
 }
 
 #[tokio::test]
