@@ -1,6 +1,7 @@
 //! Reads typed values out of a parsed map, and says by file, line and name what doesn't fit.
 
 use super::duration::parse_duration;
+use super::model::split_model;
 use super::node::Node;
 use super::problem::{FileProblem, Position};
 use super::yaml::Syntax;
@@ -91,6 +92,18 @@ impl<'a> Fields<'a> {
                 Err(self.mismatch(key, "a text", other).hint("put it in quotes"))
             }
             Some(other) => Err(self.mismatch(key, "a text", other)),
+        }
+    }
+
+    /// A model's name, `provider/model`; only its form is checked.
+    pub(super) fn model(&self, key: &str) -> Result<Option<String>, FileProblem> {
+        let text = self.text(key)?;
+        match text.as_deref().filter(|text| split_model(text).is_none()) {
+            None => Ok(text),
+            Some(bad) => {
+                let reason = format!("`{}` names no provider and model", bad.escape_debug());
+                Err(self.problem(key, reason).hint("write provider/model, such as openai/gpt-5.4-mini"))
+            }
         }
     }
 

@@ -113,7 +113,7 @@ fn read(fields: &Fields<'_>, definition: &mut AgentDefinition) -> Result<(), Fil
         definition.description = metadata.note("description")?;
         definition.tags = metadata.texts("tags")?;
     }
-    definition.model = fields.text("model")?;
+    definition.model = fields.model("model")?;
     definition.max_steps = fields.count("max_steps", MOST_STEPS)?;
     definition.timeout_ms = fields.duration_ms("timeout")?;
     definition.tools = tools(fields)?;
@@ -217,7 +217,7 @@ Read {{path}}.
     #[test]
     fn an_unknown_key_names_file_line_and_the_nearest_key() {
         assert_eq!(
-            problem("---\nmodel: a\nmax_step: 3\n---\n"),
+            problem("---\nmodel: a/b\nmax_step: 3\n---\n"),
             format!("{FILE}:3:1: unknown key `max_step`; did you mean `max_steps`?")
         );
         assert_eq!(
@@ -237,7 +237,7 @@ Read {{path}}.
             "limits: { tokens: 5 }",
             "retry: { max_attempts: 3 }",
         ] {
-            let problem = problem(&format!("---\nmodel: a\n{line}\n---\n"));
+            let problem = problem(&format!("---\nmodel: a/b\n{line}\n---\n"));
             assert!(problem.contains(":3:") && problem.contains("not supported by this version"), "{line}: {problem}");
         }
     }
@@ -256,8 +256,18 @@ Read {{path}}.
     }
 
     #[test]
+    fn a_model_is_a_provider_and_a_model() {
+        for bad in ["gpt", "/gpt", "openai/", "\"openai/gpt 5\"", "\" openai/gpt\""] {
+            let problem = parse(&format!("---\nmax_steps: 3\nmodel: {bad}\n---\n")).unwrap_err();
+            assert!(problem.to_string().starts_with(&format!("{FILE}:3:8: `model`: ")), "{problem}");
+            assert!(problem.hint.unwrap().contains("provider/model"));
+        }
+        assert_eq!(parse("---\nmodel: hub/org/m:1\n---\n").unwrap().model.as_deref(), Some("hub/org/m:1"));
+    }
+
+    #[test]
     fn a_broken_template_names_its_line_in_the_file() {
-        let found = parse("---\nmodel: a\n---\nfine\n{{#if x}}\nnever closed\n").unwrap_err();
+        let found = parse("---\nmodel: a/b\n---\nfine\n{{#if x}}\nnever closed\n").unwrap_err();
         assert!(found.line.is_some_and(|line| line >= 4), "{found}");
     }
 
@@ -265,11 +275,11 @@ Read {{path}}.
     fn size_encoding_and_values_have_limits() {
         assert!(problem(&format!("---\n---\n{}", "x".repeat(MAX_PROMPT_BYTES))).contains("1 MiB"));
         let name = Name::new("x").unwrap();
-        assert_eq!(parse_prompt(&name, FILE, b"---\nmodel: a\n\xff\n---\n").unwrap_err().line, Some(3));
+        assert_eq!(parse_prompt(&name, FILE, b"---\nmodel: a/b\n\xff\n---\n").unwrap_err().line, Some(3));
         assert!(problem("---\nmax_steps: 0\n---\n").contains("from 1"));
         assert!(problem("---\ntimeout: soon\n---\n").contains("not a duration"));
         assert!(problem("---\ntools: [\"a b\"]\n---\n").contains("no tool name"));
         assert!(problem("---\nretry: { on_in_doubt: perhaps }\n---\n").contains("none of ask"));
-        assert!(problem("---\nmodel: a\nmodel: b\n---\n").contains(":3:"));
+        assert!(problem("---\nmodel: a/a\nmodel: b/b\n---\n").contains(":3:"));
     }
 }

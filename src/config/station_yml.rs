@@ -217,7 +217,7 @@ fn read_models(root: &Fields<'_>, settings: &mut Settings) -> Result<(), FilePro
     let Some(models) = root.map("models")? else { return Ok(()) };
     models.allow(&["default", "detect", "prices"])?;
     models.unsupported("prices")?;
-    settings.models.default = models.text("default")?;
+    settings.models.default = models.model("default")?;
     settings.models.detect = models.boolean("detect")?.unwrap_or(settings.models.detect);
     Ok(())
 }
@@ -302,7 +302,7 @@ fn environment(fields: &Fields<'_>) -> Result<EnvironmentSettings, FileProblem> 
         fields.unsupported(key)?;
     }
     Ok(EnvironmentSettings {
-        model: fields.text("model")?,
+        model: fields.model("model")?,
         variables_from_process: fields.texts("variables_from_process")?,
         auto_accept_commands: fields.boolean("auto_accept_commands")?,
     })
@@ -409,7 +409,9 @@ environments:
             ("\nviews: { a: [b] }\n", "`views` is not supported"),
             ("runs:\n  retention: 30d\n", "`runs.retention` is not supported"),
             ("log:\n  level: loud\n", "is none of error"),
-            ("environments:\n  \"Bad Name\": { model: a }\n", "not a valid name"),
+            ("models:\n  default: gpt\n", "`models.default`: `gpt` names no provider and model"),
+            ("environments:\n  a: { model: gpt }\n", "`environments.a.model`: `gpt` names no provider"),
+            ("environments:\n  \"Bad Name\": { model: a/b }\n", "not a valid name"),
             ("providers:\n  o: { api: openai_chat, api_key: \"x {{ secret.A }}\" }\n", "nothing but"),
         ] {
             let problem = settings(text, &[]).unwrap_err();

@@ -4,7 +4,7 @@
 //! environment lets in, and in `development` the `offline` rules. Never a silent choice: the reason is part of the run.
 
 use crate::clock::SharedClock;
-use crate::config::{ProviderApi, ProviderSettings, SecretOr, Settings};
+use crate::config::{self, ProviderApi, ProviderSettings, SecretOr, Settings};
 use crate::domain::{ModelChoice, Name, RunId};
 use crate::error::{Error, Result};
 use crate::llm::{self, Api, Provider, ProviderConfig, defaults};
@@ -175,8 +175,8 @@ impl Models {
         reason: String,
         caller: Option<&ProviderVariables>,
     ) -> Result<Chosen> {
-        let (provider, id) = name.split_once('/').ok_or_else(|| {
-            Error::invalid_input(format!("model `{}` has no provider", name.escape_debug()))
+        let (provider, id) = config::split_model(name).ok_or_else(|| {
+            Error::invalid_input(format!("model `{}` names no provider and model", name.escape_debug()))
                 .hint("write `provider/model`, such as `openai/gpt-5.4-mini`")
                 .field("model")
         })?;

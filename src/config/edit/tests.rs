@@ -57,7 +57,7 @@ retry: {}
 ---
 Hi
 "#;
-const FLOW_ROOT: &str = "---\n{ model: a, max_steps: 3 } # one line\n---\nHi\n";
+const FLOW_ROOT: &str = "---\n{ model: a/m, max_steps: 3 } # one line\n---\nHi\n";
 const EMPTY: &str = "---\n---\nHi\n";
 const ONLY_COMMENT: &str = "---\n# nothing yet\n---\nHi\n";
 const FLOW_NULLS: &str = "---\n{ model, max_steps: }\n---\nHi\n";
@@ -70,10 +70,10 @@ fn a_scalar_changes_in_its_line_alone_and_keeps_its_comment() {
         diff(COMMENTED, &new),
         ["-model:   openai/a   # the cheap one", "+model:   anthropic/b   # the cheap one"]
     );
-    let new = update(FLOW_ROOT, &model("b: c")).unwrap();
+    let new = update(FLOW_ROOT, &model("b/c:")).unwrap();
     assert_eq!(
         diff(FLOW_ROOT, &new),
-        ["-{ model: a, max_steps: 3 } # one line", "+{ model: \"b: c\", max_steps: 3 } # one line"]
+        ["-{ model: a/m, max_steps: 3 } # one line", "+{ model: \"b/c:\", max_steps: 3 } # one line"]
     );
 }
 
@@ -87,17 +87,17 @@ fn a_missing_key_is_inserted_where_its_section_ends() {
     );
     let tags = AgentPatch { tags: Some(Some(vec!["no".into(), "ops".into()])), ..AgentPatch::default() };
     assert_eq!(diff(BLOCK, &update(BLOCK, &tags).unwrap()), ["+  tags: [\"no\", ops]"]);
-    assert_eq!(diff(BLOCK, &update(BLOCK, &model("a")).unwrap()), ["+model: a"]);
+    assert_eq!(diff(BLOCK, &update(BLOCK, &model("a/m")).unwrap()), ["+model: a/m"]);
     assert_eq!(diff(EMPTY, &update(EMPTY, &patch).unwrap()), ["+metadata: { description: \"Reads: logs\" }"]);
-    assert_eq!(diff(ONLY_COMMENT, &update(ONLY_COMMENT, &model("a")).unwrap()), ["+model: a"]);
+    assert_eq!(diff(ONLY_COMMENT, &update(ONLY_COMMENT, &model("a/m")).unwrap()), ["+model: a/m"]);
     let retry = AgentPatch { on_in_doubt: Some(Some(OnInDoubt::Skip)), ..AgentPatch::default() };
     assert_eq!(diff(BLOCK, &update(BLOCK, &retry).unwrap()), ["-retry: {}", "+retry: { on_in_doubt: skip }"]);
 }
 
 #[test]
 fn keys_without_a_value_get_one() {
-    assert_eq!(diff(NULLS, &update(NULLS, &model("a")).unwrap()), ["-model:", "+model: a"]);
-    assert_eq!(diff(FLOW_NULLS, &update(FLOW_NULLS, &model("a")).unwrap())[1], "+{ model: a, max_steps: }");
+    assert_eq!(diff(NULLS, &update(NULLS, &model("a/m")).unwrap()), ["-model:", "+model: a/m"]);
+    assert_eq!(diff(FLOW_NULLS, &update(FLOW_NULLS, &model("a/m")).unwrap())[1], "+{ model: a/m, max_steps: }");
     let patch = AgentPatch { description: Some(Some("x".into())), ..AgentPatch::default() };
     assert_eq!(
         diff(NULLS, &update(NULLS, &patch).unwrap()),
@@ -138,7 +138,7 @@ fn null_removes_a_key_and_nothing_else() {
     assert_eq!(diff(FLOW_ROOT, &update(FLOW_ROOT, &patch).unwrap())[1], "+{ max_steps: 3 } # one line");
     assert_eq!(update(EMPTY, &patch).unwrap(), EMPTY);
     let patch = AgentPatch { max_steps: Some(None), ..AgentPatch::default() };
-    assert_eq!(diff(FLOW_ROOT, &update(FLOW_ROOT, &patch).unwrap())[1], "+{ model: a } # one line");
+    assert_eq!(diff(FLOW_ROOT, &update(FLOW_ROOT, &patch).unwrap())[1], "+{ model: a/m } # one line");
     let patch = AgentPatch { description: Some(None), ..AgentPatch::default() };
     assert_eq!(diff(BLOCK, &update(BLOCK, &patch).unwrap()).len(), 4);
     let patch = AgentPatch { tools: Some(None), ..AgentPatch::default() };
@@ -147,7 +147,7 @@ fn null_removes_a_key_and_nothing_else() {
 
 #[test]
 fn crlf_files_stay_crlf() {
-    let patch = AgentPatch { prompt: Some("new\nbody".into()), timeout: Some(Some("10m".into())), ..model("b") };
+    let patch = AgentPatch { prompt: Some("new\nbody".into()), timeout: Some(Some("10m".into())), ..model("b/m") };
     for text in [COMMENTED, BLOCK, EMPTY, ONLY_COMMENT, NULLS] {
         let new = update(&text.replace('\n', "\r\n"), &patch).unwrap();
         assert_eq!(new.matches('\n').count(), new.matches("\r\n").count(), "{new:?}");
@@ -192,7 +192,7 @@ fn the_prompt_alone_leaves_the_front_matter_untouched() {
     let patch = AgentPatch { prompt: Some("{{role \"system\"}}\nNew.\n".into()), ..AgentPatch::default() };
     let new = update(COMMENTED, &patch).unwrap();
     assert_eq!(new, COMMENTED.replace("Body {{userInput}}\n", "{{role \"system\"}}\nNew.\n\n"));
-    assert_eq!(update("---\nmodel: a\n---", &patch).unwrap(), "---\nmodel: a\n---\n{{role \"system\"}}\nNew.\n\n");
+    assert_eq!(update("---\nmodel: a/m\n---", &patch).unwrap(), "---\nmodel: a/m\n---\n{{role \"system\"}}\nNew.\n\n");
 }
 
 #[test]
@@ -207,7 +207,7 @@ fn whatever_a_file_says_an_edit_does_the_patch_or_refuses() {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         usize::try_from(seed >> 33).unwrap() % limit
     };
-    let patch = AgentPatch { tags: Some(None), description: Some(Some("x".into())), ..model("b") };
+    let patch = AgentPatch { tags: Some(None), description: Some(Some("x".into())), ..model("b/m") };
     let mut done = 0;
     for round in 0..1_500 {
         let mut text = [COMMENTED, BLOCK, FLOW_ROOT, NULLS][round % 4].to_owned();
@@ -217,7 +217,11 @@ fn whatever_a_file_says_an_edit_does_the_patch_or_refuses() {
         }
         let Ok(new) = update(&text, &patch) else { continue };
         let definition = parse_prompt(&Name::new("x").unwrap(), FILE, new.as_bytes()).unwrap();
-        assert_eq!((definition.model.as_deref(), definition.description.as_deref()), (Some("b"), Some("x")), "{text}");
+        assert_eq!(
+            (definition.model.as_deref(), definition.description.as_deref()),
+            (Some("b/m"), Some("x")),
+            "{text}"
+        );
         done += 1;
     }
     assert!(done > 300, "only {done} edits were done");
@@ -238,11 +242,11 @@ fn long_and_awkward_values_survive() {
 fn aliases_anchors_and_merge_keys_on_the_way_are_refused_with_the_reason() {
     let description = AgentPatch { description: Some(Some("x".into())), ..AgentPatch::default() };
     for (text, patch, reason) in [
-        ("---\nmodel: &m a\nmetadata: { name: *m }\n---\n", model("b"), "anchor"),
-        ("---\nmetadata: { name: &n a }\nmodel: *n\n---\n", model("b"), "alias"),
+        ("---\nmodel: &m a\nmetadata: { name: *m }\n---\n", model("b/m"), "anchor"),
+        ("---\nmetadata: { name: &n a }\nmodel: *n\n---\n", model("b/m"), "alias"),
         ("---\nmetadata: &m { name: a }\ninput: {}\n---\n", description.clone(), "anchored"),
         ("---\nmetadata: { <<: { name: a }, tags: [b] }\n---\n", description, "merge key"),
-        ("---\nmodel: !!str a\n---\n", model("b"), "tag"),
+        ("---\nmodel: !!str a\n---\n", model("b/m"), "tag"),
     ] {
         let error = update(text, &patch).unwrap_err();
         assert!(error.message().contains(reason) && error.message().contains(FILE), "{text}: {error}");
@@ -257,7 +261,7 @@ fn a_result_that_would_not_load_is_refused() {
     assert!(update(COMMENTED, &prompt).is_err());
     let timeout = AgentPatch { timeout: Some(Some("soon".into())), ..AgentPatch::default() };
     assert!(update(COMMENTED, &timeout).unwrap_err().message().contains("not a duration"));
-    assert!(update("no front matter", &model("a")).is_err());
+    assert!(update("no front matter", &model("a/m")).is_err());
 }
 
 #[test]
