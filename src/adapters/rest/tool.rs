@@ -10,9 +10,11 @@ use crate::tools::{Act, Context, dispatch};
 use axum::RequestExt;
 use axum::extract::{RawPathParams, Request};
 use axum::http::header::{CONTENT_TYPE, LOCATION};
-use axum::http::{Extensions, HeaderValue, StatusCode};
+use axum::http::{Extensions, HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use serde_json::Value;
+use serde_json::{Map, Value};
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// Answers a request to the route `rest` of the tool `name`.
 pub(super) async fn answer(doors: &Doors, name: &'static str, rest: Rest, request: Request) -> Response {
@@ -30,10 +32,39 @@ async fn act(doors: &Doors, name: &'static str, rest: Rest, mut request: Request
     let body = body::fields(&head.headers, body, &doors.station.clock).await?;
     let spec = doors.station.table.get(name).map(|tool| &tool.spec);
     let spec = spec.ok_or_else(|| Error::internal(format!("`{name}` has a route and is not in the table")))?;
-    let arguments = input_of(spec, rest.method, Given { path, query, body }).map(Value::Object)?;
+    let mut input = input_of(spec, rest.method, Given { path, query, body })?;
+    if spec.input.pointer("/properties/idempotency_key").is_some() {
+        take_idempotency_key(&head.headers, &mut input)?;
+    }
+    let arguments = Value::Object(input);
     let act = Act::Tool { name: name.to_owned(), arguments };
     let output = dispatch(&doors.station, ctx, act).await?.into_value();
     output.ok_or_else(|| Error::internal(format!("`{name}` answered with something that is no JSON")).into())
+}
+
+/// The `Idempotency-Key` header, taken as it is, stands for the input's `idempotency_key`.
+fn take_idempotency_key(headers: &HeaderMap, input: &mut Map<String, Value>) -> Result<()> {
+    let refused = |message: &str, hint: &str| Err(Error::invalid_input(message).hint(hint).field("idempotency_key"));
+    let mut given = headers.get_all(IDEMPOTENCY_KEY).iter();
+    let Some(key) = given.next() else { return Ok(()) };
+    if given.any(|other| other != key) {
+        return refused("the `Idempotency-Key` header is given twice, and differently", "give it once");
+    }
+    let Ok(key) = key.to_str() else {
+        return refused(
+            "the `Idempotency-Key` header is no ASCII text",
+            "give such a key as `idempotency_key` in the body",
+        );
+    };
+    match input.get("idempotency_key").filter(|key| !key.is_null()) {
+        Some(in_body) if in_body != key => {
+            refused("the `Idempotency-Key` header and `idempotency_key` in the body differ", "give one of them")
+        }
+        _ => {
+            input.insert("idempotency_key".into(), key.into());
+            Ok(())
+        }
+    }
 }
 
 /// Who asks, and by which door. The layers in front have settled it.

@@ -104,3 +104,54 @@ async fn the_document_describes_the_routes_that_are_there() {
         }
     }
 }
+
+#[tokio::test]
+async fn an_input_that_the_prompt_can_t_be_rendered_with_is_refused_before_there_is_a_run() {
+    let test = TestStation::new().await;
+    let agent = json!({ "name": "hello", "prompt": "{{userInput}}" });
+    assert_eq!(test.send("POST /api/v1/agents", Some(agent)).await.status, 201);
+    for input in [String::new(), "x".repeat(9 * 1024 * 1024)] {
+        let refused = test.send("POST /api/v1/agents/hello/queue", Some(json!({ "input": input }))).await;
+        assert_eq!(refused.status, 400, "{}", refused.text);
+        let problem = refused.json();
+        assert_eq!((&problem["kind"], &problem["field"]), (&json!("invalid_input"), &json!("input")));
+    }
+    assert_eq!(test.send("GET /api/v1/runs", None).await.json()["items"], json!([]));
+}
+
+#[tokio::test]
+async fn the_idempotency_key_may_come_as_a_header() {
+    let test = TestStation::new().await;
+    create(&test, "POST /api/v1/agents").await;
+    let queue = async |keys: &[&str], body: Value| {
+        let headers: Vec<_> = keys.iter().map(|key| ("idempotency-key", *key)).collect();
+        test.open("POST /api/v1/agents/hello/queue", &headers, Some(body)).await.read().await
+    };
+    let first = queue(&["k"], json!({ "input": "x" })).await;
+    assert_eq!((first.status, &first.json()["cause"]["key"]), (202, &json!("k")), "{}", first.text);
+    assert_eq!(queue(&["k"], json!({ "input": "x" })).await.json()["id"], first.json()["id"]);
+    let in_both = queue(&["k"], json!({ "input": "x", "idempotency_key": "k" })).await;
+    assert_eq!(in_both.json()["id"], first.json()["id"]);
+    for refused in [
+        queue(&["k"], json!({ "input": "x", "idempotency_key": "other" })).await,
+        queue(&["k", "other"], json!({ "input": "x" })).await,
+        queue(&[""], json!({ "input": "x" })).await,
+    ] {
+        assert_eq!((refused.status, &refused.json()["field"]), (400, &json!("idempotency_key")), "{}", refused.text);
+    }
+}
+
+#[tokio::test]
+async fn a_model_without_a_provider_is_never_stored() {
+    let test = TestStation::new().await;
+    create(&test, "POST /api/v1/agents").await;
+    let created = json!({ "name": "other", "prompt": "Hi", "model": "gpt" });
+    let created = test.send("POST /api/v1/agents", Some(created)).await;
+    let updated = test.send("PATCH /api/v1/agents/hello", Some(json!({ "model": "gpt" }))).await;
+    for refused in [created, updated] {
+        assert_eq!(refused.status, 400, "{}", refused.text);
+        assert!(refused.json()["hint"].as_str().unwrap().contains("provider/model"), "{}", refused.text);
+    }
+    assert_eq!(test.send("GET /api/v1/agents/other", None).await.status, 404);
+    assert_eq!(test.send("GET /api/v1/agents/hello", None).await.json()["model"], Value::Null);
+}

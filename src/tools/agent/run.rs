@@ -70,6 +70,7 @@ async fn submit(call: &Call, agent: AgentRow, input: Input) -> Result<Run> {
     let settings = &station.settings.runs;
     let definition = &agent.definition;
     let given = config::validate_input(&definition.effective_input_schema(), input.input)?;
+    let given = renderable(&definition.prompt, given).await?;
     let brought = call.ctx.provider_variables.clone();
     let Chosen { model, from_caller } = station.models.choose(
         &environment.name,
@@ -109,6 +110,16 @@ async fn submit(call: &Call, agent: AgentRow, input: Input) -> Result<Run> {
         audit,
     };
     commit(station, environment, submit, reservation).await
+}
+
+/// Gives `input` back if `prompt` can be rendered with it: a run that can't ask its model anything is refused here, where its caller
+/// still listens, rather than failed later.
+async fn renderable(prompt: &str, input: Value) -> Result<Value> {
+    let prompt = prompt.to_owned();
+    let rendering = tokio::task::spawn_blocking(move || config::render_prompt(&prompt, &input).map(|_rendered| input));
+    let rendered =
+        rendering.await.map_err(|cause| Error::internal("the prompt's rendering was cut off").source(cause))?;
+    rendered.map_err(|error| if error.field_name().is_some() { error } else { error.field("input") })
 }
 
 /// Commits the run and hands it to its worker. Never left half done, see [`finished`](crate::tools::dispatch): a run that is claimed and
