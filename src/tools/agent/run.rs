@@ -122,7 +122,7 @@ async fn renderable(prompt: &str, input: Value) -> Result<Value> {
     rendered.map_err(|error| if error.field_name().is_some() { error } else { error.field("input") })
 }
 
-/// Commits the run and hands it to its worker. Never left half done, see [`finished`](crate::tools::dispatch): a run that is claimed and
+/// Commits the run and hands it to its worker. `dispatch` finishes it once begun: a run that is claimed and
 /// never started would wait for the next owner.
 async fn commit(
     station: &Station,
