@@ -22,7 +22,7 @@ impl Builtin {
     pub(super) fn start(name: &str, args: &[String], home: &Path, workspace: &Path) -> Result<Self> {
         match name {
             "filesystem" => {
-                let mut roots: Vec<PathBuf> = args.iter().map(|root| workspace.join(root)).collect();
+                let mut roots: Vec<PathBuf> = args.iter().map(|root| tidy(&workspace.join(root))).collect();
                 if roots.is_empty() {
                     roots.push(workspace.to_owned());
                 }
@@ -49,4 +49,9 @@ impl Builtin {
         });
         work.await.map_err(|cause| Error::internal("a built-in server failed").source(cause))?
     }
+}
+
+/// The path without its `.` components, as people are shown it.
+fn tidy(path: &Path) -> PathBuf {
+    path.components().collect()
 }
