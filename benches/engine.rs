@@ -25,7 +25,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 const TURNS: usize = 200;
-const BARE_COMMITS: usize = 1_000;
+/// Before and after each run, because the disk is not the same at all times.
+const BARE_COMMITS: usize = 500;
 const ROUNDS: usize = 5;
 
 /// The target: this many lone commits and this much besides, per row.
@@ -35,27 +36,36 @@ const MS_PER_ROW: f64 = 0.5;
 fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     println!(
-        "{:<34} {:>6} {:>8} {:>11} {:>13} {:>15} {:>13}  target",
+        "{:<32} {:>6} {:>8} {:>12} {:>12} {:>15} {:>12}",
         "", "rows", "commits", "in fakes ms", "cost/row ms", "lone commit ms", "cost/commit"
     );
     for calls in [1, 4] {
-        for _ in 0..ROUNDS {
-            let folder = tempfile::tempdir().unwrap();
-            let lone = median(&bare::bare(&folder.path().join("bare.db"), BARE_COMMITS));
-            let ran = runtime.block_on(run_of(calls, folder.path()));
-            let cost = (ran.wall.saturating_sub(ran.in_fakes)).as_secs_f64() * 1e3 / ran.rows as f64;
-            let limit = COMMITS_PER_ROW * lone + MS_PER_ROW;
-            println!(
-                "{:<34} {:>6} {:>8} {:>11.2} {cost:>13.3} {lone:>15.3} {:>12.2}x  {}",
-                format!("{TURNS} turns, {calls} calls each"),
-                ran.rows,
-                ran.commits,
-                ran.in_fakes.as_secs_f64() * 1e3,
-                cost / lone,
-                target(&format!("<= {limit:.3} ms"), cost <= limit),
-            );
-        }
+        let mut rounds: Vec<(f64, f64)> = (0..ROUNDS).map(|_| round(calls, &runtime)).collect();
+        rounds.sort_by(|one, other| (one.0 / one.1).total_cmp(&(other.0 / other.1)));
+        let (cost, limit) = rounds[ROUNDS / 2];
+        let verdict =
+            target(&format!("<= {COMMITS_PER_ROW} x a lone commit + {MS_PER_ROW} ms = {limit:.3} ms"), cost <= limit);
+        println!("    the middle round: {cost:.3} ms per row; {verdict}");
     }
+}
+
+/// What a row cost, and what it might have.
+fn round(calls: usize, runtime: &tokio::runtime::Runtime) -> (f64, f64) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut commits = bare::bare(&folder.path().join("before.db"), BARE_COMMITS);
+    let ran = runtime.block_on(run_of(calls, folder.path()));
+    commits.extend(bare::bare(&folder.path().join("after.db"), BARE_COMMITS));
+    let lone = median(&commits);
+    let cost = ran.wall.saturating_sub(ran.in_fakes).as_secs_f64() * 1e3 / ran.rows as f64;
+    println!(
+        "{:<32} {:>6} {:>8} {:>12.2} {cost:>12.3} {lone:>15.3} {:>11.2}x",
+        format!("{TURNS} turns, calls in each: {calls}"),
+        ran.rows,
+        ran.commits,
+        ran.in_fakes.as_secs_f64() * 1e3,
+        cost / lone,
+    );
+    (cost, COMMITS_PER_ROW * lone + MS_PER_ROW)
 }
 
 struct Ran {

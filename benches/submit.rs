@@ -28,7 +28,7 @@ const BARE_COMMITS: usize = 2_000;
 const LONE_SUBMITS: usize = 1_000;
 const CLIENTS: usize = 64;
 const SUBMITS: usize = 6_400;
-/// The loop is measured before and after, because the disk is not the same at all times.
+/// Each with a bare loop of its own, because the disk is not the same at all times.
 const ROUNDS: usize = 3;
 
 const ROWS_PER_COMMIT: f64 = 16.0;

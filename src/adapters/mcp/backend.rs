@@ -8,7 +8,9 @@ use crate::mcp::serve::{self, Backend, Caller, Fault, ProgressSink, ToolCall, To
 use crate::tools::model::ProviderVariables;
 use crate::tools::{Act, Context, Exposure, Progress, Station, ToolSpec, dispatch};
 use async_trait::async_trait;
+use futures_util::FutureExt;
 use serde_json::Value;
+use std::pin::pin;
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 
@@ -45,8 +47,7 @@ impl StationBackend {
     async fn act(&self, mut ctx: Context, progress: Option<ProgressSink>, act: Act) -> Result<Value> {
         let (sender, reports) = progress.is_some().then(|| mpsc::channel(PROGRESS_QUEUE)).unzip();
         ctx.progress = sender;
-        // The act holds the only sender, so that the relay ends with it and what it said last is sent before its result.
-        let (answer, ()) = tokio::join!(dispatch(&self.station, ctx, act), relay(reports, progress));
+        let answer = relayed(dispatch(&self.station, ctx, act), reports, progress).await;
         answer?.into_value().ok_or_else(|| Error::internal("a tool answered with a subscription"))
     }
 
@@ -131,10 +132,35 @@ fn for_people(spec: &ToolSpec) -> Error {
     }
 }
 
-/// Hands reports over until the act that makes them is done.
-async fn relay(reports: Option<mpsc::Receiver<Progress>>, sink: Option<ProgressSink>) {
-    let (Some(mut reports), Some(sink)) = (reports, sink) else { return };
-    while let Some(Progress { progress, total, message }) = reports.recv().await {
-        sink.report(serve::Progress { progress, total, message }).await;
+/// The answer of `act`, with what it reports meanwhile told before it. A client that is slow misses reports; they never hold up the answer.
+async fn relayed<T>(
+    act: impl Future<Output = T>,
+    reports: Option<mpsc::Receiver<Progress>>,
+    sink: Option<ProgressSink>,
+) -> T {
+    let (Some(mut reports), Some(sink)) = (reports, sink) else { return act.await };
+    let mut act = pin!(act);
+    let answer = loop {
+        tokio::select! {
+            biased;
+            answer = &mut act => break answer,
+            Some(report) = reports.recv() => {
+                tokio::select! {
+                    biased;
+                    () = sink.report(told(report)) => {}
+                    answer = &mut act => break answer,
+                }
+            }
+        }
+    };
+    while let Ok(report) = reports.try_recv() {
+        if sink.report(told(report)).now_or_never().is_none() {
+            break;
+        }
     }
+    answer
+}
+
+fn told(Progress { progress, total, message }: Progress) -> serve::Progress {
+    serve::Progress { progress, total, message }
 }

@@ -187,15 +187,15 @@ async fn progress_reaches_the_client_and_cancelling_ends_the_wait_and_not_the_ru
 async fn a_wait_is_over_when_its_time_is() {
     let client = Client::new(Role::Developer).await;
     let run = client.queued().await;
-    let waiting = client.call("run_wait", json!({ "run": run, "wait_ms": 5_000 }));
+    let mut waiting = std::pin::pin!(client.call("run_wait", json!({ "run": run, "wait_ms": 5_000 })));
     let environment = client.test.deps.station.environments.named("development").unwrap();
-    let (outcome, ()) = tokio::join!(waiting, async {
-        // A read behind the wait's own: by then its alarm is set.
-        let _run = environment.store.run(crate::domain::RunId::parse(&run).unwrap()).await.unwrap();
-        for _ in 0..3 {
-            client.test.clock.advance(Duration::from_secs(5));
-            let _turn = environment.store.run(crate::domain::RunId::parse(&run).unwrap()).await.unwrap();
+    let id = crate::domain::RunId::parse(&run).unwrap();
+    let outcome = loop {
+        tokio::select! {
+            outcome = &mut waiting => break outcome,
+            // Time moves only after the wait had a turn, and goes on moving until its alarm, whenever that is set, has rung.
+            _turn = environment.store.run(id) => client.test.clock.advance(Duration::from_secs(5)),
         }
-    });
+    };
     assert!(outcome.unwrap().text.contains("use run_wait"));
 }
