@@ -35,6 +35,7 @@ fn imports(source: &Source) -> BTreeSet<String> {
     code.flat_map(|line| {
         line.match_indices("crate::").map(|(at, found)| line[at + found.len()..].to_owned()).collect::<Vec<_>>()
     })
+    .inspect(|rest| assert!(!rest.starts_with('{'), "{}: name one room per `use crate::` line", source.path))
     .map(|rest| rest.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect::<String>())
     .filter(|room| layer(room).is_some())
     .collect()

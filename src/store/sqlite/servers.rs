@@ -53,7 +53,8 @@ pub(super) fn apply_sync(tx: &mut Tx<'_>, changes: &SyncChanges, audit: AuditEnt
     tx.conn
         .prepare_cached(
             "INSERT INTO sync_state (id, config_revision, synced_at) VALUES (1, ?1, ?2)
-             ON CONFLICT DO UPDATE SET config_revision = excluded.config_revision, synced_at = excluded.synced_at",
+             ON CONFLICT DO UPDATE SET config_revision = excluded.config_revision, synced_at = excluded.synced_at
+             WHERE config_revision <> excluded.config_revision",
         )?
         .execute((&changes.config_revision, tx.now))?;
     tx.audit(audit)

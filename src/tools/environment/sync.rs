@@ -142,7 +142,8 @@ pub async fn look(station: &Arc<Station>, environment: &Environment) -> Result<L
 }
 
 async fn commit(station: &Station, environment: &Environment, looked: &Looked, audit: AuditEntry) -> Result<()> {
-    let mut changes = SyncChanges { config_revision: looked.revision.clone(), ..SyncChanges::default() };
+    let revision = revision_after(looked, environment.store.config_revision().await?);
+    let mut changes = SyncChanges { config_revision: revision.clone(), ..SyncChanges::default() };
     for item in looked.plan.items.iter().filter(|item| item.kind == PlanKind::Agent) {
         let Ok(name) = Name::new(&item.name) else { continue };
         match item.action {
@@ -157,8 +158,15 @@ async fn commit(station: &Station, environment: &Environment, looked: &Looked, a
     let auto_accept = station.auto_accepts_commands(&environment.name);
     changes.servers =
         looked.files.servers.iter().filter_map(|entry| server_put(entry, &looked.known, auto_accept)).collect();
-    let audit = AuditEntry { config_revision: Some(looked.revision.clone()), ..audit };
+    let audit = AuditEntry { config_revision: Some(revision), ..audit };
     environment.store.apply_sync(changes, audit).await
+}
+
+/// Files that are broken and change nothing else leave in force what was in force, and so its revision.
+fn revision_after(looked: &Looked, before: Option<String>) -> String {
+    let has = |wanted: &[PlanAction]| looked.plan.items.iter().any(|item| wanted.contains(&item.action));
+    let only_broken = has(&[PlanAction::Error]) && !has(&[PlanAction::Create, PlanAction::Update, PlanAction::Delete]);
+    before.filter(|_| only_broken).unwrap_or_else(|| looked.revision.clone())
 }
 
 fn agent_write(files: &EnvironmentFiles, name: &Name) -> Option<AgentWrite> {

@@ -13,8 +13,8 @@ pub struct Dump {
     rows: Vec<String>,
 }
 
-/// Tables that note what was done, and when the files were last looked at: they are meant to grow and to change.
-const NOTES: &str = "'audit', 'sync_state'";
+/// The table that notes what was done: it is meant to grow.
+const NOTES: &str = "'audit'";
 
 /// What is told of an agent whose file doesn't parse. It changes when the file is looked at.
 const STATE_OF_AGENTS: [(&str, &str); 2] = [("agents", "problem"), ("agents", "updated_at")];

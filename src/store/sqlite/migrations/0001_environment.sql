@@ -43,7 +43,7 @@ CREATE TABLE servers (
 CREATE TABLE sync_state (
     id              INTEGER PRIMARY KEY CHECK (id = 1), -- there is only one
     config_revision TEXT    NOT NULL,                   -- the files' state that was applied last
-    synced_at       INTEGER NOT NULL                    -- when
+    synced_at       INTEGER NOT NULL                    -- when that state was first applied
 ) STRICT;
 
 -- Narrow on purpose, so that the queue's pages stay few; the long texts of a run are in run_texts.
