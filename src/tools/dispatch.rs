@@ -3,9 +3,9 @@
 
 use super::attached;
 use super::context::{Call, Context, Environment, Station};
-use super::spec::{AuditPolicy, EnvironmentUse, Tool};
+use super::spec::{AuditPolicy, EnvironmentUse, Exposure, Tool, ToolSpec};
 use crate::clock::ClockExt;
-use crate::domain::{AuditEntry, AuditOutcome, Effect, Name, RunId, Scope, nearest};
+use crate::domain::{AuditEntry, AuditOutcome, Effect, Name, Origin, RunId, Scope, nearest};
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::Follower;
 use serde_json::{Map, Value};
@@ -79,6 +79,7 @@ pub async fn call(station: &Arc<Station>, ctx: Context, tool: &str, arguments: V
 }
 
 async fn native(station: &Arc<Station>, ctx: Context, tool: &Tool, arguments: Value) -> Result<Value> {
+    ask_a_person(station, &ctx, &tool.spec).await?;
     let mut input = object(tool.spec.name, arguments)?;
     let environment = find_environment(station, &ctx, tool.spec.environment, &mut input).await?;
     authorize(station, &ctx, tool.spec.scope, &tool.spec.action(), environment.as_ref()).await?;
@@ -209,6 +210,33 @@ pub(super) async fn authorize(
         ctx.principal.role.as_str(),
         scope.as_str()
     );
+    deny(station, ctx, action, environment, format!("needs {}", scope.as_str())).await?;
+    Err(Error::permission_denied(message).hint(format!("the least role that may is `{}`", scope.least_role().as_str())))
+}
+
+/// What is for people is refused wherever a model may be asking, before anything of the input is looked at.
+async fn ask_a_person(station: &Arc<Station>, ctx: &Context, spec: &ToolSpec) -> Result<()> {
+    let by_model = matches!(ctx.origin, Origin::McpStdio | Origin::McpHttp | Origin::Run);
+    if spec.exposure != Exposure::PersonOnly || !by_model {
+        return Ok(());
+    }
+    let environment = ctx.environment.as_ref().and_then(|name| station.environments.named(name.as_str()).ok());
+    deny(station, ctx, &spec.action(), environment.as_ref(), "for people only".into()).await?;
+    let error = Error::permission_denied(format!("`{}` is for people: a model must not answer for them", spec.name));
+    Err(match spec.cli {
+        Some(cli) => error.hint(format!("ask the person to run `stn {}`", cli.verb)),
+        None => error.hint("ask the person to do it"),
+    })
+}
+
+/// The row that every denial leaves; without an environment, in the control store.
+async fn deny(
+    station: &Station,
+    ctx: &Context,
+    action: &str,
+    environment: Option<&Arc<Environment>>,
+    reason: String,
+) -> Result<()> {
     let entry = AuditEntry {
         at: station.clock.now(),
         principal: ctx.principal.who.clone(),
@@ -216,18 +244,17 @@ pub(super) async fn authorize(
         cause: ctx.cause.clone(),
         action: action.to_owned(),
         target: None,
-        environment: name.cloned(),
+        environment: environment.map(|environment| environment.name.clone()),
         outcome: AuditOutcome::Denied,
-        reason: Some(format!("needs {}", scope.as_str())),
+        reason: Some(reason),
         request_id: ctx.request_id.clone(),
         config_revision: None,
         details: None,
     };
     match environment {
-        Some(environment) => environment.store.audit(entry).await?,
-        None => station.control.audit(entry).await?,
+        Some(environment) => environment.store.audit(entry).await,
+        None => station.control.audit(entry).await,
     }
-    Err(Error::permission_denied(message).hint(format!("the least role that may is `{}`", scope.least_role().as_str())))
 }
 
 fn unknown(station: &Station, name: &str) -> Error {

@@ -2,11 +2,11 @@
 
 use super::listing::{is_listed, is_offered, listing};
 use super::outcome::{of_error, of_output};
-use crate::domain::{AuditEntry, AuditOutcome, Origin};
+use crate::domain::Origin;
 use crate::error::{Error, Result};
 use crate::mcp::serve::{self, Backend, Caller, Fault, ProgressSink, ToolCall, ToolListing, ToolOutcome, Transport};
 use crate::tools::model::ProviderVariables;
-use crate::tools::{Act, Context, Exposure, Progress, Station, ToolSpec, dispatch};
+use crate::tools::{Act, Context, Exposure, Progress, Station, dispatch};
 use async_trait::async_trait;
 use futures_util::FutureExt;
 use serde_json::Value;
@@ -50,31 +50,6 @@ impl StationBackend {
         let answer = relayed(dispatch(&self.station, ctx, act), reports, progress).await;
         answer?.into_value().ok_or_else(|| Error::internal("a tool answered with a subscription"))
     }
-
-    /// A refusal that leaves an audit row, like every other denial.
-    async fn refuse(&self, caller: &Caller, spec: &ToolSpec) -> Error {
-        let entry = AuditEntry {
-            at: self.station.clock.now(),
-            principal: caller.principal.who.clone(),
-            origin: origin(caller.transport),
-            cause: crate::domain::Cause::call(),
-            action: spec.action(),
-            target: None,
-            environment: caller.environment.clone(),
-            outcome: AuditOutcome::Denied,
-            reason: Some("for people only".into()),
-            request_id: caller.request_id.clone(),
-            config_revision: None,
-            details: None,
-        };
-        let environment =
-            caller.environment.as_ref().and_then(|name| self.station.environments.named(name.as_str()).ok());
-        let recorded = match environment {
-            Some(environment) => environment.store.audit(entry).await,
-            None => self.station.control.audit(entry).await,
-        };
-        recorded.err().unwrap_or_else(|| for_people(spec))
-    }
 }
 
 #[async_trait]
@@ -87,10 +62,8 @@ impl Backend for StationBackend {
     async fn call_tool(&self, caller: &Caller, call: ToolCall) -> Result<ToolOutcome, Fault> {
         let unknown = || Fault::UnknownTool(call.name.clone());
         let spec = self.station.table.get(&call.name).map(|tool| &tool.spec).ok_or_else(unknown)?;
-        if spec.exposure == Exposure::PersonOnly {
-            return Ok(of_error(&self.refuse(caller, spec).await, &caller.request_id));
-        }
-        if !is_offered(spec, caller.tools) {
+        // What is for people is refused by dispatch, with the reason; anything else that isn't offered is unknown here.
+        if spec.exposure != Exposure::PersonOnly && !is_offered(spec, caller.tools) {
             return Err(unknown());
         }
         let arguments =
@@ -121,14 +94,6 @@ const fn origin(transport: Transport) -> Origin {
     match transport {
         Transport::Stdio => Origin::McpStdio,
         Transport::Http => Origin::McpHttp,
-    }
-}
-
-fn for_people(spec: &ToolSpec) -> Error {
-    let error = Error::permission_denied(format!("`{}` is for people: a model must not answer for them", spec.name));
-    match spec.cli {
-        Some(cli) => error.hint(format!("ask the person to run `stn {}`", cli.verb)),
-        None => error.hint("ask the person to do it"),
     }
 }
 
