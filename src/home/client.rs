@@ -163,13 +163,16 @@ impl fmt::Debug for LocalBody {
     }
 }
 
-/// A connection to the socket at `path`; `None` when nobody listens there. Whoever listens must be this user or root: in a directory for
-/// sockets, another user could have put theirs in its place.
+/// A connection to the socket at `path`; `None` when nobody listens there or takes it. Whoever listens must be this user or root: in a
+/// directory for sockets, another user could have put theirs in its place.
 pub(super) async fn open(path: &Path) -> Result<Option<UnixStream>> {
-    use std::io::ErrorKind::{ConnectionRefused, NotFound};
+    use std::io::ErrorKind::{ConnectionRefused, ConnectionReset, NotFound, WouldBlock};
     let stream = match UnixStream::connect(path).await {
         Ok(stream) => stream,
-        Err(cause) if matches!(cause.kind(), NotFound | ConnectionRefused) => return Ok(None),
+        // Reset: the listener was closed with this connection in its queue. Would block: the queue is full.
+        Err(cause) if matches!(cause.kind(), NotFound | ConnectionRefused | ConnectionReset | WouldBlock) => {
+            return Ok(None);
+        }
         Err(cause) => return Err(super::failed("connect to", path, cause)),
     };
     let listener = stream.peer_cred().map_err(|cause| super::failed("examine", path, cause))?.uid();
@@ -234,6 +237,17 @@ mod tests {
 
     fn client(home: &TestHome) -> LocalClient {
         LocalClient::new(home.socket().to_owned(), handshake(1))
+    }
+
+    #[tokio::test]
+    async fn an_owner_that_goes_while_it_is_connected_to_is_nobody() {
+        let home = TestHome::created();
+        let (_lock, listener) = home.own(OwnerMode::Serve);
+        let mut opening = pin!(open(home.socket()));
+        // The kernel has queued the connection; the listener ends before it accepts.
+        assert!(futures_util::future::poll_immediate(&mut opening).await.is_none());
+        drop(listener);
+        assert!(opening.await.unwrap().is_none());
     }
 
     #[tokio::test]

@@ -213,7 +213,7 @@ where
             }
             match self.meanwhile(connector.connect()).await {
                 None => {}
-                Some(Err(error)) if error.kind() == ErrorKind::Unavailable => {
+                Some(Err(error)) if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout) => {
                     tracing::warn!(%error, "can't reach the station");
                     *silent += 1;
                 }

@@ -10,14 +10,14 @@ use tokio::sync::mpsc;
 const INITIALIZE: &str = r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25"}}"#;
 const INITIALIZED: &str = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
 
-/// Hands out the connections that a test has prepared; none left = unavailable.
-struct Prepared(mpsc::UnboundedReceiver<DuplexStream>);
+/// Hands out what a test has prepared; nothing left = unavailable.
+struct Prepared(mpsc::UnboundedReceiver<Result<DuplexStream>>);
 
 impl Connector for Prepared {
     type Stream = DuplexStream;
 
     async fn connect(&mut self) -> Result<DuplexStream> {
-        self.0.recv().await.ok_or_else(|| Error::unavailable("no owner"))
+        self.0.recv().await.unwrap_or_else(|| Err(Error::unavailable("no owner")))
     }
 }
 
@@ -57,14 +57,14 @@ impl End {
 
 struct Stage {
     client: End,
-    owners: mpsc::UnboundedSender<DuplexStream>,
+    owners: mpsc::UnboundedSender<Result<DuplexStream>>,
 }
 
 impl Stage {
     /// The next owner, who is connected to when the one before has gone.
     fn owner(&self) -> End {
         let (theirs, ours) = duplex(64 * 1024);
-        self.owners.send(theirs).unwrap();
+        self.owners.send(Ok(theirs)).unwrap();
         End::new(ours)
     }
 
@@ -229,6 +229,19 @@ async fn an_owner_that_does_not_come_back_leaves_no_request_without_an_answer() 
         None
     });
     assert_eq!(ended.await.unwrap_err().kind(), ErrorKind::Unavailable);
+}
+
+#[tokio::test]
+async fn an_owner_that_is_slow_to_answer_is_tried_again() {
+    let ended = staged(SystemClock::shared(), |mut stage| async move {
+        drop(stage.open().await);
+        stage.owners.send(Err(Error::timeout("the owner doesn't answer"))).unwrap();
+        let owner = stage.reopen().await;
+        assert_eq!(stage.client.json().await["method"], "notifications/tools/list_changed");
+        drop(stage.client);
+        Some(owner)
+    });
+    ended.await.unwrap();
 }
 
 #[tokio::test]

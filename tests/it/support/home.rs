@@ -1,6 +1,7 @@
 //! A home of its own for every test, and the real `stn` in it.
 
 use serde_json::Value;
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
@@ -11,12 +12,13 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// The longest that anything in a test may take before the test fails instead of hanging.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(45);
 
 /// A home in a temporary directory. Whatever owns it is killed when it is dropped.
 pub struct TestHome {
     directory: TempDir,
     variables: BTreeMap<String, String>,
+    numbers: Cell<u32>,
 }
 
 /// What a command printed, and how it ended.
@@ -51,7 +53,7 @@ impl TestHome {
             ("HOME".into(), directory.path().to_string_lossy().into_owned()),
             ("PATH".into(), std::env::var("PATH").unwrap()),
         ]);
-        Self { directory, variables }
+        Self { directory, variables, numbers: Cell::new(0) }
     }
 
     /// Sets a variable for every command from now on.
@@ -67,6 +69,21 @@ impl TestHome {
     /// A directory beside the home, for what a test puts outside it.
     pub fn beside(&self) -> &Path {
         self.directory.path()
+    }
+
+    /// A number that was never given before.
+    pub fn number(&self) -> u32 {
+        self.numbers.replace(self.numbers.get() + 1)
+    }
+
+    /// What the home's processes have said on stderr or in its logs, for a test that has failed.
+    fn diagnostics(&self) -> String {
+        let listed = [self.path().join("logs"), self.beside().to_owned()].map(fs::read_dir);
+        let files = listed.into_iter().flatten().flatten().flatten().map(|entry| entry.path());
+        let logs = files.filter(|path| path.extension().is_some_and(|extension| extension == "log"));
+        let quoted =
+            logs.map(|path| format!("== {}\n{}", path.display(), fs::read_to_string(&path).unwrap_or_default()));
+        quoted.collect::<Vec<_>>().join("\n")
     }
 
     /// Writes a file below the home.
@@ -203,8 +220,9 @@ impl TestHome {
                 break rest.split_whitespace().next().unwrap().to_owned();
             }
         };
-        // Nobody reads it further, but a full pipe would stop the server.
-        std::thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
+        // A full pipe would stop the server.
+        let log = fs::File::create(self.beside().join(format!("serve-{}.log", self.number())));
+        std::thread::spawn(move || std::io::copy(&mut lines, &mut log.unwrap()));
         let serve = Serve { child, url: format!("http://{address}") };
         within("stn serve to be ready", || serve.is_ready().then_some(()));
         serve
@@ -230,6 +248,9 @@ impl Drop for TestHome {
     fn drop(&mut self) {
         if let Some(pid) = self.owner() {
             kill(pid, "KILL");
+        }
+        if std::thread::panicking() {
+            eprintln!("{}", self.diagnostics());
         }
     }
 }

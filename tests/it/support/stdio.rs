@@ -4,9 +4,10 @@ use super::home::{TestHome, within};
 use serde_json::{Value, json};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, TryRecvError, channel};
 
 /// A connection, initialized; its process is killed when it is dropped.
 pub struct StdioClient {
@@ -20,11 +21,12 @@ pub struct StdioClient {
 impl StdioClient {
     /// Starts `stn stdio` with every tool and shakes hands.
     pub fn connect(home: &TestHome) -> Self {
+        let stderr = home.beside().join(format!("stdio-{}.log", home.number()));
         let mut child = home
             .command(&["stdio", "--tools", "all"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(File::create(&stderr).unwrap())
             .spawn()
             .unwrap();
         let (received, lines) = channel();
@@ -64,14 +66,26 @@ impl StdioClient {
     /// Waits for the one answer of a request.
     pub fn answer(&self, id: i64) -> Value {
         within(&format!("the answer to request {id}"), || {
-            for message in self.lines.try_iter() {
-                if let (Some(id), None) = (message["id"].as_i64(), message.get("method")) {
-                    let earlier = self.answers.borrow_mut().insert(id, message);
-                    assert!(earlier.is_none(), "request {id} was answered twice");
-                }
-            }
-            self.answers.borrow_mut().remove(&id)
+            let closed = self.take_lines();
+            let answer = self.answers.borrow_mut().remove(&id);
+            assert!(answer.is_some() || !closed, "stn stdio ended before it answered request {id}");
+            answer
         })
+    }
+
+    /// Takes up what has arrived; true when nothing more will.
+    fn take_lines(&self) -> bool {
+        loop {
+            match self.lines.try_recv() {
+                Ok(message) => {
+                    if let (Some(id), None) = (message["id"].as_i64(), message.get("method")) {
+                        let earlier = self.answers.borrow_mut().insert(id, message);
+                        assert!(earlier.is_none(), "request {id} was answered twice");
+                    }
+                }
+                Err(cause) => return cause == TryRecvError::Disconnected,
+            }
+        }
     }
 
     /// Sends a call of a tool; returns the request's id.
