@@ -13,6 +13,7 @@ use crate::gateway::{Gateway, GatewayDeps};
 use crate::home::{self, Home, OwnerLock};
 use crate::lifecycle::Tasks;
 use crate::net;
+use crate::process::Spawner;
 use crate::runtime::Workers;
 use crate::store::sqlite::{SqliteControl, SqliteStore};
 use crate::store::{ControlStore, EnvironmentRow, Owner, Store};
@@ -35,6 +36,7 @@ pub struct App {
     pub station: Arc<Station>,
     pub workers: Option<Arc<Workers>>,
     pub tasks: Tasks,
+    pub spawner: Spawner,
     pub lock: OwnerLock,
 }
 
@@ -108,6 +110,7 @@ pub async fn open(parts: Parts) -> Result<App> {
     let tasks = Tasks::new();
     let events = Events::default();
     let http = net::http_client()?;
+    let spawner = Spawner::start()?;
     let control = open_control(&home, &clock).await?;
     let rows = known_environments(&*control, &home, &clock).await?;
     let default_environment = default_environment(&settings, &rows)?;
@@ -118,6 +121,7 @@ pub async fn open(parts: Parts) -> Result<App> {
             clock: Arc::clone(&clock),
             tasks: tasks.clone(),
             http: http.clone(),
+            spawner: spawner.clone(),
             cache_dir: home.cache_dir(),
             home: home.root().to_owned(),
             workspace: home.workspace_dir(&row.name),
@@ -155,7 +159,7 @@ pub async fn open(parts: Parts) -> Result<App> {
         ready: CancellationToken::new(),
         tasks: tasks.clone(),
     });
-    Ok(App { station, workers, tasks, lock })
+    Ok(App { station, workers, tasks, spawner, lock })
 }
 
 async fn open_control(home: &Home, clock: &SharedClock) -> Result<Arc<dyn ControlStore>> {

@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::lifecycle::Tasks;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
@@ -43,7 +43,30 @@ pub struct CommandSpec {
 struct Order {
     command: Command,
     runtime: tokio::runtime::Handle,
-    reply: oneshot::Sender<io::Result<Child>>,
+    reply: oneshot::Sender<io::Result<(Child, Waited)>>,
+}
+
+/// The pids of the children that somebody here waits for.
+type WaitedFor = Arc<Mutex<BTreeSet<u32>>>;
+
+/// A child's place among those: nobody else may collect it until this is dropped.
+#[derive(Debug)]
+struct Waited {
+    pid: u32,
+    all: WaitedFor,
+}
+
+impl Waited {
+    fn new(all: &WaitedFor, pid: u32) -> Self {
+        all.lock().unwrap_or_else(PoisonError::into_inner).insert(pid);
+        Self { pid, all: Arc::clone(all) }
+    }
+}
+
+impl Drop for Waited {
+    fn drop(&mut self) {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.pid);
+    }
 }
 
 /// Starts children from one thread that lives as long as the last clone of this.
@@ -52,23 +75,32 @@ struct Order {
 #[derive(Debug, Clone)]
 pub struct Spawner {
     orders: std::sync::mpsc::Sender<Order>,
+    waited_for: WaitedFor,
 }
 
 impl Spawner {
     /// Starts the thread.
     pub fn start() -> Result<Self> {
         let (orders, inbox) = std::sync::mpsc::channel::<Order>();
+        let waited_for = WaitedFor::default();
+        let all = Arc::clone(&waited_for);
         std::thread::Builder::new()
             .name("spawner".to_owned())
             .spawn(move || {
                 while let Ok(mut order) = inbox.recv() {
                     let _in_runtime = order.runtime.enter();
+                    let started = order.command.spawn().and_then(|child| watched(child, &all));
                     // A caller that has gone away drops the child, and with it the process.
-                    let _caller_gone = order.reply.send(order.command.spawn());
+                    let _caller_gone = order.reply.send(started);
                 }
             })
             .map_err(|cause| Error::internal("the thread that starts processes can't be started").source(cause))?;
-        Ok(Self { orders })
+        Ok(Self { orders, waited_for })
+    }
+
+    /// Whether somebody here waits for the child `pid`, so that nobody else may collect it.
+    pub fn waits_for(&self, pid: u32) -> bool {
+        self.waited_for.lock().unwrap_or_else(PoisonError::into_inner).contains(&pid)
     }
 
     /// Starts `spec` with piped standard streams. Its stderr is drained from the first byte on.
@@ -77,9 +109,14 @@ impl Spawner {
         let order = Order { command: command(spec), runtime: tokio::runtime::Handle::current(), reply };
         let gone = || Error::internal("the thread that starts processes has ended");
         self.orders.send(order).map_err(|_| gone())?;
-        let child = started.await.map_err(|_| gone())?.map_err(|cause| not_started(spec, cause))?;
-        ChildProcess::new(child, tasks)
+        let (child, waited) = started.await.map_err(|_| gone())?.map_err(|cause| not_started(spec, cause))?;
+        Ok(ChildProcess::new(child, waited, tasks))
     }
+}
+
+fn watched(child: Child, all: &WaitedFor) -> io::Result<(Child, Waited)> {
+    let pid = child.id().ok_or_else(|| io::Error::other("it ended before it could be watched"))?;
+    Ok((child, Waited::new(all, pid)))
 }
 
 fn not_started(spec: &CommandSpec, cause: io::Error) -> Error {
@@ -157,26 +194,24 @@ impl StderrTail {
 #[derive(Debug)]
 pub struct ChildProcess {
     child: Child,
-    group: Pid,
+    waited: Waited,
     stderr: StderrTail,
     stderr_ended: CancellationToken,
     group_ended: bool,
 }
 
 impl ChildProcess {
-    fn new(mut child: Child, tasks: &Tasks) -> Result<Self> {
-        let pid = child.id().and_then(|pid| i32::try_from(pid).ok());
-        let pid = pid.ok_or_else(|| Error::unavailable("the child ended before it could be watched"))?;
+    fn new(mut child: Child, waited: Waited, tasks: &Tasks) -> Self {
         let (stderr, stderr_ended) = (StderrTail::default(), CancellationToken::new());
         if let Some(source) = child.stderr.take() {
             tasks.spawn("child stderr", drain(source, stderr.clone(), stderr_ended.clone()));
         }
-        Ok(Self { child, group: Pid::from_raw(pid), stderr, stderr_ended, group_ended: false })
+        Self { child, waited, stderr, stderr_ended, group_ended: false }
     }
 
     /// The process id, which is also the id of its group.
     pub fn pid(&self) -> u32 {
-        self.group.as_raw().unsigned_abs()
+        self.waited.pid
     }
 
     /// The child's input, once.
@@ -219,14 +254,18 @@ impl ChildProcess {
 
     async fn whole_group_ended(&mut self, clock: &SharedClock) {
         let _status = self.child.wait().await;
-        while killpg(self.group, None).is_ok() {
+        while killpg(self.group(), None).is_ok() {
             clock.sleep(GROUP_POLL).await;
         }
     }
 
     /// Signals the group; false when nobody is left in it.
     fn signal(&self, signal: Signal) -> bool {
-        killpg(self.group, signal).is_ok()
+        killpg(self.group(), signal).is_ok()
+    }
+
+    fn group(&self) -> Pid {
+        Pid::from_raw(self.waited.pid.cast_signed())
     }
 }
 
@@ -295,6 +334,15 @@ mod tests {
         let status = child.terminate(&SystemClock::shared()).await.unwrap();
         assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9));
         until_dead(pid).await;
+    }
+
+    #[tokio::test]
+    async fn a_child_is_its_holders_to_collect_and_nobody_elses() {
+        let (spawner, child, _) = start_and_read_line("echo ready; exec cat").await;
+        let pid = child.pid();
+        assert!(spawner.waits_for(pid) && !spawner.waits_for(std::process::id()));
+        assert!(child.terminate(&SystemClock::shared()).await.is_some());
+        assert!(!spawner.waits_for(pid));
     }
 
     #[tokio::test]

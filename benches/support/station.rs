@@ -41,7 +41,7 @@ impl Bench {
         let clock = SystemClock::shared();
         let lock = OwnerLock::try_acquire(&home, OwnerMode::Command, clock.now()).unwrap().unwrap();
         let parts = Parts { home: home.clone(), settings, variables, clock: clock.clone(), lock, executes };
-        let App { station, workers, tasks, lock } = app::open(parts).await.unwrap();
+        let App { station, workers, tasks, lock, .. } = app::open(parts).await.unwrap();
         let station = Arc::try_unwrap(station).unwrap();
         let station = Arc::new(Station { models: models(station.models), ..station });
         let (environment, store) = environment(&station, &home, &tasks);
@@ -89,6 +89,7 @@ fn environment(station: &Station, home: &Home, tasks: &Tasks) -> (Arc<Environmen
         clock: station.clock.clone(),
         tasks: tasks.clone(),
         http: station::net::http_client().unwrap(),
+        spawner: station::process::Spawner::start().unwrap(),
         cache_dir: home.cache_dir(),
         home: home.root().to_owned(),
         workspace,

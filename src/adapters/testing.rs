@@ -178,6 +178,7 @@ fn environment(
         clock: clock.clone(),
         tasks: tasks.clone(),
         http: crate::net::http_client().unwrap(),
+        spawner: crate::process::Spawner::start().unwrap(),
         cache_dir: home.cache_dir(),
         home: home.root().to_owned(),
         workspace: home.workspace_dir(&row.name),

@@ -6,10 +6,11 @@ use crate::adapters::http::{self, Activity, Deps, Routers};
 use crate::clock::{ClockExt, SharedClock, SystemClock};
 use crate::config;
 use crate::error::{Error, Result};
-use crate::home::{self, Handshake, Home, LocalKey, LocalListener, OwnerLock};
+use crate::home::{self, Handshake, Home, LocalKey, LocalListener, OwnerLock, Subreaper};
 use crate::runtime;
 use crate::telemetry::{self, LogFormat, LogSettings, LogTarget};
 use bytes::Bytes;
+use futures_util::future::join_all;
 use hyper::Method;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -19,8 +20,16 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// How long runs and requests under way may take to come to a rest.
-const GRACE: Duration = Duration::from_secs(10);
+/// How long runs and attached servers may take to end. With the two last steps of a stop that is under the 10 s for which a successor
+/// waits for the home.
+const STOP_WITHIN: Duration = Duration::from_millis(8500);
+
+/// The part of that in which runs are handed back: half a second more than the engine gives the calls under way. The rest is for the
+/// servers, each of which may take 4 s.
+const HAND_BACK_WITHIN: Duration = Duration::from_millis(4500);
+
+/// What is left to requests under way, at least.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// How often a stop looks whether the runs are handed back.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
@@ -53,7 +62,7 @@ pub async fn serve(options: ServeOptions) -> Result<()> {
     let settings = settings(&home, &variables)?;
     telemetry::start(&log_settings(&settings.log, &variables))?;
     let address = listen.unwrap_or(settings.http.listen);
-    home::become_subreaper()?;
+    let subreaper = Subreaper::start()?;
     // Bound first: whoever can't listen must not take the home from an owner that can.
     let early =
         if background || is_served_by_owner(&home, address, &clock).await { None } else { Some(bind(address).await?) };
@@ -65,7 +74,7 @@ pub async fn serve(options: ServeOptions) -> Result<()> {
     let socket = LocalListener::bind(&home, &lock)?;
     let key = LocalKey::load(&home)?;
     let app = open(Parts { home, settings, variables, clock: Arc::clone(&clock), lock, executes: true }).await?;
-    let serving = Serving::start(app, clock, key, tcp, socket)?;
+    let serving = Serving::start(app, clock, subreaper, key, tcp, socket)?;
     let reason = serving.until_end(idle).await?;
     tracing::info!(reason, "stopping");
     serving.stop().await;
@@ -121,6 +130,7 @@ async fn bind(address: SocketAddr) -> Result<TcpListener> {
 struct Serving {
     app: App,
     clock: SharedClock,
+    subreaper: Arc<Subreaper>,
     activity: Activity,
     drain: CancellationToken,
 }
@@ -130,6 +140,7 @@ impl Serving {
     fn start(
         app: App,
         clock: SharedClock,
+        subreaper: Subreaper,
         key: LocalKey,
         tcp: Option<TcpListener>,
         socket: LocalListener,
@@ -158,7 +169,8 @@ impl Serving {
             app.tasks.spawn("http listener", http::serve_tcp(listener, public, app.tasks.clone(), Arc::clone(&clock)));
         }
         app.tasks.spawn("socket listener", http::serve_socket(socket, local, app.tasks.clone(), Arc::clone(&clock)));
-        app.tasks.spawn("orphan reaper", reap(app.tasks.soft().clone(), Arc::clone(&clock)));
+        let subreaper = Arc::new(subreaper);
+        app.tasks.spawn("orphan collector", collect_orphans(&app, &subreaper, &clock));
         let (station, workers, tasks) = (Arc::clone(&app.station), app.workers.clone(), app.tasks.clone());
         app.tasks.spawn("start", async move {
             // Servers before runs: a run that goes on looks for its tools at once.
@@ -167,7 +179,7 @@ impl Serving {
                 runtime::start(&station, &workers, &tasks).await;
             }
         });
-        Ok(Self { app, clock, activity, drain })
+        Ok(Self { app, clock, subreaper, activity, drain })
     }
 
     /// Waits for a reason to end, and returns it.
@@ -218,30 +230,33 @@ impl Serving {
 
     /// Workers hand back their runs, servers end, streams close; the lock goes last.
     async fn stop(self) {
-        self.app.tasks.soft().cancel();
-        if let Some(workers) = &self.app.workers {
+        let Self { app, clock, subreaper, .. } = self;
+        let deadline = clock.now() + STOP_WITHIN;
+        app.tasks.soft().cancel();
+        if let Some(workers) = &app.workers {
             let handed_back = async {
                 while workers.running() > 0 {
-                    self.clock.sleep(LOOK_AGAIN).await;
+                    clock.sleep(LOOK_AGAIN).await;
                 }
             };
-            let _in_time = self.clock.timeout(GRACE, handed_back).await;
+            let _in_time = clock.timeout(HAND_BACK_WITHIN, handed_back).await;
         }
-        for environment in self.app.station.environments.all() {
-            environment.gateway.close().await;
-        }
-        self.app.tasks.stop(&self.clock, GRACE).await;
+        let environments = app.station.environments.all();
+        let closing = environments.iter().map(|environment| environment.gateway.close());
+        let _in_time = clock.timeout(deadline.since(clock.now()), join_all(closing)).await;
+        app.tasks.stop(&clock, deadline.since(clock.now()).max(LAST_WORDS)).await;
+        subreaper.end_orphans(&clock, |pid| app.spawner.waits_for(pid)).await;
     }
 }
 
-/// Every child that is started here has its waiter, who collects it at once; what is still there at the second look is an orphan.
-fn is_waited_for(_pid: u32) -> bool {
-    false
-}
-
-async fn reap(stop: CancellationToken, clock: SharedClock) {
-    tokio::select! {
-        () = stop.cancelled() => {}
-        () = home::reap_orphans(clock, is_waited_for) => {}
+/// Collects what attached servers leave behind, until the station stops.
+fn collect_orphans(app: &App, subreaper: &Arc<Subreaper>, clock: &SharedClock) -> impl Future<Output = ()> + use<> {
+    let (stop, spawner) = (app.tasks.soft().clone(), app.spawner.clone());
+    let (subreaper, clock) = (Arc::clone(subreaper), Arc::clone(clock));
+    async move {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = subreaper.collect_orphans(&clock, |pid| spawner.waits_for(pid)) => {}
+        }
     }
 }

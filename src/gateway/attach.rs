@@ -124,7 +124,7 @@ async fn run(
     definition: &McpServerDefinition,
     setup: &Setup,
 ) -> Result<Result<Connection, ConnectError>> {
-    let child = shared.spawner()?.spawn(&command(&shared.deps, definition), &setup.tasks).await?;
+    let child = shared.deps.spawner.spawn(&command(&shared.deps, definition), &setup.tasks).await?;
     Ok(Connection::to_child(child, setup).await)
 }
 

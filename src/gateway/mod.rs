@@ -45,6 +45,7 @@ pub struct GatewayDeps {
     pub clock: SharedClock,
     pub tasks: Tasks,
     pub http: reqwest::Client,
+    pub spawner: Spawner,
     /// Tool definitions are kept in `<cache_dir>/<environment>/<server>.json`.
     pub cache_dir: PathBuf,
     /// The station's home, which built-ins never reach into.
@@ -68,18 +69,6 @@ struct Shared {
     environment: Name,
     deps: GatewayDeps,
     cache: Cache,
-    /// Started with the first command.
-    spawner: Mutex<Option<Spawner>>,
-}
-
-impl Shared {
-    fn spawner(&self) -> Result<Spawner> {
-        let mut spawner = self.spawner.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*spawner {
-            Some(running) => Ok(running.clone()),
-            None => Ok(spawner.insert(Spawner::start()?).clone()),
-        }
-    }
 }
 
 #[derive(Debug, Default)]
@@ -94,7 +83,7 @@ impl Gateway {
     /// A gateway without servers.
     pub fn new(environment: Name, deps: GatewayDeps) -> Self {
         let cache = Cache::new(&deps.cache_dir, &environment);
-        let shared = Shared { environment, deps, cache, spawner: Mutex::new(None) };
+        let shared = Shared { environment, deps, cache };
         Self { shared: Arc::new(shared), servers: Arc::default() }
     }
 

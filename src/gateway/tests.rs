@@ -42,6 +42,7 @@ fn bench() -> Bench {
         clock: SystemClock::shared(),
         tasks: Tasks::new(),
         http: crate::net::http_client().unwrap(),
+        spawner: crate::process::Spawner::start().unwrap(),
         cache_dir: home.join("cache"),
         home,
         workspace,

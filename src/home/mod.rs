@@ -35,7 +35,7 @@ pub use layout::{Home, Layout};
 pub use local_key::LocalKey;
 pub use lock::{OwnerInfo, OwnerLock, OwnerMode, read_owner};
 pub use peer::{PeerCheck, Refusal};
-pub use reaper::{OrphanReaper, become_subreaper, reap_orphans};
+pub use reaper::Subreaper;
 pub use socket::LocalListener;
 pub use variables::Variables;
 

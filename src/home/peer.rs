@@ -1,7 +1,7 @@
 //! Who may use the local socket: the home's user and root, but no process that the owner has started, directly or through any number of
 //! forks. Otherwise an attached MCP server, which runs as the same user, would be the local owner with all its rights.
 //!
-//! On Linux the owner is a child subreaper ([`super::become_subreaper`]): a process that forks twice to lose its parent is adopted by the
+//! On Linux the owner is a child subreaper ([`super::Subreaper`]): a process that forks twice to lose its parent is adopted by the
 //! owner and so keeps it as an ancestor. On macOS there is no such thing; the walk is the best effort there.
 //!
 //! An owner that is the first process of a container adopts every orphan there, also those of `docker exec` sessions, and refuses them;

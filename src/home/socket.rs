@@ -185,7 +185,7 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[tokio::test]
     async fn forking_twice_does_not_hide_a_child_of_the_owner() {
-        super::super::become_subreaper().unwrap();
+        super::super::Subreaper::start().unwrap();
         // The first child ends; the second connects once it has got another parent.
         let script = format!("my $p = $$; if (fork) {{ exit }} while (getppid() == $p) {{}} {READ_SOCKET}");
         let text = refusal_of(&script).await;

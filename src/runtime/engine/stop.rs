@@ -9,8 +9,9 @@ use crate::store::{Ending, Written};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-/// How long a draining station lets a call finish whose result would otherwise be lost: well below the 10 s that a new owner waits.
-const DRAIN_PATIENCE: Duration = Duration::from_secs(6);
+/// How long a draining station lets a call finish whose result would otherwise be lost: a new owner waits 10 s in all, and the attached
+/// servers need their part of it.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(4);
 
 /// How long a store that refuses a write is left alone before it is asked again.
 const STORE_PATIENCE: Duration = Duration::from_secs(1);

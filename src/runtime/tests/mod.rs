@@ -371,6 +371,7 @@ fn environment(
         clock: clock.clone(),
         tasks: tasks.clone(),
         http,
+        spawner: crate::process::Spawner::start().unwrap(),
         cache_dir: home.cache_dir(),
         home: home.root().to_owned(),
         workspace: home.workspace_dir(name),
