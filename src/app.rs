@@ -51,6 +51,8 @@ pub struct Parts {
     pub lock: OwnerLock,
     /// With workers, runs are executed here.
     pub executes: bool,
+    /// Attached servers are started; else they are only known.
+    pub starts_servers: bool,
 }
 
 /// The settings of `home`, from `station.yml` and the `STN_` variables. Problems name file and line.
@@ -77,19 +79,15 @@ pub async fn open_for_command(
     lock: OwnerLock,
     takes_up_files: bool,
 ) -> Result<App> {
-    home.refuse_network_filesystem(is_forced(&variables))?;
     let settings = settings(&home, &variables)?;
-    let app = open(Parts { home, settings, variables, clock: SystemClock::shared(), lock, executes: false }).await?;
+    let clock = SystemClock::shared();
+    let app = open(Parts { home, settings, variables, clock, lock, executes: false, starts_servers: false }).await?;
     if takes_up_files {
         take_up_files(&app.station).await;
+    } else {
+        app.station.ready.cancel();
     }
-    app.station.ready.cancel();
     Ok(app)
-}
-
-/// Whether the owner insists on a home on a network filesystem.
-fn is_forced(variables: &BTreeMap<String, String>) -> bool {
-    variables.get("STN_FORCE_NETWORK_HOME").is_some_and(|value| value == "1")
 }
 
 /// Takes up what every environment's files say. One environment whose files can't be read doesn't stop the others.
@@ -105,7 +103,7 @@ async fn take_up_files(station: &Arc<Station>) {
 
 /// Opens the stores and puts the station together. Nothing is started yet.
 pub async fn open(parts: Parts) -> Result<App> {
-    let Parts { home, settings, variables, clock, lock, executes } = parts;
+    let Parts { home, settings, variables, clock, lock, executes, starts_servers } = parts;
     let settings = Arc::new(settings);
     let tasks = Tasks::new();
     let events = Events::default();
@@ -122,6 +120,7 @@ pub async fn open(parts: Parts) -> Result<App> {
             tasks: tasks.clone(),
             http: http.clone(),
             spawner: spawner.clone(),
+            starts_servers,
             cache_dir: home.cache_dir(),
             home: home.root().to_owned(),
             workspace: home.workspace_dir(&row.name),
@@ -190,7 +189,7 @@ async fn known_environments(
         Vec::new()
     };
     let directory = home.environments_dir();
-    let found = blocking(move || Ok(environment_directories(&directory))).await?;
+    let found = blocking(move || environment_directories(&directory)).await?;
     wanted.extend(found);
     for name in wanted {
         if !rows.iter().any(|row| row.name == name) {
@@ -209,18 +208,34 @@ fn create_directory(directory: &Path) -> Result<()> {
         .map_err(|cause| Error::unavailable(format!("can't create `{}`: {cause}", directory.display())).source(cause))
 }
 
-/// The directories that can be environments.
-fn environment_directories(directory: &Path) -> Vec<Name> {
-    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
-    let mut names: Vec<Name> = entries
-        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
-        .filter_map(|entry| Name::new(entry.file_name().to_str()?).ok())
-        .collect();
+/// The directories that are environments. One whose name can't be an environment's is left alone and said so.
+fn environment_directories(directory: &Path) -> Result<Vec<Name>> {
+    let unreadable = |cause: std::io::Error| {
+        Error::unavailable(format!("can't read `{}`: {cause}", directory.display())).source(cause)
+    };
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(directory).map_err(unreadable)? {
+        let entry = entry.map_err(unreadable)?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.starts_with('.') || !entry.path().is_dir() {
+            continue;
+        }
+        match Name::new(&name) {
+            Ok(name) => names.push(name),
+            Err(invalid) => {
+                tracing::error!(
+                    directory = name,
+                    reason = invalid.reason,
+                    "a directory in environments/ is no environment; rename it"
+                );
+            }
+        }
+    }
     names.sort();
-    names
+    Ok(names)
 }
 
-/// The environment of whoever names none: the configured one, `development`, or the only one there is.
+/// The environment of whoever names none: the configured one, `development`, or the first one there is.
 fn default_environment(settings: &Settings, rows: &[EnvironmentRow]) -> Result<Name> {
     let exists = |name: &str| rows.iter().find(|row| row.name == *name).map(|row| row.name.clone());
     match &settings.default_environment {

@@ -7,6 +7,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::FmtSpan;
 
@@ -77,13 +78,25 @@ where
     })
 }
 
-/// Later directives for a target replace earlier ones, so whoever asks for rmcp's warnings gets them.
+/// Later directives for a target replace earlier ones, so whoever asks for rmcp's warnings gets them. A bare word has to be a level:
+/// `tracing` would take a misspelt one for a target, and nothing would be logged.
 fn filter(level: &str) -> Result<EnvFilter> {
-    EnvFilter::builder().parse(format!("{BASE},{level}")).map_err(|cause| {
-        Error::invalid_input(format!("`{level}` is no log level: {cause}"))
+    let refused = |why: String| {
+        Error::invalid_input(format!("`{level}` is no log level ({why}); it comes from STN_LOG or from `log.level`"))
             .field("log.level")
-            .hint("use error, warn, info, debug or trace, or directives like `info,station::store=debug`")
-    })
+            .hint("use off, error, warn, info, debug or trace, or directives like `info,station::store=debug`")
+            .details(misconfigured())
+    };
+    let bare = level.split(',').map(str::trim).filter(|directive| !directive.is_empty() && !directive.contains('='));
+    for word in bare {
+        word.parse::<LevelFilter>().map_err(|_| refused(format!("`{word}` is none")))?;
+    }
+    EnvFilter::builder().parse(format!("{BASE},{level}")).map_err(|cause| refused(cause.to_string()))
+}
+
+/// Exit code 78, `EX_CONFIG` of sysexits.
+fn misconfigured() -> serde_json::Value {
+    serde_json::json!({ "exit_code": 78 })
 }
 
 /// Each event is one write of a file opened for appending, so that processes can share it.
@@ -93,6 +106,7 @@ fn open(path: &Path) -> Result<File> {
         Error::unavailable(format!("can't open the log file `{}`: {cause}", path.display()))
             .field("log.file")
             .hint("name a file in a directory that exists and that you may write to")
+            .details(misconfigured())
             .source(cause)
     })
 }
@@ -135,9 +149,14 @@ mod tests {
 
     #[test]
     fn a_level_that_does_not_exist_is_named() {
-        let error = filter("loud=very").unwrap_err();
-        assert!(error.message().contains("`loud=very`"));
-        assert_eq!(error.field_name(), Some("log.level"));
+        for bad in ["loud=very", "inof", "info,statoin"] {
+            let error = filter(bad).unwrap_err();
+            assert!(error.message().contains(&format!("`{bad}`")), "{error}");
+            assert_eq!(error.field_name(), Some("log.level"));
+        }
+        for good in ["info", "OFF", "info,station::store=debug", "rmcp=warn", "[span]=info"] {
+            assert!(filter(good).is_ok(), "{good}");
+        }
     }
 
     #[test]

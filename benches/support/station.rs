@@ -40,7 +40,15 @@ impl Bench {
         settings.runs.queue_limit = u32::MAX;
         let clock = SystemClock::shared();
         let lock = OwnerLock::try_acquire(&home, OwnerMode::Command, clock.now()).unwrap().unwrap();
-        let parts = Parts { home: home.clone(), settings, variables, clock: clock.clone(), lock, executes };
+        let parts = Parts {
+            home: home.clone(),
+            settings,
+            variables,
+            clock: clock.clone(),
+            lock,
+            executes,
+            starts_servers: true,
+        };
         let App { station, workers, tasks, lock, .. } = app::open(parts).await.unwrap();
         let station = Arc::try_unwrap(station).unwrap();
         let station = Arc::new(Station { models: models(station.models), ..station });
@@ -90,6 +98,7 @@ fn environment(station: &Station, home: &Home, tasks: &Tasks) -> (Arc<Environmen
         tasks: tasks.clone(),
         http: station::net::http_client().unwrap(),
         spawner: station::process::Spawner::start().unwrap(),
+        starts_servers: true,
         cache_dir: home.cache_dir(),
         home: home.root().to_owned(),
         workspace,

@@ -179,6 +179,7 @@ fn environment(
         tasks: tasks.clone(),
         http: crate::net::http_client().unwrap(),
         spawner: crate::process::Spawner::start().unwrap(),
+        starts_servers: true,
         cache_dir: home.cache_dir(),
         home: home.root().to_owned(),
         workspace: home.workspace_dir(&row.name),

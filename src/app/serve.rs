@@ -1,6 +1,6 @@
 //! `stn serve`: owns the home, executes runs, listens; ends when it is told to, when another owner comes, or when nobody needs it.
 
-use super::{App, Parts, is_forced, open, settings, take_up_files};
+use super::{App, Parts, open, settings, take_up_files};
 use crate::SCHEMA;
 use crate::adapters::http::{self, Activity, Deps, Routers};
 use crate::clock::{ClockExt, SharedClock, SystemClock};
@@ -9,15 +9,13 @@ use crate::error::{Error, Result};
 use crate::home::{self, Handshake, Home, LocalKey, LocalListener, OwnerLock, Subreaper};
 use crate::runtime;
 use crate::telemetry::{self, LogFormat, LogSettings, LogTarget};
-use bytes::Bytes;
 use futures_util::future::join_all;
-use hyper::Method;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 /// How long runs and attached servers may take to end. With the two last steps of a stop that is under the 10 s for which a successor
@@ -37,9 +35,6 @@ const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// How often a background owner looks whether anybody needs it.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
-/// More than an owner has to say of itself.
-const STATUS_BYTES: usize = 4 * 1024 * 1024;
-
 /// How to serve.
 #[derive(Debug)]
 pub struct ServeOptions {
@@ -58,31 +53,36 @@ pub struct ServeOptions {
 pub async fn serve(options: ServeOptions) -> Result<()> {
     let clock = SystemClock::shared();
     let ServeOptions { home, variables, listen, background, idle } = options;
-    home.refuse_network_filesystem(is_forced(&variables))?;
     let settings = settings(&home, &variables)?;
-    telemetry::start(&log_settings(&settings.log, &variables))?;
+    telemetry::start(&log_settings(&home, &settings.log, &variables))?;
     let address = listen.unwrap_or(settings.http.listen);
     let subreaper = Subreaper::start()?;
     // Bound first: whoever can't listen must not take the home from an owner that can.
-    let early =
-        if background || is_served_by_owner(&home, address, &clock).await { None } else { Some(bind(address).await?) };
-    let Some(lock) = own(&home, background, &clock).await? else { return Ok(()) };
+    // Unless that owner is who listens there: it lets go of both together.
+    let is_the_owners = home::read_owner(&home).and_then(|owner| owner.http_listen) == Some(address);
+    let early = if background || is_the_owners { None } else { Some(bind(address).await?) };
+    let Some(mut lock) = own(&home, background, &clock).await? else { return Ok(()) };
     let tcp = match early {
         None if !background => Some(bind(address).await?),
         early => early,
     };
+    if let Some(listener) = &tcp {
+        lock.set_http_listen(address_of(listener)?)?;
+    }
     let socket = LocalListener::bind(&home, &lock)?;
     let key = LocalKey::load(&home)?;
-    let app = open(Parts { home, settings, variables, clock: Arc::clone(&clock), lock, executes: true }).await?;
-    let serving = Serving::start(app, clock, subreaper, key, tcp, socket)?;
-    let reason = serving.until_end(idle).await?;
+    let (executes, starts_servers) = (true, true);
+    let parts = Parts { home, settings, variables, clock: Arc::clone(&clock), lock, executes, starts_servers };
+    let serving = Serving::start(open(parts).await?, clock, subreaper, key, tcp, socket)?;
+    let mut signals = Signals::listen()?;
+    let reason = serving.until_end(&mut signals, idle).await;
     tracing::info!(reason, "stopping");
-    serving.stop().await;
+    serving.stop(&mut signals).await;
     Ok(())
 }
 
-/// `STN_LOG` goes before `log.level`.
-fn log_settings(log: &config::LogSettings, variables: &BTreeMap<String, String>) -> LogSettings {
+/// `STN_LOG` goes before `log.level`; a relative `log.file` lies in the home's `logs/`.
+fn log_settings(home: &Home, log: &config::LogSettings, variables: &BTreeMap<String, String>) -> LogSettings {
     let given = |name: &str| variables.get(name).filter(|value| !value.is_empty());
     LogSettings {
         level: given("STN_LOG").unwrap_or(&log.level).clone(),
@@ -90,24 +90,13 @@ fn log_settings(log: &config::LogSettings, variables: &BTreeMap<String, String>)
             config::LogFormat::Text => LogFormat::Text,
             config::LogFormat::Json => LogFormat::Json,
         },
-        target: log.file.clone().map_or(LogTarget::Stderr, LogTarget::File),
+        target: log.file.as_ref().map_or(LogTarget::Stderr, |file| LogTarget::File(home.logs_dir().join(file))),
         colours: given("NO_COLOR").is_none(),
     }
 }
 
 async fn own(home: &Home, background: bool, clock: &SharedClock) -> Result<Option<OwnerLock>> {
     if background { home::own_in_background(home, clock).await } else { home::take_over(home, clock).await.map(Some) }
-}
-
-/// Whether the home's present owner is who listens on `address`: it lets go of both together.
-async fn is_served_by_owner(home: &Home, address: SocketAddr, clock: &SharedClock) -> bool {
-    let asking = async {
-        let owner = home::attach(home, SCHEMA, clock).await.ok()??;
-        let status = owner.request(Method::GET, "/api/v1/status", &[], Bytes::new()).await.ok()?;
-        let status: serde_json::Value = serde_json::from_slice(&status.bytes(STATUS_BYTES).await.ok()?).ok()?;
-        status.get("http_listen")?.as_str().map(|listen| listen == address.to_string())
-    };
-    asking.await.unwrap_or(false)
 }
 
 /// A listener elsewhere than on loopback would need TLS, which this version doesn't have.
@@ -125,6 +114,30 @@ async fn bind(address: SocketAddr) -> Result<TcpListener> {
             .hint("choose another address with `--listen` or `http.listen`")
             .source(cause)
     })
+}
+
+fn address_of(listener: &TcpListener) -> Result<SocketAddr> {
+    listener.local_addr().map_err(|cause| Error::internal("the listener has no address").source(cause))
+}
+
+/// What tells this process to end.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self> {
+        let listen = |kind| signal(kind).map_err(|cause| Error::internal("signals can't be received").source(cause));
+        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.interrupt.recv() => "interrupted",
+            _ = self.terminate.recv() => "terminated",
+        }
+    }
 }
 
 struct Serving {
@@ -163,7 +176,7 @@ impl Serving {
         };
         let Routers { tcp: public, socket: local } = http::routers(deps);
         if let Some(listener) = tcp {
-            let address = listener.local_addr().map_err(|cause| Error::internal("no address").source(cause))?;
+            let address = address_of(&listener)?;
             tracing::info!(%address, "listening");
             let _first = app.station.http_listen.set(address);
             app.tasks.spawn("http listener", http::serve_tcp(listener, public, app.tasks.clone(), Arc::clone(&clock)));
@@ -183,15 +196,12 @@ impl Serving {
     }
 
     /// Waits for a reason to end, and returns it.
-    async fn until_end(&self, idle: Option<Duration>) -> Result<&'static str> {
-        let listen = |kind| signal(kind).map_err(|cause| Error::internal("signals can't be received").source(cause));
-        let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
+    async fn until_end(&self, signals: &mut Signals, idle: Option<Duration>) -> &'static str {
         tokio::select! {
-            _ = interrupt.recv() => Ok("interrupted"),
-            _ = terminate.recv() => Ok("terminated"),
-            () = self.drain.cancelled() => Ok("another owner takes the home"),
-            () = self.home_gone() => Ok("the home is gone"),
-            () = self.idle_for(idle) => Ok("nobody needs it"),
+            reason = signals.next() => reason,
+            () = self.drain.cancelled() => "another owner takes the home",
+            () = self.home_gone() => "the home is gone",
+            () = self.idle_for(idle) => "nobody needs it",
         }
     }
 
@@ -228,25 +238,36 @@ impl Serving {
         false
     }
 
-    /// Workers hand back their runs, servers end, streams close; the lock goes last.
-    async fn stop(self) {
+    /// Runs, servers and requests come to their end, at once after a second signal; the lock goes last.
+    async fn stop(self, signals: &mut Signals) {
         let Self { app, clock, subreaper, .. } = self;
-        let deadline = clock.now() + STOP_WITHIN;
-        app.tasks.soft().cancel();
-        if let Some(workers) = &app.workers {
-            let handed_back = async {
-                while workers.running() > 0 {
-                    clock.sleep(LOOK_AGAIN).await;
-                }
-            };
-            let _in_time = clock.timeout(HAND_BACK_WITHIN, handed_back).await;
+        tokio::select! {
+            () = end_in_order(&app, &clock) => {}
+            reason = signals.next() => {
+                tracing::warn!(reason, "stopping at once");
+                app.tasks.stop(&clock, Duration::ZERO).await;
+            }
         }
-        let environments = app.station.environments.all();
-        let closing = environments.iter().map(|environment| environment.gateway.close());
-        let _in_time = clock.timeout(deadline.since(clock.now()), join_all(closing)).await;
-        app.tasks.stop(&clock, deadline.since(clock.now()).max(LAST_WORDS)).await;
         subreaper.end_orphans(&clock, |pid| app.spawner.waits_for(pid)).await;
     }
+}
+
+/// Workers hand back their runs, then the servers end, then the streams.
+async fn end_in_order(app: &App, clock: &SharedClock) {
+    let deadline = clock.now() + STOP_WITHIN;
+    app.tasks.soft().cancel();
+    if let Some(workers) = &app.workers {
+        let handed_back = async {
+            while workers.running() > 0 {
+                clock.sleep(LOOK_AGAIN).await;
+            }
+        };
+        let _in_time = clock.timeout(HAND_BACK_WITHIN, handed_back).await;
+    }
+    let environments = app.station.environments.all();
+    let closing = environments.iter().map(|environment| environment.gateway.close());
+    let _in_time = clock.timeout(deadline.since(clock.now()), join_all(closing)).await;
+    app.tasks.stop(clock, deadline.since(clock.now()).max(LAST_WORDS)).await;
 }
 
 /// Collects what attached servers leave behind, until the station stops.

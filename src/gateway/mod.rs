@@ -46,6 +46,8 @@ pub struct GatewayDeps {
     pub tasks: Tasks,
     pub http: reqwest::Client,
     pub spawner: Spawner,
+    /// Without this, servers are only known: a short command has no time for them.
+    pub starts_servers: bool,
     /// Tool definitions are kept in `<cache_dir>/<environment>/<server>.json`.
     pub cache_dir: PathBuf,
     /// The station's home, which built-ins never reach into.

@@ -44,13 +44,14 @@ impl Attached {
         predecessor: Option<CancellationToken>,
     ) -> Self {
         let definition = Arc::new(definition);
-        let runs = !definition.disabled && command == CommandState::Accepted;
-        let remembered = runs.then(|| shared.cache.load(&definition)).flatten();
         let phase = match (definition.disabled, command) {
             (true, _) => Phase::Disabled,
             (false, CommandState::Pending) => Phase::Pending,
+            (false, CommandState::Accepted) if !shared.deps.starts_servers => Phase::Stopped,
             (false, CommandState::Accepted) => Phase::Starting,
         };
+        let runs = matches!(phase, Phase::Starting);
+        let remembered = runs.then(|| shared.cache.load(&definition)).flatten();
         let (state, snapshot) = watch::channel(first_snapshot(phase, &definition, remembered.as_ref()));
         let attached = Self {
             definition: definition.clone(),

@@ -21,7 +21,9 @@ fn refusal(path: &Path, kind: &str) -> Error {
         "the home `{}` is on a {kind} file system, where locks can't be trusted",
         path.display()
     ))
-    .hint("set STN_HOME to a directory on a local disk")
+    .hint(
+        "set STN_HOME to a directory on a local disk, or STN_FORCE_NETWORK_HOME=1 if nothing else ever uses this home",
+    )
 }
 
 /// The magic numbers of statfs(2); compared as 32 bits because the sign of the field differs between platforms.

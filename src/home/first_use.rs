@@ -10,20 +10,6 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Component, Path, PathBuf};
 
-/// What git must not see of a home: everything that people don't edit.
-const GITIGNORE: &str = "\
-# What people edit is kept: station.yml and environments/. The rest is the station's own.
-/station.db*
-/station.lock
-/station.sock
-/data/
-/secrets/
-/audit/
-/logs/
-/cache/
-/backup/
-";
-
 const PRIVATE_DIR: u32 = 0o700;
 const SHARED_DIR: u32 = 0o755;
 const PRIVATE_FILE: u32 = 0o600;
@@ -32,14 +18,12 @@ const SHARED_FILE: u32 = 0o644;
 /// Makes `home` usable. The `samples` (paths relative to the home's configuration directory, and contents) are written only into a home
 /// that has neither settings nor environments, so that samples which somebody deleted stay deleted. True when they were.
 pub fn create(home: &Home, samples: &[(&str, &[u8])]) -> Result<bool> {
+    home.refuse_network_filesystem()?;
     create_directories(home)?;
     let secrets = home.secrets_dir();
     let facts = fs::symlink_metadata(&secrets).map_err(|cause| failed("examine", &secrets, cause))?;
     refuse_exposed(&secrets, &facts)?;
     let fresh = write_samples(home, samples)?;
-    if home.layout() == Layout::Home {
-        place(&home.root().join(".gitignore"), GITIGNORE.as_bytes(), SHARED_FILE)?;
-    }
     if !home.local_key().exists() {
         let key = ApiKey::generate(KeyKind::Key)?.reveal();
         place(&home.local_key(), format!("{}\n", key.expose_secret()).as_bytes(), PRIVATE_FILE)?;
@@ -143,7 +127,6 @@ mod tests {
         assert!(create(&home, SAMPLES).unwrap());
         assert_eq!(fs::read(home.root().join("environments/default/agents/hello.prompt")).unwrap(), b"Hello.\n");
         assert_eq!((mode(&home.secrets_dir()), mode(&home.local_key()), mode(home.root())), (0o700, 0o600, 0o700));
-        assert!(fs::read_to_string(home.root().join(".gitignore")).unwrap().contains("/secrets/"));
         let leftovers = fs::read_dir(home.root())
             .unwrap()
             .filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().starts_with(".new-"));

@@ -29,6 +29,8 @@ pub struct Home {
     root: PathBuf,
     layout: Layout,
     socket: PathBuf,
+    /// `STN_FORCE_NETWORK_HOME=1`: locks are trusted wherever the home lies.
+    trusts_network: bool,
 }
 
 impl Home {
@@ -47,11 +49,12 @@ impl Home {
     }
 
     /// The home at `root`, which may be relative and need not exist. The environment decides only where a socket goes whose path
-    /// would be too long beside the other files.
+    /// would be too long beside the other files, and whether a network file system is accepted.
     pub fn at(root: &Path, layout: Layout, environment: &BTreeMap<String, String>) -> Result<Self> {
         let absolute = std::path::absolute(root).map_err(|cause| super::failed("resolve the home", root, cause))?;
         let root = without_symlinks(&absolute).map_err(|cause| super::failed("resolve the home", root, cause))?;
-        let mut home = Self { root, layout, socket: PathBuf::new() };
+        let trusts_network = set(environment, "STN_FORCE_NETWORK_HOME") == Some("1");
+        let mut home = Self { root, layout, socket: PathBuf::new(), trusts_network };
         home.socket = socket_path(&home.state_dir(), environment);
         Ok(home)
     }
@@ -94,11 +97,6 @@ impl Home {
         self.environment_dir(environment).join("agents")
     }
 
-    /// The plain variables of one environment.
-    pub fn variables_yml(&self, environment: &Name) -> PathBuf {
-        self.environment_dir(environment).join("variables.yml")
-    }
-
     /// What the sample agent's filesystem server sees.
     pub fn workspace_dir(&self, environment: &Name) -> PathBuf {
         self.environment_dir(environment).join("workspace")
@@ -130,11 +128,6 @@ impl Home {
         self.secrets_dir().join("local.key")
     }
 
-    /// The parameters of the root key.
-    pub fn root_json(&self) -> PathBuf {
-        self.secrets_dir().join("root.json")
-    }
-
     /// Audit lines.
     pub fn audit_dir(&self) -> PathBuf {
         self.state_dir().join("audit")
@@ -154,11 +147,6 @@ impl Home {
         self.state_dir().join("cache")
     }
 
-    /// Where backups go unless told otherwise.
-    pub fn backup_dir(&self) -> PathBuf {
-        self.root.join("backup")
-    }
-
     /// The owner's lock.
     pub fn lock(&self) -> PathBuf {
         self.state_dir().join("station.lock")
@@ -169,9 +157,10 @@ impl Home {
         &self.socket
     }
 
-    /// An error when the home lies on NFS, SMB or FUSE, where locks and the stores' shared memory can't be trusted, unless `force`.
-    pub fn refuse_network_filesystem(&self, force: bool) -> Result<()> {
-        if force { Ok(()) } else { super::filesystem::refuse_network(&self.state_dir()) }
+    /// An error when the home lies on NFS, SMB or FUSE, where locks and the stores' shared memory can't be trusted, unless
+    /// `STN_FORCE_NETWORK_HOME=1` insists.
+    pub(super) fn refuse_network_filesystem(&self) -> Result<()> {
+        if self.trusts_network { Ok(()) } else { super::filesystem::refuse_network(&self.state_dir()) }
     }
 
     fn part(&self, name: &str) -> PathBuf {
@@ -285,7 +274,6 @@ mod tests {
         let home = Home::resolve(&environment(&[("STN_HOME", "/stn-a")])).unwrap();
         let name = Name::new("default").unwrap();
         assert_eq!(home.station_yml(), Path::new("/stn-a/station.yml"));
-        assert_eq!(home.variables_yml(&name), Path::new("/stn-a/environments/default/variables.yml"));
         assert_eq!(home.data_db(&name), Path::new("/stn-a/data/default.db"));
         assert_eq!(home.lock(), Path::new("/stn-a/station.lock"));
     }

@@ -2,22 +2,16 @@
 //! says who holds it, for messages; only the lock itself decides.
 
 use super::{Home, failed};
-use crate::clock::{ClockExt, SharedClock};
 use crate::domain::Timestamp;
 use crate::error::{Error, Result};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
-use nix::sys::signal::kill;
-use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::PathBuf;
-use std::time::Duration;
-
-/// How often a waiting process looks again.
-const RETRY_EVERY: Duration = Duration::from_millis(50);
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 
 /// As what a process owns a home.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,6 +44,9 @@ pub struct OwnerInfo {
     pub started_at: Timestamp,
     /// Where the owner listens: a client with other `XDG_RUNTIME_DIR` or `TMPDIR` would look elsewhere.
     pub socket: PathBuf,
+    /// Where it listens for HTTP, if it does.
+    #[serde(default)]
+    pub http_listen: Option<SocketAddr>,
 }
 
 /// Ownership of a home, until dropped. Drop it last: after the listener, and after the stores have closed.
@@ -71,6 +68,7 @@ impl OwnerLock {
             mode,
             started_at: now,
             socket: home.socket().to_owned(),
+            http_listen: None,
         };
         let lock = Self { file, path, info };
         // A file that was deleted or replaced between opening and locking excludes nobody.
@@ -81,22 +79,14 @@ impl OwnerLock {
         Ok(Some(lock))
     }
 
-    /// Takes the lock, waiting up to `wait` for its holder to let go.
-    pub async fn acquire(home: &Home, mode: OwnerMode, wait: Duration, clock: &SharedClock) -> Result<Self> {
-        let deadline = clock.now() + wait;
-        loop {
-            if let Some(lock) = Self::try_acquire(home, mode, clock.now())? {
-                return Ok(lock);
-            }
-            if clock.now() >= deadline {
-                return Err(in_use(home));
-            }
-            clock.sleep(RETRY_EVERY).await;
-        }
-    }
-
     pub fn info(&self) -> &OwnerInfo {
         &self.info
+    }
+
+    /// Writes into the file where the owner listens for HTTP.
+    pub fn set_http_listen(&mut self, address: SocketAddr) -> Result<()> {
+        self.info.http_listen = Some(address);
+        self.write_info().map_err(|cause| failed("write", &self.path, cause))
     }
 
     /// False once the lock file is gone or replaced: the home was deleted under its owner, who should then end.
@@ -110,7 +100,7 @@ impl OwnerLock {
     fn write_info(&self) -> io::Result<()> {
         let text = serde_json::to_vec(&self.info)?;
         self.file.set_len(0)?;
-        (&*self.file).write_all(&text)
+        self.file.write_all_at(&text, 0)
     }
 }
 
@@ -139,13 +129,21 @@ fn lock_file(home: &Home) -> Result<Option<Flock<File>>> {
     }
 }
 
-/// Who owns `home`, as its lock file says. `None` when nobody does, or the process that is named has ended. Good for messages and for
-/// deciding whether to wait; a recycled process id can make it name an owner that has crashed.
+/// Who owns `home`; `None` when nobody does, or somebody has only just taken it. The text of an owner that crashed is not believed: only
+/// the lock itself says that somebody holds it.
 pub fn read_owner(home: &Home) -> Option<OwnerInfo> {
-    let text = fs::read(home.lock()).ok()?;
-    let info: OwnerInfo = serde_json::from_slice(&text).ok()?;
-    let pid = i32::try_from(info.pid).ok().filter(|pid| *pid > 0)?;
-    matches!(kill(Pid::from_raw(pid), None), Ok(()) | Err(Errno::EPERM)).then_some(info)
+    let path = home.lock();
+    if !is_held(&path) {
+        return None;
+    }
+    serde_json::from_slice(&fs::read(path).ok()?).ok()
+}
+
+/// Whether somebody has the lock. A shared lock is tried for it, so that several who look don't see each other; whoever tries to own the
+/// home in that moment tries again.
+fn is_held(path: &Path) -> bool {
+    let options = OpenOptions::new().read(true).custom_flags(nix::libc::O_NOFOLLOW).open(path);
+    options.is_ok_and(|file| matches!(Flock::lock(file, FlockArg::LockSharedNonblock), Err((_, Errno::EWOULDBLOCK))))
 }
 
 /// The error of a home that another process owns.
@@ -167,7 +165,6 @@ pub(super) fn in_use(home: &Home) -> Error {
 mod tests {
     use super::super::testing::TestHome;
     use super::*;
-    use crate::clock::{ManualClock, SystemClock};
 
     fn take(home: &Home) -> Option<OwnerLock> {
         OwnerLock::try_acquire(home, OwnerMode::Serve, Timestamp::from_millis(7)).unwrap()
@@ -187,15 +184,22 @@ mod tests {
     }
 
     #[test]
-    fn the_text_of_a_crashed_owner_is_not_believed() {
+    fn the_text_of_a_crashed_owner_is_not_believed_even_if_its_pid_is_in_use_again() {
         let home = TestHome::created();
-        let mut child = std::process::Command::new("true").spawn().unwrap();
-        let info = OwnerInfo { pid: child.id(), ..take(&home).unwrap().info().clone() };
-        child.wait().unwrap();
+        let info = OwnerInfo { pid: 1, ..take(&home).unwrap().info().clone() };
         fs::write(home.lock(), serde_json::to_vec(&info).unwrap()).unwrap();
         assert_eq!(read_owner(&home), None);
         let taken = take(&home).unwrap();
         assert_eq!(read_owner(&home).as_ref(), Some(taken.info()));
+    }
+
+    #[test]
+    fn the_file_says_where_its_holder_listens() {
+        let home = TestHome::created();
+        let mut held = take(&home).unwrap();
+        let address = "127.0.0.1:8080".parse().unwrap();
+        held.set_http_listen(address).unwrap();
+        assert_eq!(read_owner(&home).unwrap().http_listen, Some(address));
     }
 
     #[test]
@@ -205,27 +209,5 @@ mod tests {
         assert!(held.is_in_place());
         fs::remove_file(home.lock()).unwrap();
         assert!(!held.is_in_place());
-    }
-
-    #[tokio::test]
-    async fn waiting_ends_with_the_lock_when_its_holder_lets_go() {
-        let home = TestHome::created();
-        let clock = SystemClock::shared();
-        let held = take(&home).unwrap();
-        let waiting = OwnerLock::acquire(&home, OwnerMode::Command, Duration::from_secs(30), &clock);
-        let (lock, ()) = tokio::join!(waiting, async { drop(held) });
-        assert_eq!(lock.unwrap().info().mode, OwnerMode::Command);
-    }
-
-    #[tokio::test]
-    async fn waiting_ends_with_the_name_of_the_holder_when_time_is_up() {
-        let home = TestHome::created();
-        let manual = ManualClock::at(Timestamp::from_millis(0));
-        let clock: SharedClock = manual.clone();
-        let _held = take(&home).unwrap();
-        let waiting = OwnerLock::acquire(&home, OwnerMode::Command, Duration::from_millis(40), &clock);
-        let (lock, ()) = tokio::join!(waiting, async { manual.advance(Duration::from_millis(50)) });
-        let error = lock.unwrap_err();
-        assert!(error.message().contains(&std::process::id().to_string()), "{error}");
     }
 }

@@ -18,7 +18,7 @@ use crate::clock::{ClockExt, SharedClock, Sleep};
 use crate::error::{Error, ErrorKind, Result};
 use bytes::BytesMut;
 use line::{Line, Lines};
-use session::{Fate, Session};
+use session::{Fate, GivenUp, Session};
 use std::io;
 use std::pin::pin;
 use std::time::Duration;
@@ -51,9 +51,13 @@ where
         to_client: BytesMut::new(),
         session: Session::default(),
     };
-    let mut stream = connector.connect().await?;
     let mut opening = BytesMut::new();
     let mut silent = 0;
+    let mut stream = match pipe.reconnect(&mut connector, &mut silent, clock).await {
+        Ok(stream) => stream,
+        Err(_) if pipe.client_ended => return Ok(()),
+        Err(error) => return Err(error),
+    };
     loop {
         match pipe.carry(stream, opening, clock).await {
             Carried::Finished => return pipe.finish(clock).await,
@@ -207,6 +211,7 @@ where
         silent: &mut u32,
         clock: &SharedClock,
     ) -> Result<C::Stream> {
+        let mut gone = gone();
         while !self.client_ended && *silent < MOST_SILENT {
             if *silent > 0 {
                 self.meanwhile(clock.sleep(FIRST_WAIT * 2_u32.pow(*silent - 1))).await;
@@ -215,12 +220,13 @@ where
                 None => {}
                 Some(Err(error)) if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout) => {
                     tracing::warn!(%error, "can't reach the station");
+                    gone = error;
                     *silent += 1;
                 }
                 Some(connected) => return connected,
             }
         }
-        Err(gone())
+        Err(gone)
     }
 
     /// Does `work` while the client goes on getting what waits for it; `None` when it closes its end first.
@@ -240,7 +246,7 @@ where
 
     /// Answers what is unanswered, and writes what is left, if the client still takes it. A client that has closed its end is no error.
     async fn finish(&mut self, clock: &SharedClock) -> Result<()> {
-        let told = self.session.give_up();
+        let told = self.session.give_up(if self.client_ended { GivenUp::ClientClosed } else { GivenUp::NoOwner });
         self.tell(&told);
         let writing = async {
             self.stdout.write_all_buf(&mut self.to_client).await?;

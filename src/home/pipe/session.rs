@@ -52,6 +52,14 @@ enum Recovery {
     Answer,
 }
 
+/// Why there will be no answer.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum GivenUp {
+    /// The client has closed its end, and answers were waited for.
+    ClientClosed,
+    NoOwner,
+}
+
 /// What becomes of a line.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Fate {
@@ -223,8 +231,17 @@ impl Session {
     }
 
     /// Errors for everything without an answer: there will be no other owner.
-    pub(super) fn give_up(&mut self) -> Vec<String> {
-        std::mem::take(&mut self.pending).iter().map(|pending| interrupted(&pending.id)).collect()
+    pub(super) fn give_up(&mut self, why: GivenUp) -> Vec<String> {
+        let message = match why {
+            GivenUp::ClientClosed => {
+                "The client closed its end before this was answered. A run that it started goes on."
+            }
+            GivenUp::NoOwner => {
+                "Station went away and doesn't come back. Whether this request was carried out is unknown; look before you repeat it."
+            }
+        };
+        let pending = std::mem::take(&mut self.pending);
+        pending.iter().map(|pending| error_line(&pending.id, INTERNAL_ERROR, message)).collect()
     }
 
     /// What a new owner is told at once. If that is the `initialize` of the session, the rest comes out of [`Session::released`] after
@@ -479,7 +496,7 @@ mod tests {
         for line in [r#"{"id":{"a":1},"method":"tools/list"}"#, r#"{"id":1.5,"method":"tools/list"}"#] {
             assert_eq!(session.client_says(line), Fate::Pass);
         }
-        assert!(session.lost().is_empty() && session.give_up().is_empty());
+        assert!(session.lost().is_empty() && session.give_up(GivenUp::NoOwner).is_empty());
         let refused = session.too_long(br#"{"id":{"a":1},"method":"tools/call","params":{"#, false).unwrap();
         assert_eq!(ids(&[refused]), ["null"]);
     }

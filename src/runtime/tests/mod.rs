@@ -372,6 +372,7 @@ fn environment(
         tasks: tasks.clone(),
         http,
         spawner: crate::process::Spawner::start().unwrap(),
+        starts_servers: true,
         cache_dir: home.cache_dir(),
         home: home.root().to_owned(),
         workspace: home.workspace_dir(name),

@@ -2,7 +2,7 @@
 
 use super::find;
 use crate::clock::ClockExt;
-use crate::domain::{Event, EventType, Run, RunId, RunStatus, Scope};
+use crate::domain::{Event, EventType, Origin, Run, RunId, RunStatus, Scope};
 use crate::error::{Error, Result};
 use crate::events::Followed;
 use crate::tools::{Call, EnvironmentUse, Exposure, Method, Progress, ToolSpec};
@@ -46,6 +46,8 @@ pub async fn wait_for(call: &Call, id: RunId, limit: Duration) -> Result<Run> {
     let mut follower = call.station.events.follow(id);
     let alarm = call.station.clock.sleep(limit);
     tokio::pin!(alarm);
+    let stopping = stopping(call);
+    tokio::pin!(stopping);
     let mut run = read(call, id).await?;
     while !is_settled(&run) {
         tokio::select! {
@@ -61,10 +63,20 @@ pub async fn wait_for(call: &Call, id: RunId, limit: Duration) -> Result<Run> {
             },
             () = call.ctx.cancel.cancelled() => return Err(Error::cancelled("the request was cancelled; the run goes on")),
             () = &mut alarm => return read(call, id).await,
+            () = &mut stopping => return read(call, id).await,
         }
         run = read(call, id).await?;
     }
     Ok(run)
+}
+
+/// A station that stops answers with the run as it is, for waiting requests hold it up. A client of `stn stdio` is not told: the pipe asks
+/// the next owner in its name.
+async fn stopping(call: &Call) {
+    match call.ctx.origin {
+        Origin::McpStdio => std::future::pending().await,
+        _ => call.station.tasks.soft().cancelled().await,
+    }
 }
 
 fn is_settled(run: &Run) -> bool {

@@ -35,7 +35,8 @@ impl TestStation {
         let lock = OwnerLock::try_acquire(&home, OwnerMode::Command, NOW).unwrap().unwrap();
         let settings = app::settings(&home, &variables).unwrap();
         let clock = ManualClock::at(NOW);
-        let parts = Parts { home: home.clone(), settings, variables, clock, lock, executes: false };
+        let parts =
+            Parts { home: home.clone(), settings, variables, clock, lock, executes: false, starts_servers: true };
         let app = app::open(parts).await.unwrap();
         app.station.ready.cancel();
         let station = Self { app, home, numbers: AtomicU64::new(1), directory };
