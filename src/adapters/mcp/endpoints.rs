@@ -61,12 +61,10 @@ impl Endpoints {
     }
 
     fn seed(&self, environment: Name, tools: ToolSet) -> HttpSeed {
-        let http = &self.doors.station.settings.http;
         HttpSeed {
             environment: Some(environment),
             tools,
-            allowed_hosts: http.allowed_hosts.clone(),
-            allowed_origins: http.allowed_origins.clone(),
+            clock: Arc::clone(&self.doors.station.clock),
             cancel: self.doors.stopping().clone(),
         }
     }

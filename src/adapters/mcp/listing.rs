@@ -55,7 +55,6 @@ mod tests {
             environment: Some(development.clone()),
             principal: Principal::local_owner().limited_to(role).within(development),
             protocol_version: "2025-11-25".into(),
-            client_info: None,
             tools,
             request_id: "r".into(),
         };

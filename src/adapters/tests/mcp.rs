@@ -79,7 +79,6 @@ impl Client {
             principal: Principal::local_owner().limited_to(role).within(development.clone()),
             environment: Some(development),
             protocol_version: "2025-11-25".into(),
-            client_info: None,
             tools: ToolSet::Default,
             request_id: "r1".into(),
         };

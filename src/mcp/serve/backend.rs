@@ -48,13 +48,6 @@ pub enum ToolSet {
     All,
 }
 
-/// The name and version a client calls itself by. Unchecked words of the peer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClientInfo {
-    pub name: String,
-    pub version: String,
-}
-
 /// Who makes a request and over which connection. Built anew for each request, so that a role which changes holds from the next one on.
 #[derive(Debug, Clone)]
 pub struct Caller {
@@ -64,7 +57,6 @@ pub struct Caller {
     pub principal: Principal,
     /// The protocol version of this request, such as `2025-11-25`.
     pub protocol_version: String,
-    pub client_info: Option<ClientInfo>,
     pub tools: ToolSet,
     /// Names this request in logs, audit rows and internal errors.
     pub request_id: String,

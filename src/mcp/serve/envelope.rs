@@ -24,6 +24,11 @@ pub(super) fn too_long(beginning: &[u8], limit: usize) -> Value {
     error(Head::of(beginning).id, ErrorCode::INVALID_REQUEST, &message)
 }
 
+/// An error that answers no request in particular.
+pub(super) fn unidentified(message: &str) -> Value {
+    error(None, ErrorCode::INVALID_REQUEST, message)
+}
+
 /// A JSON-RPC error as text. Written by hand, because JSON-RPC wants `id: null` where rmcp leaves the field out.
 fn error(id: Option<RequestId>, code: ErrorCode, message: &str) -> Value {
     json!({

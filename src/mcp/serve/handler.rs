@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use super::progress::Relay;
 use super::session::Sessions;
 use super::wire::{server_info, sign};
-use super::{Backend, Caller, ClientInfo, Fault, JsonObject, ToolCall, ToolSet, Transport};
+use super::{Backend, Caller, Fault, JsonObject, ToolCall, ToolSet, Transport};
 use crate::domain::{Name, Principal};
 
 /// How long a client may keep what it was told. Changes are announced, so this only bounds what a client misses that doesn't listen.
@@ -76,13 +76,11 @@ impl Handler {
         };
         let principal = principal.ok_or_else(|| ErrorData::internal_error("The request has no principal", None))?;
         let version = context.protocol_version().unwrap_or(ProtocolVersion::V_2025_03_26);
-        let client_info = context.client_info().map(|client| ClientInfo { name: client.name, version: client.version });
         Ok(Caller {
             transport,
             environment: self.environment.clone(),
             principal,
             protocol_version: version.as_str().to_owned(),
-            client_info,
             tools: self.tools,
             request_id,
         })

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, Request, Response, StatusCode, header};
@@ -18,33 +19,30 @@ use tokio_util::sync::CancellationToken;
 use super::handler::{Door, Handler};
 use super::session::{self, Sessions};
 use super::{Backend, MAX_MESSAGE_BYTES, ToolSet, envelope};
+use crate::clock::{ClockExt, SharedClock};
 use crate::domain::{Name, Principal, PrincipalRef};
 
-/// Names by which a machine reaches itself. A request under one of them can't have been rebound by DNS.
-const LOOPBACK: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
+/// How long a client may take for the body of a request.
+const BODY_WITHIN: Duration = Duration::from_secs(60);
 
 /// What one mount point serves.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct HttpSeed {
     /// The environment that the path is bound to.
     pub environment: Option<Name>,
     pub tools: ToolSet,
-    /// `Host` values that are served besides the loopback names: `example.com` with any port, or `example.com:8080`.
-    pub allowed_hosts: Vec<String>,
-    /// `Origin` values that are served besides loopback origins: `https://app.example.com:443`, or `https://app.example.com:*`.
-    pub allowed_origins: Vec<String>,
+    pub clock: SharedClock,
     /// Ends all sessions and streams.
     pub cancel: CancellationToken,
 }
 
-/// A tower service for `Router::route_service`. The layers before it put the [`Principal`] of each request into its extensions; a request
-/// without one is refused with 401.
+/// A tower service for `Router::route_service`. The layers before it put the [`Principal`] of each request into its extensions (a request
+/// without one is refused with 401), and on TCP they have looked at `Host` and `Origin` ([`crate::net::Guard`]).
 pub fn http_service(backend: Arc<dyn Backend>, seed: HttpSeed) -> HttpService {
     let sessions = Arc::new(Sessions::default());
     let config = StreamableHttpServerConfig::default()
-        .with_allowed_hosts(LOOPBACK.into_iter().map(str::to_owned).chain(seed.allowed_hosts))
-        .with_allowed_origins(loopback_origins().chain(seed.allowed_origins))
-        .enforce_origin_validation()
+        .disable_allowed_hosts()
+        .disable_allowed_origins()
         .with_json_response(true)
         .with_max_request_body_bytes(MAX_MESSAGE_BYTES)
         .with_cancellation_token(seed.cancel.clone());
@@ -61,11 +59,7 @@ pub fn http_service(backend: Arc<dyn Backend>, seed: HttpSeed) -> HttpService {
             })
         }
     };
-    HttpService { rmcp: StreamableHttpService::new(handlers, sessions.clone(), config), sessions }
-}
-
-fn loopback_origins() -> impl Iterator<Item = String> {
-    LOOPBACK.into_iter().flat_map(|host| ["http", "https"].map(|scheme| format!("{scheme}://{host}:*")))
+    HttpService { rmcp: StreamableHttpService::new(handlers, sessions.clone(), config), sessions, clock: seed.clock }
 }
 
 /// One MCP endpoint over HTTP. Cheap to clone; all clones share their sessions.
@@ -73,6 +67,7 @@ fn loopback_origins() -> impl Iterator<Item = String> {
 pub struct HttpService {
     rmcp: StreamableHttpService<Handler, Sessions>,
     sessions: Arc<Sessions>,
+    clock: SharedClock,
 }
 
 impl std::fmt::Debug for HttpService {
@@ -99,7 +94,7 @@ impl tower::Service<Request<Body>> for HttpService {
 impl HttpService {
     async fn answer(&self, mut request: Request<Body>) -> Result<Response<Body>, Response<Body>> {
         let Some(principal) = request.extensions().get::<Principal>() else {
-            return Err((StatusCode::UNAUTHORIZED, "Unauthorized").into_response());
+            return Err(refused(StatusCode::UNAUTHORIZED, "Unauthorized: nobody has said who is calling"));
         };
         let who = principal.who.clone();
         if is_modern(request.headers()) {
@@ -108,7 +103,7 @@ impl HttpService {
         }
         let opens = match session::id_in(request.headers()) {
             Some(id) if !self.sessions.belongs(id, &who) => {
-                return Err((StatusCode::NOT_FOUND, "Not Found: Session not found").into_response());
+                return Err(refused(StatusCode::NOT_FOUND, "Not Found: the session has ended; initialize a new one"));
             }
             named => named.is_none(),
         };
@@ -123,12 +118,28 @@ impl HttpService {
     async fn exchange(&self, request: Request<Body>) -> Result<Response<Body>, Response<Body>> {
         let said_json = claims_json(request.headers());
         let (parts, body) = request.into_parts();
-        let body = read(body).await?;
+        let body = self.read(body).await?;
         let response = self.rmcp.handle(Request::from_parts(parts, Full::new(body.clone()))).await;
         if said_json && response.status() == StatusCode::UNSUPPORTED_MEDIA_TYPE {
             return Err(malformed(&body));
         }
         Ok(response.map(Body::new))
+    }
+
+    async fn read(&self, body: Body) -> Result<Bytes, Response<Body>> {
+        let reading = Limited::new(body, MAX_MESSAGE_BYTES).collect();
+        match self.clock.timeout(BODY_WITHIN, reading).await {
+            Some(Ok(collected)) => Ok(collected.to_bytes()),
+            Some(Err(error)) if error.is::<LengthLimitError>() => {
+                let message = format!("Payload Too Large: the body is longer than {MAX_MESSAGE_BYTES} bytes");
+                Err(refused(StatusCode::PAYLOAD_TOO_LARGE, &message))
+            }
+            Some(Err(_)) => Err(refused(StatusCode::BAD_REQUEST, "Bad Request: the body broke off")),
+            None => {
+                let message = format!("Request Timeout: the body didn't arrive within {} s", BODY_WITHIN.as_secs());
+                Err(refused(StatusCode::REQUEST_TIMEOUT, &message))
+            }
+        }
     }
 
     /// Notes whose session this is, if the response opens one.
@@ -153,15 +164,9 @@ fn claims_json(headers: &HeaderMap) -> bool {
     media_type.split(';').next().is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
 }
 
-async fn read(body: Body) -> Result<Bytes, Response<Body>> {
-    let collected = Limited::new(body, MAX_MESSAGE_BYTES).collect().await;
-    collected.map(http_body_util::Collected::to_bytes).map_err(|error| {
-        if error.is::<LengthLimitError>() {
-            let message = format!("Payload Too Large: the body is longer than {MAX_MESSAGE_BYTES} bytes");
-            return (StatusCode::PAYLOAD_TOO_LARGE, message).into_response();
-        }
-        (StatusCode::BAD_REQUEST, "Bad Request: the body broke off").into_response()
-    })
+/// An error below the protocol, as a JSON-RPC error that answers no request (MCP 2025-11-25, "Sending Messages to the Server").
+fn refused(status: StatusCode, message: &str) -> Response<Body> {
+    (status, axum::Json(envelope::unidentified(message))).into_response()
 }
 
 fn malformed(body: &[u8]) -> Response<Body> {

@@ -17,9 +17,7 @@ mod stream;
 mod tests;
 mod wire;
 
-pub use backend::{
-    Backend, Caller, ClientInfo, Fault, JsonObject, ToolCall, ToolListing, ToolOutcome, ToolSet, Transport,
-};
+pub use backend::{Backend, Caller, Fault, JsonObject, ToolCall, ToolListing, ToolOutcome, ToolSet, Transport};
 pub use http::{HttpSeed, HttpService, http_service};
 pub use progress::{Progress, ProgressSink};
 pub use stream::{StdioSeed, serve_stream};

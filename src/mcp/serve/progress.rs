@@ -30,11 +30,6 @@ impl ProgressSink {
     pub async fn report(&self, progress: Progress) {
         let _answered = self.0.send(progress).await;
     }
-
-    /// Whether anybody still listens.
-    pub fn is_closed(&self) -> bool {
-        self.0.is_closed()
-    }
 }
 
 impl From<mpsc::Sender<Progress>> for ProgressSink {

@@ -71,7 +71,6 @@ impl Backend for Desk {
                     "principal": caller.principal.who.id,
                     "environment": caller.environment,
                     "version": caller.protocol_version,
-                    "client": caller.client_info.as_ref().map(|client| &client.name),
                     "meta": call.meta.get("vendor"),
                 });
                 Ok(ToolOutcome { structured: Some(said), ..ToolOutcome::default() })

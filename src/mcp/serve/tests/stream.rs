@@ -94,7 +94,6 @@ async fn every_version_with_a_handshake_is_spoken_as_asked() {
             "principal": "alice",
             "environment": "staging",
             "version": version,
-            "client": "probe",
             "meta": "x",
         });
         assert_eq!(said["structuredContent"], expected);
