@@ -2,7 +2,7 @@
 //! no rules live here: whatever two doors would have to agree on belongs to `tools/`.
 //!
 //! `http/` puts the routers together and serves them; `rest/` and `mcp/` are what they carry, `local.rs` what only the local socket does.
-//! A new door is a file or a folder here, a case of `domain::Origin`, and, if it speaks HTTP, one line in `http::router`.
+//! A new door is a file or a folder here, a case of `domain::Origin`, and, if it speaks HTTP, one line in `http::routers`.
 
 pub mod cli;
 pub mod http;

@@ -159,36 +159,46 @@ pub(super) async fn find_environment(
 ) -> Result<Option<Arc<Environment>>> {
     match needs {
         EnvironmentUse::None => Ok(None),
-        EnvironmentUse::Required => {
-            let asked = match input.remove("environment") {
-                None | Some(Value::Null) => None,
-                Some(Value::String(name)) => Some(name),
-                Some(_) => return Err(Error::invalid_input("`environment` must be a string").field("environment")),
-            };
-            let own = ctx.environment.as_ref().unwrap_or(&station.default_environment);
-            if let (true, Some(asked)) = (ctx.bound, &asked)
-                && own != asked.as_str()
-            {
-                let message =
-                    format!("this connection is bound to environment `{own}`, not `{}`", asked.escape_debug());
-                return Err(Error::permission_denied(message)
-                    .hint("open a connection to the other environment")
-                    .field("environment"));
-            }
-            let name = asked.unwrap_or_else(|| own.to_string());
-            Name::new(&name).map_err(|invalid| {
-                let error = Error::invalid_input(invalid.to_string()).field("environment");
-                error.hint("`stn environment list` shows the environments")
-            })?;
-            station.environments.named(&name).map(Some)
-        }
-        EnvironmentUse::OfRun => match input.get("run").and_then(Value::as_str) {
-            Some(run) => super::run::environment_of(station, ctx, run).await.map(Some),
-            None => Err(Error::invalid_input("`run` is missing")
-                .hint("give a run's id; `run_list` lists them")
-                .field("run")),
+        EnvironmentUse::Required => match asked_for(station, ctx, input)? {
+            Some(asked) => Ok(Some(asked)),
+            None => station.environments.named(own(station, ctx).as_str()).map(Some),
         },
+        EnvironmentUse::OfRun => {
+            let only = asked_for(station, ctx, input)?;
+            match input.get("run").and_then(Value::as_str) {
+                Some(run) => super::run::environment_of(station, ctx, run, only.as_deref()).await.map(Some),
+                None => Err(Error::invalid_input("`run` is missing")
+                    .hint("give a run's id; `run_list` lists them")
+                    .field("run")),
+            }
+        }
     }
+}
+
+/// The environment of a caller that names none.
+fn own<'a>(station: &'a Station, ctx: &'a Context) -> &'a Name {
+    ctx.environment.as_ref().unwrap_or(&station.default_environment)
+}
+
+/// Takes `environment` out of the input. An error when there is none of that name, or the connection is bound to another.
+fn asked_for(station: &Station, ctx: &Context, input: &mut Map<String, Value>) -> Result<Option<Arc<Environment>>> {
+    let asked = match input.remove("environment") {
+        None | Some(Value::Null) => return Ok(None),
+        Some(Value::String(name)) => name,
+        Some(_) => return Err(Error::invalid_input("`environment` must be a string").field("environment")),
+    };
+    let own = own(station, ctx);
+    if ctx.bound && own != asked.as_str() {
+        let message = format!("this connection is bound to environment `{own}`, not `{}`", asked.escape_debug());
+        return Err(Error::permission_denied(message)
+            .hint("open a connection to the other environment")
+            .field("environment"));
+    }
+    Name::new(&asked).map_err(|invalid| {
+        let error = Error::invalid_input(invalid.to_string()).field("environment");
+        error.hint("`stn environment list` shows the environments")
+    })?;
+    station.environments.named(&asked).map(Some)
 }
 
 /// The stage that every act passes: the principal's role must hold the scope, in this environment. A denial leaves an audit row.

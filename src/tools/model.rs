@@ -128,9 +128,9 @@ impl Models {
         )))
     }
 
-    /// What a run in `environment` would get now, as `station_status` shows it.
-    pub fn describe(&self, environment: &Name) -> Result<ModelChoice> {
-        self.choose(environment, None, None, None).map(|chosen| chosen.model)
+    /// What a run of `caller`, with the keys it brings, would get in `environment` now, as `station_status` shows it.
+    pub fn describe(&self, environment: &Name, caller: Option<&ProviderVariables>) -> Result<ModelChoice> {
+        self.choose(environment, None, None, caller).map(|chosen| chosen.model)
     }
 
     /// Keeps what the caller brought, for as long as the run lives in this process.

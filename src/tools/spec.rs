@@ -16,7 +16,8 @@ use std::time::Duration;
 pub enum EnvironmentUse {
     /// Acts in one; `environment` in the input, else the caller's.
     Required,
-    /// Acts in the environment of the run that `run` names: an id finds its own store.
+    /// Acts in the environment of the run that `run` names: an id finds its own store. `environment` in the input says that only a run of
+    /// that one is meant.
     OfRun,
     /// Concerns the station as a whole.
     None,
@@ -183,12 +184,15 @@ impl ToolSpec {
 
     /// The input schema as a caller sees it: with `environment`, unless the connection is bound to one.
     pub fn input_for(&self, bound: bool) -> Value {
+        let about = match self.environment {
+            EnvironmentUse::Required => {
+                "The environment to act in; without it, the default environment of the connection."
+            }
+            EnvironmentUse::OfRun => "Only a run of this environment; without it, the run's id finds its own.",
+            EnvironmentUse::None => return self.input.clone(),
+        };
         let mut schema = self.input.clone();
-        if self.environment == EnvironmentUse::Required
-            && !bound
-            && let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut)
-        {
-            let about = "The environment to act in; without it, the default environment of the connection.";
+        if !bound && let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) {
             properties.insert("environment".into(), serde_json::json!({ "type": "string", "description": about }));
         }
         schema

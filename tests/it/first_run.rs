@@ -3,6 +3,7 @@
 use crate::support::fake_llm::{FakeLlm, Turn};
 use crate::support::home::{TestHome, kill, within};
 use serde_json::{Value, json};
+use std::io::{BufRead, BufReader, Write};
 use std::process::Stdio;
 
 const QUESTION: [&str; 4] = ["agent", "run", "hello", "What does README.md say?"];
@@ -85,6 +86,77 @@ fn a_closed_pipe_is_no_error() {
         assert_eq!(output.status.code(), Some(0), "{arguments:?}: {stderr}");
         assert!(!stderr.contains("panic"), "{arguments:?}: {stderr}");
     }
+}
+
+#[test]
+fn the_status_says_which_model_a_run_would_get_and_why() {
+    let mut home = TestHome::new();
+    let _created = home.stn(&["init"]).ok();
+    let _serve = home.serve();
+    let shown = home.stn(&["status"]).ok().stdout;
+    assert!(shown.contains("REASON") && shown.contains("no model is configured"), "{shown}");
+    // The owner doesn't have the key; whoever runs an agent brings it along.
+    home.set("OPENAI_API_KEY", "sk-nothing");
+    for command in [&["status"][..], &["environment", "list"], &["environment", "get"]] {
+        let shown = home.stn(command).ok().stdout;
+        assert!(shown.contains("openai") && shown.contains("OPENAI_API_KEY is set"), "{command:?}: {shown}");
+    }
+}
+
+#[test]
+fn an_environment_that_is_named_is_never_passed_over() {
+    let home = TestHome::new();
+    let run = home.json(&QUESTION);
+    let id = run["id"].as_str().unwrap();
+    let refused = |words: &[&str], code: i32, part: &str| {
+        let output = home.stn(words);
+        assert_eq!(output.code, code, "{words:?}: {output:?}");
+        assert!(output.stderr.contains(part) && output.stderr.contains("hint: "), "{words:?}: {output:?}");
+    };
+    let places = || {
+        refused(&["status", "-e", "nosuch"], 4, "environment `nosuch` doesn't exist");
+        for words in
+            [["run", "get", id], ["run", "steps", id], ["run", "events", &id[..8]], ["run", "cancel", &id[..8]]]
+        {
+            refused(&[&words[..], &["-e", "production"]].concat(), 4, "doesn't exist in environment `production`");
+        }
+        refused(&["run", "get", id, "-e", "nosuch"], 4, "environment `nosuch` doesn't exist");
+        assert_eq!(home.json(&["run", "get", &id[..8], "-e", "development"])["id"], run["id"]);
+        let status = home.json(&["status", "-e", "staging"]);
+        assert_eq!(status["environments"].as_array().unwrap().len(), 1, "{status:#}");
+    };
+    places();
+    home.kill_owner();
+    places();
+    refused(&["environment", "list", "-e", "staging"], 2, "concerns all environments");
+    refused(&["-e", "staging", "sync", "--all"], 2, "`--all` and `-e staging`");
+    refused(&["serve", "-e", "staging"], 2, "`--environment` means nothing to it");
+    refused(&["init", "--url", "http://127.0.0.1:1"], 2, "`--url` means nothing to it");
+    refused(&["agent", "list", "--key", "k"], 2, "`--key` is for a remote station");
+    refused(&["agent", "list", "-e", "A"], 2, "`A`");
+}
+
+#[test]
+fn a_pipe_that_gives_up_ends_though_its_editor_says_nothing_more() {
+    let home = TestHome::new();
+    let mut child =
+        home.command(&["stdio"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let (mut stdin, mut stdout) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
+    let client = json!({ "name": "editor", "version": "1" });
+    let params = json!({ "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": client });
+    writeln!(stdin, "{}", json!({ "jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params })).unwrap();
+    let mut answer = String::new();
+    stdout.read_line(&mut answer).unwrap();
+    assert!(answer.contains("protocolVersion"), "{answer}");
+    // No owner can start with this, so that the pipe loses its own for good.
+    home.write("station.yml", "nonsense: 1\n");
+    home.kill_owner();
+    let status = within("stn stdio to end", || child.try_wait().unwrap());
+    let output = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(status.code(), Some(78), "{stderr}");
+    assert!(stderr.contains("error: "), "{stderr}");
+    drop(stdin);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! `stn call TOOL JSON`: any tool of the station, by its name; and `stn tool call`, whose result may be an error of the tool.
 
+use super::commands;
 use super::failure::Failure;
 use super::fields;
 use super::outcome::FAILED;
@@ -35,7 +36,7 @@ pub(super) async fn run(target: &Target, output: Output, matches: &ArgMatches) -
         return Ok(0);
     }
     let tool = matches.get_one::<String>("tool").map(String::as_str).unwrap_or_default();
-    target.spec(tool)?;
+    commands::refuse_environment(target.spec(tool)?, matches)?;
     let input = match matches.get_one::<String>("input") {
         Some(text) => object(fields::json(text, "the input")?)?,
         None => Map::new(),

@@ -36,6 +36,7 @@ const ENVIRONMENTS: &[Column] = &[
     ("DEFAULT", "/default"),
     ("PROVIDER", "/model/provider"),
     ("MODEL", "/model/id"),
+    ("REASON", "/model/reason"),
     ("LIVE RUNS", "/live_runs"),
     ("PROBLEM", "/problem"),
 ];

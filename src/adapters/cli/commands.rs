@@ -2,7 +2,8 @@
 
 use super::{accept, call, fields, init, run, serve, stdio, sync};
 use crate::domain::nearest;
-use crate::tools::ToolSpec;
+use crate::error::{Error, Result};
+use crate::tools::{EnvironmentUse, ToolSpec};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use std::collections::BTreeMap;
@@ -20,7 +21,7 @@ const NOUNS: [(&str, &str); 5] = [
 /// Commands that need no tool of the table to be parsed.
 pub(super) const WITHOUT_TOOLS: [&str; 4] = ["init", "serve", "daemon", "stdio"];
 
-/// Ids of the flags that every command takes; no field of a tool can be called like that.
+/// Ids of the flags that every command takes, as they are written; no field of a tool can be called like that.
 pub(super) const ENVIRONMENT: &str = "--environment";
 const JSON: &str = "--json";
 const QUIET: &str = "--quiet";
@@ -52,6 +53,59 @@ impl Options {
             key: given(KEY, "STN_KEY"),
         }
     }
+}
+
+/// What the flag `id` was given, wherever it stands among the words; variables don't count.
+pub(super) fn flag<'a>(matches: &'a ArgMatches, id: &str) -> Option<&'a str> {
+    matches.try_get_one::<String>(id).ok().flatten().map(String::as_str)
+}
+
+/// Refuses what `stn init` and `stn serve` could only ignore: they are about a whole home of this machine.
+pub(super) fn refuse_place(verb: &str, matches: &ArgMatches) -> Result<()> {
+    let Some(given) = [ENVIRONMENT, URL, KEY].into_iter().find(|id| flag(matches, id).is_some()) else { return Ok(()) };
+    Err(Error::invalid_input(format!(
+        "`stn {verb}` is about the home on this machine, and `{given}` means nothing to it"
+    ))
+    .hint("leave it out; STN_HOME says which home is meant")
+    .field(given.trim_start_matches('-')))
+}
+
+/// Refuses `-e` for a tool that concerns the station as a whole. STN_ENVIRONMENT is meant for the other commands of its shell.
+pub(super) fn refuse_environment(spec: &ToolSpec, matches: &ArgMatches) -> Result<()> {
+    match (spec.environment, flag(matches, ENVIRONMENT)) {
+        (EnvironmentUse::None, Some(environment)) => {
+            let message =
+                format!("`{}` concerns all environments, and `-e {environment}` means nothing to it", spec.name);
+            let error = Error::invalid_input(message).field("environment");
+            Err(error.hint(format!("leave it out, or ask `stn environment get {environment}`")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Refuses a key that goes nowhere: only a remote station asks for one.
+pub(super) fn refuse_idle_key(matches: &ArgMatches, options: &Options) -> Result<()> {
+    if options.url.is_some() || flag(matches, KEY).is_none() {
+        return Ok(());
+    }
+    Err(Error::invalid_input("`--key` is for a remote station, and none is named")
+        .hint("name it with `--url` or STN_URL; the local station needs no key")
+        .field("key"))
+}
+
+/// The first word of a command line that is neither a flag nor the value of one: the command.
+pub(super) fn first_word(args: &[OsString]) -> Option<&str> {
+    let mut words = args.iter().skip(1).map(|arg| arg.to_str().unwrap_or_default());
+    while let Some(word) = words.next() {
+        // `-qe` is `-q -e`.
+        let environment = word.strip_prefix('-').is_some_and(|short| short.trim_start_matches('q') == "e");
+        if environment || [ENVIRONMENT, URL, KEY].contains(&word) {
+            words.next();
+        } else if !word.starts_with('-') {
+            return Some(word);
+        }
+    }
+    None
 }
 
 /// `stn`, with a command for each of `specs` that names one.
@@ -177,6 +231,43 @@ mod tests {
             key: None,
         };
         assert_eq!(options, expected);
+    }
+
+    #[test]
+    fn a_flag_that_means_nothing_to_its_command_is_refused_and_its_variable_is_not() {
+        let parse = |line: &str| {
+            let matches = whole().try_get_matches_from(line.split(' ')).unwrap();
+            let mut leaf = &matches;
+            while let Some((_, deeper)) = leaf.subcommand() {
+                leaf = deeper;
+            }
+            leaf.clone()
+        };
+        for (line, field) in [
+            ("stn serve --url http://h", "url"),
+            ("stn --key k serve", "key"),
+            ("stn -e staging serve", "environment"),
+            ("stn init -e staging", "environment"),
+        ] {
+            assert_eq!(refuse_place("serve", &parse(line)).unwrap_err().field_name(), Some(field), "{line}");
+        }
+        assert!(refuse_place("serve", &parse("stn serve --json")).is_ok());
+        let table = tools::table();
+        let list = &table.get("environment_list").unwrap().spec;
+        assert!(refuse_environment(list, &parse("stn environment list -e staging")).is_err());
+        assert!(refuse_environment(list, &parse("stn environment list")).is_ok());
+        assert!(
+            refuse_environment(&table.get("agent_list").unwrap().spec, &parse("stn agent list -e staging")).is_ok()
+        );
+        let idle_key = |line: &str, variable: &str| {
+            let matches = parse(line);
+            let variables = [(variable.to_owned(), "http://h".to_owned())].into();
+            refuse_idle_key(&matches, &Options::read(&matches, &variables))
+        };
+        assert_eq!(idle_key("stn agent list --key k", "STN_HOME").unwrap_err().field_name(), Some("key"));
+        assert!(idle_key("stn agent list --key k", "STN_URL").is_ok());
+        assert!(idle_key("stn agent list --key k --url http://h", "STN_HOME").is_ok());
+        assert!(idle_key("stn agent list", "STN_KEY").is_ok());
     }
 
     #[test]

@@ -9,6 +9,10 @@ use futures_util::{StreamExt, TryStreamExt};
 use reqwest::Url;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
+use std::error::Error as StdError;
+
+/// What to do about a key that is missing or wrong. Only a remote station asks for one.
+const KEY_HINT: &str = "give the station's key with `--key` or STN_KEY; `stn status` on the station's own machine says which file it is in";
 
 /// The longest answer that is read.
 const ANSWER_BYTES: usize = 64 * 1024 * 1024;
@@ -34,8 +38,19 @@ pub(super) struct Answer {
     pub(super) body: BoxStream<'static, Result<Bytes>>,
 }
 
+/// The cause of an error that stands for a broken connection: whether the request arrived, nobody knows.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Broken(Box<dyn StdError + Send + Sync>);
+
+/// Whether `error` says that the connection broke before the answer was whole. An error that the station answered with is none of those,
+/// whatever its kind.
+pub(super) fn is_lost(error: &Error) -> bool {
+    StdError::source(error).is_some_and(|cause| cause.is::<Broken>())
+}
+
 impl Connection {
-    /// Sends `request`. An error of kind `unavailable` means that there was no whole answer.
+    /// Sends `request`. The error of a connection that broke is told by [`is_lost`].
     pub(super) async fn send(&self, request: &Request) -> Result<Answer> {
         match self {
             Self::Remote(remote) => remote.send(request).await,
@@ -83,7 +98,10 @@ impl Remote {
         }
         let response = builder.send().await.map_err(|cause| self.unreachable(cause))?;
         let status = response.status().as_u16();
-        let broken = |cause| Error::unavailable("the connection to the station broke").hint("try again").source(cause);
+        let broken = |cause| {
+            let error = Error::unavailable("the connection to the station broke").hint("try again");
+            error.source(Broken(Box::new(cause)))
+        };
         Ok(Answer { status, body: response.bytes_stream().map_err(broken).boxed() })
     }
 
@@ -94,7 +112,7 @@ impl Remote {
         }
         Error::unavailable(format!("can't reach the station at `{}`: {reason}", self.base))
             .hint("check --url or STN_URL, and that the station is running")
-            .source(cause)
+            .source(Broken(Box::new(cause)))
     }
 }
 
@@ -112,8 +130,17 @@ async fn local(client: &LocalClient, request: &Request) -> Result<Answer> {
         headers.push(("content-type", "application/json"));
     }
     let body = body.unwrap_or_default();
-    let response = client.request(request.method(), &path, &headers, body).await?;
-    Ok(Answer { status: response.status.as_u16(), body: response.body.boxed() })
+    let response = client.request(request.method(), &path, &headers, body).await.map_err(lost)?;
+    Ok(Answer { status: response.status.as_u16(), body: response.body.map_err(lost).boxed() })
+}
+
+/// Over the socket every status is an answer, so that `unavailable` says that the owner has gone.
+fn lost(error: Error) -> Error {
+    if error.kind() != ErrorKind::Unavailable {
+        return error;
+    }
+    let marked = Error::unavailable(error.message()).hint(error.hint_text().unwrap_or("try again"));
+    marked.source(Broken(Box::new(error)))
 }
 
 impl Answer {
@@ -152,7 +179,9 @@ impl Answer {
 /// The error in a problem document (RFC 9457); of something else, what the status says.
 fn reported(status: u16, body: &[u8]) -> Error {
     if let Ok(report) = serde_json::from_slice::<ErrorReport>(body) {
-        return Error::from(report);
+        let error = Error::from(report);
+        // The station speaks to those who write requests; here the key is a flag.
+        return if status == 401 { error.hint(KEY_HINT) } else { error };
     }
     let kind = match status {
         401 => ErrorKind::Unauthenticated,
@@ -210,6 +239,22 @@ mod tests {
         assert_eq!((error.kind(), error.hint_text()), (ErrorKind::NotFound, Some("stn agent list")));
         assert_eq!(error.report().request_id.as_deref(), Some("r1"));
         assert_eq!(reported(502, b"<html>").kind(), ErrorKind::Unavailable);
+        assert!(!is_lost(&reported(503, document.to_string().as_bytes())));
         assert_eq!(reported(401, b"").kind(), ErrorKind::Unauthenticated);
+    }
+
+    #[test]
+    fn whoever_lacks_the_key_is_told_the_flag_and_not_the_header() {
+        let report = Error::unauthenticated("no key was given").hint("send `Authorization: Bearer <key>`").report();
+        let error = reported(401, &serde_json::to_vec(&report).unwrap());
+        assert_eq!(error.message(), "no key was given");
+        assert!(error.hint_text().is_some_and(|hint| hint.contains("`--key` or STN_KEY")), "{error}");
+    }
+
+    #[test]
+    fn an_owner_that_is_gone_is_a_lost_connection_and_a_refusal_is_not() {
+        let gone = lost(Error::unavailable("the station has ended").hint("try again"));
+        assert_eq!((gone.message(), gone.hint_text()), ("the station has ended", Some("try again")));
+        assert!(is_lost(&gone) && !is_lost(&lost(Error::permission_denied("not yours"))));
     }
 }

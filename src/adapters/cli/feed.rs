@@ -21,6 +21,9 @@ const MOST_SILENT: u32 = 6;
 /// The wait before the second of them; it doubles.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 
+/// A station says something every 15 s. A connection without a word for three times as long is dead, whatever the network says.
+const SILENCE: Duration = Duration::from_secs(45);
+
 /// A reader of a run's events, from the first one. When the owner goes away (it may be restarting), it connects again, which starts an
 /// owner if need be, and goes on after the last event it has seen.
 pub(super) struct Feed<'a> {
@@ -31,6 +34,8 @@ pub(super) struct Feed<'a> {
     last: Option<String>,
     ready: VecDeque<Event>,
     silent: u32,
+    /// Why the last connection broke, or couldn't be made.
+    cause: Option<Error>,
 }
 
 struct Stream {
@@ -40,7 +45,7 @@ struct Stream {
 
 impl<'a> Feed<'a> {
     pub(super) fn new(target: &'a Target, run: RunId) -> Self {
-        Self { target, run, stream: None, last: None, ready: VecDeque::new(), silent: 0 }
+        Self { target, run, stream: None, last: None, ready: VecDeque::new(), silent: 0, cause: None }
     }
 
     /// The next event. `None` when the run has ended and all was told. May be dropped and called again without losing anything.
@@ -50,9 +55,11 @@ impl<'a> Feed<'a> {
                 return Ok(Some(event));
             }
             if let Some(stream) = &mut self.stream {
-                match stream.body.next().await {
-                    Some(Ok(piece)) => self.take(&piece)?,
-                    Some(Err(_)) | None => self.stream = None,
+                match self.target.clock.timeout(SILENCE, stream.body.next()).await {
+                    Some(Some(Ok(piece))) => self.take(&piece)?,
+                    Some(Some(Err(cause))) => self.lost(cause),
+                    Some(None) => self.lost(Error::unavailable("the station closed the connection")),
+                    None => self.lost(said_nothing()),
                 }
                 continue;
             }
@@ -60,20 +67,32 @@ impl<'a> Feed<'a> {
                 self.target.clock.sleep(FIRST_WAIT * 2_u32.pow(self.silent - 1)).await;
             }
             self.silent += 1;
-            match self.open().await {
+            if self.silent >= MOST_SILENT {
+                return Err(self.given_up());
+            }
+            match self.target.clock.timeout(SILENCE, self.open()).await.unwrap_or_else(|| Err(said_nothing())) {
                 Ok(Some(stream)) => self.stream = Some(stream),
                 Ok(None) => return Ok(None),
-                Err(error) if error.kind() == ErrorKind::Unavailable && self.silent < MOST_SILENT => {}
+                // An owner that is just ending answers nobody; its successor will.
+                Err(error) if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout) => self.lost(error),
                 Err(error) => return Err(error),
             }
         }
     }
 
+    fn lost(&mut self, cause: Error) {
+        self.stream = None;
+        self.cause = Some(cause);
+    }
+
+    fn given_up(&mut self) -> Error {
+        let cause = self.cause.take().unwrap_or_else(said_nothing);
+        Error::unavailable(format!("the events of run `{}` break off again and again: {cause}", self.run))
+            .hint(format!("`stn run get {}` shows how far it is", self.run))
+            .source(cause)
+    }
+
     async fn open(&self) -> Result<Option<Stream>> {
-        if self.silent >= MOST_SILENT {
-            return Err(Error::unavailable(format!("the events of run `{}` break off again and again", self.run))
-                .hint(format!("`stn run get {}` shows how far it is", self.run)));
-        }
         let connection = self.target.connect().await?;
         let request = Request::events(&self.run.to_string(), self.last.as_deref());
         let answer = connection.send(&request).await?.success().await?;
@@ -84,6 +103,8 @@ impl<'a> Feed<'a> {
 
     fn take(&mut self, piece: &[u8]) -> Result<()> {
         let Some(stream) = &mut self.stream else { return Ok(()) };
+        // Whoever keeps a connection alive is there; but only what tells something new makes the next one due at once.
+        self.silent = self.silent.min(1);
         let received = stream.decoder.push(piece);
         for event in received.map_err(|cause| Error::payload_too_large(cause.to_string()).source(cause))? {
             self.silent = 0;
@@ -100,6 +121,10 @@ impl<'a> Feed<'a> {
     }
 }
 
+fn said_nothing() -> Error {
+    Error::timeout(format!("the station said nothing for {} s", SILENCE.as_secs()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::connection::Remote;
@@ -110,7 +135,7 @@ mod tests {
     use serde_json::json;
     use std::sync::Arc;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
 
     const RUN: &str = "0195f3a3-c000-8001-8000-000000000001";
 
@@ -124,15 +149,20 @@ mod tests {
     async fn serve(listener: TcpListener, answers: Vec<String>) -> Vec<String> {
         let mut heads = Vec::new();
         for answer in answers {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            let mut head = Vec::new();
-            while !head.ends_with(b"\r\n\r\n") {
-                head.push(stream.read_u8().await.unwrap());
-            }
-            heads.push(String::from_utf8(head).unwrap().to_ascii_lowercase());
-            stream.write_all(answer.as_bytes()).await.unwrap();
+            heads.push(serve_one(&listener, &answer).await.0);
         }
         heads
+    }
+
+    /// Answers one connection, and returns its request's head and itself.
+    async fn serve_one(listener: &TcpListener, answer: &str) -> (String, TcpStream) {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.unwrap());
+        }
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        (String::from_utf8(head).unwrap().to_ascii_lowercase(), stream)
     }
 
     fn cut_off(events: &str) -> String {
@@ -143,18 +173,25 @@ mod tests {
         )
     }
 
-    #[tokio::test]
-    async fn a_feed_that_breaks_goes_on_after_its_last_event_and_skips_what_it_does_not_know() {
+    async fn station() -> (TcpListener, Target, Arc<ManualClock>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let remote = Remote::new(&url, Some("k"), crate::net::http_client().unwrap()).unwrap();
         let clock = ManualClock::at(Timestamp::from_millis(0));
-        let target = Target::remote(remote, Arc::new(Table::new(Vec::new())), None, clock);
+        let target = Target::remote(remote, Arc::new(Table::new(Vec::new())), None, clock.clone());
+        (listener, target, clock)
+    }
+
+    const OVER: &str = "HTTP/1.1 204 No Content\r\n\r\n";
+
+    #[tokio::test]
+    async fn a_feed_that_breaks_goes_on_after_its_last_event_and_skips_what_it_does_not_know() {
+        let (listener, target, _clock) = station().await;
         let newer = "event: run.teleported\nid: 1-2\ndata: {}\n\n";
         let answers = vec![
             cut_off(&format!("{}{newer}", frame("1-1", 1, "run.queued"))),
             cut_off(&frame("1-3", 3, "run.started")),
-            "HTTP/1.1 204 No Content\r\n\r\n".to_owned(),
+            OVER.to_owned(),
         ];
         let reading = async {
             let mut feed = Feed::new(&target, RunId::parse(RUN).unwrap());
@@ -169,5 +206,49 @@ mod tests {
         assert!(heads[0].contains("authorization: bearer k") && !heads[0].contains("last-event-id"));
         assert!(heads[1].contains("last-event-id: 1-2"), "{}", heads[1]);
         assert!(heads[2].contains("last-event-id: 1-3"), "{}", heads[2]);
+    }
+
+    #[tokio::test]
+    async fn a_connection_without_a_word_is_left_for_another() {
+        let (listener, target, clock) = station().await;
+        let mut feed = Feed::new(&target, RunId::parse(RUN).unwrap());
+        let answer = cut_off(&frame("1-1", 1, "run.queued"));
+        let (first, _half_open) = tokio::join!(feed.next(), serve_one(&listener, &answer));
+        assert_eq!(first.unwrap().unwrap().seq, 1);
+        {
+            let mut next = std::pin::pin!(feed.next());
+            assert!(futures_util::future::poll_immediate(&mut next).await.is_none());
+            clock.advance(SILENCE);
+            let (next, heads) = tokio::join!(next, serve(listener, vec![OVER.to_owned()]));
+            assert!(next.unwrap().is_none());
+            assert!(heads[0].contains("last-event-id: 1-1"), "{}", heads[0]);
+        }
+        assert!(feed.cause.is_some_and(|cause| cause.message().contains("nothing for 45 s")));
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_was_kept_alive_counts_as_heard_and_the_next_one_waits_a_moment() {
+        let (_listener, target, _clock) = station().await;
+        let mut feed = Feed::new(&target, RunId::parse(RUN).unwrap());
+        feed.silent = MOST_SILENT - 1;
+        let body = futures_util::stream::iter([Ok(Bytes::from_static(b": keep-alive\n\n"))]).boxed();
+        feed.stream = Some(Stream { body, decoder: SseDecoder::new(EVENT_BYTES) });
+        assert!(futures_util::future::poll_immediate(feed.next()).await.is_none());
+        assert_eq!((feed.silent, feed.stream.is_none()), (1, true));
+    }
+
+    #[tokio::test]
+    async fn a_feed_that_is_given_up_says_what_ended_it() {
+        let (_listener, target, clock) = station().await;
+        let mut feed = Feed::new(&target, RunId::parse(RUN).unwrap());
+        feed.silent = MOST_SILENT - 1;
+        feed.lost(Error::timeout("process 7 doesn't answer"));
+        let mut next = std::pin::pin!(feed.next());
+        assert!(futures_util::future::poll_immediate(&mut next).await.is_none());
+        clock.advance(FIRST_WAIT * 2_u32.pow(MOST_SILENT));
+        let error = next.await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        assert!(error.message().ends_with("again and again: process 7 doesn't answer"), "{error}");
+        assert!(std::error::Error::source(&error).is_some());
     }
 }

@@ -6,11 +6,12 @@
 
 use super::commands::ENVIRONMENT;
 use super::request::{MOST_BODY_BYTES, too_large};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::tools::{Method, ToolSpec};
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use serde_json::{Map, Value};
+use std::fmt::Display;
 use std::io::Read;
 
 /// The id of `--unset`; it can't be a field's name.
@@ -106,26 +107,29 @@ pub(super) fn json_text(text: &str, what: &str) -> Result<Value> {
 /// What `-` (stdin) and `@path` (a file) stand for; other text is itself.
 pub(super) fn source(text: &str) -> Result<String> {
     if text == "-" {
-        return bounded(std::io::stdin().lock(), MOST_BODY_BYTES);
+        return bounded(std::io::stdin().lock(), "stdin", MOST_BODY_BYTES);
     }
-    match text.strip_prefix('@') {
-        Some(path) => std::fs::read_to_string(path).map_err(|cause| {
-            Error::invalid_input(format!("can't read text from `{path}`: {cause}"))
-                .hint("`@` takes the path of a text file")
-        }),
-        None => Ok(text.to_owned()),
-    }
+    let Some(path) = text.strip_prefix('@') else { return Ok(text.to_owned()) };
+    let file = std::fs::File::open(path).map_err(|cause| unreadable(&format!("`{path}`"), &cause));
+    let read = file.and_then(|file| bounded(file, &format!("`{path}`"), MOST_BODY_BYTES));
+    read.map_err(|error| match error.kind() {
+        ErrorKind::InvalidInput => error.hint("`@` takes the path of a text file"),
+        _ => error,
+    })
 }
 
-/// The text that `stdin` gives, unless it is longer than `most` bytes: it might never end.
-fn bounded(stdin: impl Read, most: usize) -> Result<String> {
+/// The text that `reader`, called `place`, gives, unless it is longer than `most` bytes: it might never end.
+fn bounded(reader: impl Read, place: &str, most: usize) -> Result<String> {
     let mut all = Vec::new();
-    let read = stdin.take(most as u64 + 1).read_to_end(&mut all);
-    read.map_err(|cause| Error::invalid_input(format!("can't read text from stdin: {cause}")))?;
+    reader.take(most as u64 + 1).read_to_end(&mut all).map_err(|cause| unreadable(place, &cause))?;
     if all.len() > most {
-        return Err(too_large("the text on stdin"));
+        return Err(too_large(&format!("the text from {place}")));
     }
-    String::from_utf8(all).map_err(|_| Error::invalid_input("can't read text from stdin: it is not UTF-8"))
+    String::from_utf8(all).map_err(|_| unreadable(place, &"it is not UTF-8"))
+}
+
+fn unreadable(place: &str, reason: &dyn Display) -> Error {
+    Error::invalid_input(format!("can't read text from {place}: {reason}"))
 }
 
 fn positionals(spec: &ToolSpec) -> &'static [&'static str] {
@@ -361,11 +365,15 @@ mod tests {
     }
 
     #[test]
-    fn stdin_is_read_no_further_than_a_station_would() {
-        assert_eq!(bounded(&b"four"[..], 4).unwrap(), "four");
-        let error = bounded(std::io::repeat(b'x'), 4).unwrap_err();
-        assert_eq!(error.kind(), crate::error::ErrorKind::PayloadTooLarge);
-        assert!(bounded(&b"\xff"[..], 4).unwrap_err().message().contains("UTF-8"));
+    fn text_is_read_no_further_than_a_station_would() {
+        let from = |reader: &mut dyn Read| bounded(reader, "stdin", 4);
+        assert_eq!(from(&mut &b"four"[..]).unwrap(), "four");
+        assert_eq!(from(&mut std::io::repeat(b'x')).unwrap_err().kind(), ErrorKind::PayloadTooLarge);
+        assert_eq!(from(&mut &b"\xff"[..]).unwrap_err().message(), "can't read text from stdin: it is not UTF-8");
+        // A device never ends.
+        let error = source("@/dev/zero").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::PayloadTooLarge);
+        assert!(error.message().contains("`/dev/zero`"), "{error}");
     }
 
     #[test]

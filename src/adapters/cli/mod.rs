@@ -1,6 +1,6 @@
 //! The command line. Data goes to stdout, everything else to stderr; the exit code says how it went ([`Failure`]).
 //!
-//! `commands.rs` is the tree of commands, `fields.rs` makes a tool's input out of arguments, by the tool's own spec. `target.rs` decides
+//! `commands.rs` is the tree of commands with the flags that each of them takes, `fields.rs` makes a tool's input out of arguments, by the tool's own spec. `target.rs` decides
 //! where a call goes: a remote station (`--url`), the owner of the home over its socket, or this process for one short command;
 //! `request.rs` and `connection.rs` are the way there, `feed.rs` the live events of a run. `output.rs` is the only place that writes to
 //! stdout, `render.rs` and `columns.rs` lay out, `sanitize.rs` cleans what models and tools say.
@@ -25,6 +25,7 @@ mod request;
 mod run;
 mod sanitize;
 mod serve;
+mod status;
 mod stdio;
 mod sync;
 mod target;
@@ -52,6 +53,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use target::Target;
 use tokio::runtime::{Builder, Runtime};
+
+/// How long `stn serve` waits for threads that are still busy once everything has been stopped.
+const LAST_THREADS: Duration = Duration::from_secs(1);
 
 /// What the command line needs of the composition root, which it must not know.
 #[derive(Debug, Clone, Copy)]
@@ -114,8 +118,7 @@ pub fn run(
 }
 
 fn needs_tools(args: &[OsString]) -> bool {
-    let mut words = args.iter().skip(1).filter_map(|arg| arg.to_str());
-    match words.find(|word| !word.starts_with('-')) {
+    match commands::first_word(args) {
         Some(first) => !commands::WITHOUT_TOOLS.contains(&first),
         None => !args.iter().any(|arg| arg == "--version" || arg == "-V"),
     }
@@ -199,9 +202,7 @@ impl Session {
 
     fn command(&self) -> Result<u8, Failure> {
         let (verb, matches) = leaf(&self.matches);
-        if let Some(environment) = &self.options.environment {
-            target::check_environment(environment)?;
-        }
+        self.check_place(&verb, matches)?;
         match verb.as_str() {
             "init" => {
                 let home = Home::resolve(&self.variables)?;
@@ -210,14 +211,22 @@ impl Session {
             }
             "serve" => {
                 let serving = serve::options(matches, self.home()?, self.variables.clone());
-                threaded()?.block_on((self.deps.serve)(serving))?;
+                let runtime = threaded()?;
+                let served = runtime.block_on((self.deps.serve)(serving));
+                // What still blocks a thread after an orderly stop has had its time.
+                runtime.shutdown_timeout(LAST_THREADS);
+                served?;
                 Ok(0)
             }
             "stdio" => {
                 self.start_diagnostics()?;
                 self.refuse_url("connect the MCP client to `/mcp` of that station over HTTP")?;
                 let (environment, clock) = (self.options.environment.clone(), SystemClock::shared());
-                single()?.block_on(stdio::run(matches, environment, self.home()?, &self.variables, clock))?;
+                let (home, runtime) = (self.home()?, single()?);
+                let carried = runtime.block_on(stdio::run(matches, environment, home, &self.variables, clock));
+                // A thread reads stdin, and nothing but the client can wake it: to wait for it would be to wait for the client.
+                runtime.shutdown_background();
+                carried?;
                 Ok(0)
             }
             _ => {
@@ -225,6 +234,15 @@ impl Session {
                 single()?.block_on(self.on_station(&verb, matches))
             }
         }
+    }
+
+    /// Whether the flags that say where to act mean something to the command, before anything is opened or sent.
+    fn check_place(&self, verb: &str, matches: &ArgMatches) -> Result<()> {
+        if matches!(verb, "init" | "serve") {
+            return commands::refuse_place(verb, matches);
+        }
+        commands::refuse_idle_key(matches, &self.options)?;
+        self.options.environment.as_deref().map_or(Ok(()), target::check_environment)
     }
 
     /// What is done by a station, wherever it is.
@@ -243,10 +261,13 @@ impl Session {
         let found = self.table.iter().find(|tool| tool.spec.cli.is_some_and(|cli| cli.verb == verb));
         let spec =
             found.map(|tool| &tool.spec).ok_or_else(|| Error::internal(format!("no tool answers for `stn {verb}`")))?;
+        if spec.name == "station_status" {
+            return status::run(target, output, spec).await;
+        }
+        commands::refuse_environment(spec, matches)?;
         match spec.name {
             "agent_run" => run::agent_run(target, output, matches, spec).await,
             "run_wait" => run::wait(target, output, matches, spec).await,
-            "run_events" => run::events(target, output, matches, spec).await,
             "environment_sync" => sync::run(target, output, matches, spec).await,
             "mcp_server_accept" => accept::run(target, output, matches, spec).await,
             "tool_call" => call::show_result(output, &target.call(spec.name, fields::input(matches, spec)?).await?),
@@ -350,12 +371,25 @@ mod tests {
     #[test]
     fn the_tools_are_built_only_for_commands_that_need_them() {
         let needs = |line: &str| needs_tools(&line.split(' ').map(OsString::from).collect::<Vec<_>>());
-        for without in
-            ["stn --version", "stn -V", "stn serve --background", "stn daemon", "stn stdio -e staging", "stn init"]
-        {
+        for without in [
+            "stn --version",
+            "stn -V",
+            "stn serve --background",
+            "stn daemon",
+            "stn stdio -e staging",
+            "stn -e init stdio",
+        ] {
             assert!(!needs(without), "{without}");
         }
-        for with in ["stn --help", "stn agent list", "stn -e staging agent list", "stn"] {
+        for with in [
+            "stn --help",
+            "stn agent list",
+            "stn -e staging agent list",
+            "stn -e serve agent list",
+            "stn -qe init agent list",
+            "stn --environment serve --url stdio --key init agent list",
+            "stn",
+        ] {
             assert!(needs(with), "{with}");
         }
     }

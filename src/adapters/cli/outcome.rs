@@ -3,7 +3,7 @@
 use super::failure::{Failure, INTERRUPTED};
 use super::output::Output;
 use super::target::Target;
-use crate::domain::{Run, RunId, RunStatus, WaitingFor};
+use crate::domain::{Event, EventType, Run, RunId, RunStatus, WaitingFor};
 use crate::error::{Error, Result};
 use serde_json::{Map, Value};
 
@@ -12,8 +12,40 @@ pub(super) const FAILED: u8 = 1;
 /// A run that isn't over: somebody has to answer, or to wait on.
 pub(super) const NOT_OVER: u8 = 6;
 
-/// Tells what became of `run`, and returns the exit code.
-pub(super) async fn tell(target: &Target, output: Output, run: &Value) -> Result<u8, Failure> {
+/// What the last model call had to say beside its answer, such as that no language model was used.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) enum Notice {
+    /// Nobody listened, or the event left the reply out because it is long: the journal has it.
+    #[default]
+    Unheard,
+    Heard(Option<String>),
+}
+
+impl Notice {
+    /// Takes up what `event` tells of it.
+    pub(super) fn hear(&mut self, event: &Event) {
+        let step = event.data.get("step").unwrap_or(&Value::Null);
+        match event.r#type {
+            EventType::RunRewound => *self = Self::Unheard,
+            EventType::StepCompleted if is_model(step) => {
+                let reply = step.get("result").filter(|reply| !reply.is_null());
+                *self = reply.map_or(Self::Unheard, |reply| Self::Heard(notice_of(reply)));
+            }
+            _ => {}
+        }
+    }
+}
+
+fn is_model(step: &Value) -> bool {
+    step.get("kind").is_some_and(|kind| kind == "model")
+}
+
+fn notice_of(reply: &Value) -> Option<String> {
+    reply.get("notice").and_then(Value::as_str).map(str::to_owned)
+}
+
+/// Tells what became of `run`, and returns the exit code. `notice` is what whoever followed the run has heard.
+pub(super) async fn tell(target: &Target, output: Output, run: &Value, notice: Notice) -> Result<u8, Failure> {
     let parsed = parse(run)?;
     if output.json {
         output.json(run)?;
@@ -21,11 +53,17 @@ pub(super) async fn tell(target: &Target, output: Output, run: &Value) -> Result
     let id = parsed.id;
     match parsed.status {
         RunStatus::Completed => {
-            if let Some(notice) = notice(target, id).await? {
-                output.note(format_args!("note: {notice}"));
-            }
             if !output.json {
                 answer(output, parsed.output.as_ref())?;
+            }
+            // The answer is out; a notice that can't be had is no reason to call the run anything but completed.
+            let notice = match notice {
+                Notice::Heard(notice) => notice,
+                Notice::Unheard if output.quiet => None,
+                Notice::Unheard => journaled_notice(target, id).await.unwrap_or_default(),
+            };
+            if let Some(notice) = notice {
+                output.note(format_args!("note: {notice}"));
             }
             Ok(0)
         }
@@ -99,8 +137,8 @@ fn answer(output: Output, answer: Option<&Value>) -> Result<(), Failure> {
     }
 }
 
-/// What the last model call had to say beside its answer, such as that no language model was used.
-async fn notice(target: &Target, run: RunId) -> Result<Option<String>, Failure> {
+/// The notice as the journal has it. A page is read as a whole, so this is for when the events didn't tell.
+async fn journaled_notice(target: &Target, run: RunId) -> Result<Option<String>, Failure> {
     let mut cursor = None;
     let mut last = None;
     loop {
@@ -108,8 +146,8 @@ async fn notice(target: &Target, run: RunId) -> Result<Option<String>, Failure> 
         input.extend(cursor.take().map(|cursor: Value| ("cursor".to_owned(), cursor)));
         let page = target.call("run_steps", input).await?;
         let steps = page.get("items").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-        if let Some(step) = steps.iter().rev().find(|step| step.get("kind").is_some_and(|kind| kind == "model")) {
-            last = step.pointer("/result/notice").and_then(Value::as_str).map(str::to_owned);
+        if let Some(step) = steps.iter().rev().find(|step| is_model(step)) {
+            last = step.get("result").and_then(notice_of);
         }
         match page.get("next_cursor").filter(|next| next.is_string()) {
             Some(next) => cursor = Some(next.clone()),
@@ -120,7 +158,55 @@ async fn notice(target: &Target, run: RunId) -> Result<Option<String>, Failure> 
 
 #[cfg(test)]
 mod tests {
+    use super::super::connection::Remote;
     use super::*;
+    use crate::clock::ManualClock;
+    use crate::domain::{Timestamp, Usage};
+    use crate::tools;
+    use serde_json::json;
+    use std::sync::Arc;
+
+    #[test]
+    fn the_notice_is_that_of_the_last_model_call_that_the_events_tell_of() {
+        let event = |kind: &str, data: Value| -> Event {
+            let run = "0195f3a3-c000-8001-8000-000000000001";
+            let at = "2026-01-01T00:00:00Z";
+            serde_json::from_value(json!({ "run_id": run, "epoch": 1, "seq": 1, "type": kind, "at": at, "data": data }))
+                .unwrap()
+        };
+        let model = |result: Value| event("step.completed", json!({ "step": { "kind": "model", "result": result } }));
+        let tool = event("step.completed", json!({ "step": { "kind": "tool", "result": { "notice": "not mine" } } }));
+        let after = |events: &[Event]| {
+            let mut notice = Notice::default();
+            events.iter().for_each(|event| notice.hear(event));
+            notice
+        };
+        let said = model(json!({ "text": "a", "notice": "no language model" }));
+        assert_eq!(after(&[]), Notice::Unheard);
+        assert_eq!(after(&[said.clone(), tool]), Notice::Heard(Some("no language model".into())));
+        assert_eq!(after(&[said.clone(), model(json!({ "text": "b", "notice": null }))]), Notice::Heard(None));
+        // A long reply stays out of its event.
+        assert_eq!(after(&[said.clone(), model(Value::Null)]), Notice::Unheard);
+        assert_eq!(after(&[said, event("run.rewound", json!({}))]), Notice::Unheard);
+    }
+
+    #[tokio::test]
+    async fn a_run_that_completed_is_told_even_if_its_notice_can_t_be_had() {
+        // Nobody listens where a listener was.
+        let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let remote = Remote::new(&format!("http://{gone}"), None, crate::net::http_client().unwrap()).unwrap();
+        let clock = ManualClock::at(Timestamp::from_millis(0));
+        let target = Target::remote(remote, Arc::new(tools::table()), None, clock);
+        let run = json!({
+            "id": "0195f3a3-c000-8001-8000-000000000001", "environment": "development",
+            "agent": { "id": 1, "name": "hello", "revision": "r" }, "status": "completed", "input": {}, "output": null,
+            "model": { "provider": "offline", "id": "rules-1", "reason": "it is there" }, "origin": "cli",
+            "cause": { "kind": "call" }, "principal": { "kind": "local_owner", "id": "local", "name": "owner" },
+            "attempt": 1, "turns": 1, "steps": 1, "usage": Usage::default(), "created_at": "2026-01-01T00:00:00Z",
+        });
+        let output = Output { json: false, quiet: false };
+        assert_eq!(tell(&target, output, &run, Notice::Unheard).await.unwrap(), 0);
+    }
 
     #[test]
     fn a_parked_run_names_the_exact_commands() {

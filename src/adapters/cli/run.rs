@@ -1,26 +1,22 @@
-//! `stn agent run`, `stn run watch`, `stn run wait` and `stn run events`: starting runs and following them.
+//! `stn agent run`, `stn run watch` and `stn run wait`: starting runs and following them.
 
 use super::failure::{Failure, INTERRUPTED};
 use super::feed::Feed;
 use super::fields;
-use super::outcome;
+use super::outcome::{self, Notice};
 use super::output::Output;
 use super::progress::Progress;
-use super::render;
 use super::target::{Target, request_id};
 use crate::clock::ClockExt;
-use crate::domain::{Event, EventType, Run, RunStatus, WaitingFor};
-use crate::error::{Error, Result};
+use crate::domain::{Event, EventType, Run, RunId, RunStatus, WaitingFor};
+use crate::error::Result;
 use crate::tools::ToolSpec;
 use clap::{Arg, ArgAction, ArgMatches, Command};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use std::time::Duration;
 
 /// How long Ctrl-C waits for the run to let go.
 const CANCEL_WITHIN: Duration = Duration::from_secs(6);
-
-/// How long a feed without news is taken for caught up.
-const CAUGHT_UP: Duration = Duration::from_millis(500);
 
 /// `stn agent run AGENT [INPUT]`.
 pub(super) fn agent_run_command(spec: &ToolSpec) -> Command {
@@ -76,7 +72,7 @@ pub(super) async fn agent_run(
     };
     if called_off {
         let run = outcome::parse(&submitted)?;
-        return cancel(target, &Progress::start(output, &run), &run).await;
+        return cancel(target, output, Progress::start(output, &run), &run).await;
     }
     if matches.get_flag("detach") {
         let id = outcome::parse(&submitted)?.id.to_string();
@@ -87,18 +83,23 @@ pub(super) async fn agent_run(
     let progress = Progress::start(output, &run);
     let mut feed = Feed::new(target, run.id);
     let following = async {
-        follow(&mut feed, &progress, &run, Until::Settled).await?;
+        let mut notice = follow(&mut feed, &progress, &run, Until::Settled).await?;
         if bring_keys_again(target, &progress, &run).await? {
-            follow(&mut feed, &progress, &run, Until::Settled).await?;
+            notice = follow(&mut feed, &progress, &run, Until::Settled).await?;
         }
-        Ok::<_, Failure>(())
+        Ok::<_, Failure>(notice)
     };
-    tokio::select! {
-        followed = following => followed?,
-        () = &mut interrupt => return cancel(target, &progress, &run).await,
+    let followed = tokio::select! {
+        followed = following => Some(followed?),
+        () = &mut interrupt => None,
+    };
+    match followed {
+        Some(notice) => {
+            drop(progress);
+            end(target, output, &run, notice).await
+        }
+        None => cancel(target, output, progress, &run).await,
     }
-    drop(progress);
-    end(target, output, &run).await
 }
 
 /// Follows a run that is there.
@@ -107,17 +108,17 @@ pub(super) async fn watch(target: &Target, output: Output, matches: &ArgMatches)
     let run = outcome::parse(&get(target, asked).await?)?;
     let progress = Progress::start(output, &run);
     let mut feed = Feed::new(target, run.id);
-    tokio::select! {
+    let notice = tokio::select! {
         followed = follow(&mut feed, &progress, &run, Until::Ended) => followed?,
         () = interrupted() => return Ok(INTERRUPTED),
-    }
+    };
     drop(progress);
-    end(target, output, &run).await
+    end(target, output, &run, notice).await
 }
 
 /// Tells the end of a run that was followed.
-async fn end(target: &Target, output: Output, run: &Run) -> Result<u8, Failure> {
-    let telling = async { outcome::tell(target, output, &get(target, &run.id.to_string()).await?).await };
+async fn end(target: &Target, output: Output, run: &Run, notice: Notice) -> Result<u8, Failure> {
+    let telling = async { outcome::tell(target, output, &get(target, &run.id.to_string()).await?, notice).await };
     // Once Ctrl-C was listened for, it no longer ends the process by itself.
     tokio::select! {
         told = telling => told,
@@ -133,23 +134,7 @@ pub(super) async fn wait(
     spec: &ToolSpec,
 ) -> Result<u8, Failure> {
     let run = target.call(spec.name, fields::input(matches, spec)?).await?;
-    outcome::tell(target, output, &run).await
-}
-
-/// The stored events. Over HTTP they are the beginning of the live feed, which is left once it has caught up.
-pub(super) async fn events(
-    target: &Target,
-    output: Output,
-    matches: &ArgMatches,
-    spec: &ToolSpec,
-) -> Result<u8, Failure> {
-    let input = fields::input(matches, spec)?;
-    let listed = match target.connect_if_served().await? {
-        None => target.call(spec.name, input).await?,
-        Some(_) => events_so_far(target, &input).await?,
-    };
-    render::show(output, spec.name, &listed)?;
-    Ok(0)
+    outcome::tell(target, output, &run, Notice::Unheard).await
 }
 
 enum Until {
@@ -158,15 +143,18 @@ enum Until {
     Ended,
 }
 
-async fn follow(feed: &mut Feed<'_>, progress: &Progress, run: &Run, until: Until) -> Result<()> {
+/// Shows what happens, and returns the notice that was heard on the way.
+async fn follow(feed: &mut Feed<'_>, progress: &Progress, run: &Run, until: Until) -> Result<Notice> {
+    let mut notice = Notice::default();
     while let Some(event) = feed.next().await? {
         progress.show(&event);
+        notice.hear(&event);
         if event.r#type.is_terminal() {
-            return Ok(());
+            return Ok(notice);
         }
         if is_parked(&event) {
             match until {
-                Until::Settled => return Ok(()),
+                Until::Settled => return Ok(notice),
                 Until::Ended => {
                     let waiting_for = event.data.get("waiting_for").cloned().unwrap_or_default();
                     let lines = outcome::what_it_waits_for(run.id, serde_json::from_value(waiting_for).ok());
@@ -175,7 +163,7 @@ async fn follow(feed: &mut Feed<'_>, progress: &Progress, run: &Run, until: Unti
             }
         }
     }
-    Ok(())
+    Ok(notice)
 }
 
 /// The keys of this process went with the owner that was given them, if that one has ended; its successor is given them again.
@@ -206,50 +194,35 @@ async fn interrupted() {
 }
 
 /// The first Ctrl-C cancels the run; the second one leaves at once.
-async fn cancel(target: &Target, progress: &Progress, run: &Run) -> Result<u8, Failure> {
+async fn cancel(target: &Target, output: Output, progress: Progress, run: &Run) -> Result<u8, Failure> {
     progress.line(&format!("cancelling run {}; Ctrl-C again leaves at once", run.id));
     let input = Map::from_iter([("run".to_owned(), run.id.to_string().into())]);
     let cancelling = target.clock.timeout(CANCEL_WITHIN, target.call("run_cancel", input));
-    tokio::select! {
+    let cancelled = tokio::select! {
         biased;
-        () = interrupted() => {}
-        done = cancelling => match done {
-            Some(Ok(_)) => progress.line("cancelled"),
-            Some(Err(failure)) => return Err(failure),
-            None => progress.line(&format!("the run has not let go yet; `stn run get {}` shows it", run.id)),
-        },
+        () = interrupted() => return Ok(INTERRUPTED),
+        cancelled = cancelling => cancelled.transpose()?,
+    };
+    let status = cancelled.as_ref().map(outcome::parse).transpose()?.map(|run| run.status);
+    progress.line(&what_a_cancel_did(run.id, status));
+    drop(progress);
+    if matches!(status, Some(RunStatus::Completed | RunStatus::Failed)) {
+        end(target, output, run, Notice::Unheard).await?;
     }
     Ok(INTERRUPTED)
 }
 
-async fn get(target: &Target, run: &str) -> Result<Value, Failure> {
-    target.call("run_get", Map::from_iter([("run".to_owned(), run.into())])).await
+/// `status` is the run's after the cancel, if there was an answer in time.
+fn what_a_cancel_did(run: RunId, status: Option<RunStatus>) -> String {
+    match status {
+        Some(RunStatus::Cancelled) => "cancelled".to_owned(),
+        Some(ended) if ended.is_terminal() => format!("not cancelled: run {run} had {} before", ended.as_str()),
+        _ => format!("the run has not let go yet; `stn run get {run}` shows it"),
+    }
 }
 
-/// A page of events, read from the feed. The feed doesn't say where the stored ones end: a live-only event says it, the run's last event,
-/// or silence.
-async fn events_so_far(target: &Target, input: &Map<String, Value>) -> Result<Value, Failure> {
-    if input.contains_key("cursor") {
-        let error =
-            Error::not_acceptable("`--cursor` is for the list of a home that nobody serves").hint("use `--after SEQ`");
-        return Err(error.field("cursor").into());
-    }
-    let limit = input.get("limit").and_then(Value::as_u64).unwrap_or(u64::MAX);
-    let after = input.get("after").and_then(Value::as_i64).unwrap_or(0);
-    let asked = input.get("run").and_then(Value::as_str).unwrap_or_default();
-    let run = outcome::parse(&get(target, asked).await?)?;
-    let mut feed = Feed::new(target, run.id);
-    let mut items: Vec<Event> = Vec::new();
-    // Every run has a first event, however long the way to it is.
-    let mut next = feed.next().await?;
-    while let Some(event) = next.filter(|event| !event.r#type.is_transient() && (items.len() as u64) < limit) {
-        let is_last = event.r#type.is_terminal();
-        if event.seq > after {
-            items.push(event);
-        }
-        next = if is_last { None } else { target.clock.timeout(CAUGHT_UP, feed.next()).await.transpose()?.flatten() };
-    }
-    Ok(json!({ "items": items, "next_cursor": null }))
+async fn get(target: &Target, run: &str) -> Result<Value, Failure> {
+    target.call("run_get", Map::from_iter([("run".to_owned(), run.into())])).await
 }
 
 /// `INPUT` of `agent run`: a JSON object where it looks like one, else a text.
@@ -261,6 +234,18 @@ fn run_input(text: &str) -> Result<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_a_cancel_did_is_told_by_what_the_run_is_then() {
+        let run = RunId::parse("0195f3a3-c000-8001-8000-000000000001").unwrap();
+        assert_eq!(what_a_cancel_did(run, Some(RunStatus::Cancelled)), "cancelled");
+        let late = what_a_cancel_did(run, Some(RunStatus::Completed));
+        assert_eq!(late, format!("not cancelled: run {run} had completed before"));
+        for still in [Some(RunStatus::Running), None] {
+            assert!(what_a_cancel_did(run, still).contains("has not let go yet"));
+        }
+    }
 
     #[test]
     fn an_input_that_starts_with_a_brace_is_json_and_any_other_is_text() {

@@ -3,7 +3,7 @@
 use super::Serve;
 use crate::config::parse_duration;
 use crate::home::Home;
-use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use clap::{Arg, ArgAction, ArgMatches, Command};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -21,7 +21,7 @@ pub(super) fn command() -> Command {
             Arg::new("listen")
                 .long("listen")
                 .value_name("ADDR")
-                .value_parser(value_parser!(SocketAddr))
+                .value_parser(address)
                 .conflicts_with("background")
                 .help("Address and port for HTTP, instead of station.yml's"),
         )
@@ -51,6 +51,10 @@ pub(super) fn options(matches: &ArgMatches, home: Home, variables: BTreeMap<Stri
     }
 }
 
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "write an IP address and a port, such as 127.0.0.1:8080".to_owned())
+}
+
 fn idle(text: &str) -> Result<Duration, String> {
     parse_duration(text).map(Duration::from_millis)
 }
@@ -65,7 +69,10 @@ mod tests {
         let matches = parse(&["--background", "--idle", "10m"]).unwrap();
         assert_eq!(matches.get_one::<Duration>("idle"), Some(&Duration::from_secs(600)));
         assert!(parse(&["--idle", "soon"]).is_err());
-        assert!(parse(&["--listen", "8080"]).is_err());
+        for wrong in ["8080", "localhost:8080"] {
+            let error = parse(&["--listen", wrong]).unwrap_err().to_string();
+            assert!(error.contains(wrong) && error.contains("such as 127.0.0.1:8080"), "{error}");
+        }
         assert!(parse(&["--listen", "127.0.0.1:0", "--background"]).is_err());
     }
 }

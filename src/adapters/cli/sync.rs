@@ -28,6 +28,13 @@ pub(super) fn command(spec: &ToolSpec) -> Command {
 /// Syncs, shows what happened, and ends with 1 when something in the files is broken.
 pub(super) async fn run(target: &Target, output: Output, matches: &ArgMatches, spec: &ToolSpec) -> Result<u8, Failure> {
     let input = fields::input(matches, spec)?;
+    if matches.get_flag("all")
+        && let Some(environment) = commands::flag(matches, commands::ENVIRONMENT)
+    {
+        // Clap sees the conflict only where both stand behind the command's name.
+        let message = format!("`--all` and `-e {environment}` don't go together");
+        return Err(Error::invalid_input(message).hint("give only one of them").field("environment").into());
+    }
     if !matches.get_flag("all") {
         let synced = target.call(spec.name, input).await?;
         render::show(output, spec.name, &synced)?;

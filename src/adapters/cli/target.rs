@@ -1,7 +1,7 @@
 //! Where a call goes: a remote station over REST, the owner of the home over its socket, or, for short commands while nobody owns the
 //! home, this very process.
 
-use super::connection::{Connection, Remote};
+use super::connection::{self, Connection, Remote};
 use super::failure::Failure;
 use super::request::Request;
 use super::{Deps, OpenHome};
@@ -20,8 +20,9 @@ use std::sync::Arc;
 /// itself alone.
 const NOT_INHERITED: [&str; 3] = ["STN_URL", "STN_KEY", "STN_ENVIRONMENT"];
 
-/// Tools for which the caller's provider keys are brought along: they start a run, or let one go on that has lost its keys.
-const BRING_KEYS: [&str; 2] = ["agent_run", "run_respond"];
+/// Tools for which the caller's provider keys are brought along: they start a run, let one go on that has lost its keys, or say which
+/// model a run would get.
+const BRING_KEYS: [&str; 5] = ["agent_run", "run_respond", "station_status", "environment_list", "environment_get"];
 
 /// Tools that start or follow a run, or need attached servers: there has to be an owner for those.
 const NEED_AN_OWNER: [&str; 3] = ["agent_run", "run_wait", "run_respond"];
@@ -41,6 +42,12 @@ pub(super) struct Target {
 enum Place {
     Remote(Remote),
     Home { home: Home, variables: BTreeMap<String, String>, deps: Deps },
+}
+
+/// How a call is made.
+enum Way {
+    To(Connection),
+    Here(home::OwnerLock),
 }
 
 impl Target {
@@ -76,6 +83,11 @@ impl Target {
         &self.table
     }
 
+    /// The environment that the command is for, if it says so.
+    pub(super) fn environment(&self) -> Option<&str> {
+        self.environment.as_deref()
+    }
+
     /// The output of the tool `name`. What was lost with an owner (which may be restarting) is asked once more, where twice is the same as
     /// once.
     pub(super) async fn call(&self, name: &str, input: Map<String, Value>) -> Result<Value, Failure> {
@@ -83,9 +95,7 @@ impl Target {
         let input = self.in_environment(spec, input);
         let repeatable = spec.idempotent || input.contains_key("idempotency_key");
         match (&self.place, self.call_once(spec, input.clone()).await) {
-            (Place::Home { .. }, Err(Failure::Error(error)))
-                if repeatable && error.kind() == ErrorKind::Unavailable =>
-            {
+            (Place::Home { .. }, Err(Failure::Error(error))) if repeatable && connection::is_lost(&error) => {
                 self.call_once(spec, input).await
             }
             (_, done) => done,
@@ -93,14 +103,26 @@ impl Target {
     }
 
     async fn call_once(&self, spec: &ToolSpec, input: Map<String, Value>) -> Result<Value, Failure> {
+        // Nothing is sent yet: an owner that says nothing, because it is just ending, is looked for once more.
+        let way = match self.way(spec.name).await {
+            Err(error) if error.kind() == ErrorKind::Timeout => self.way(spec.name).await,
+            found => found,
+        };
+        match way? {
+            Way::To(connection) => Ok(self.send(&connection, spec, input).await?),
+            Way::Here(lock) => self.call_here(lock, spec.name, input).await,
+        }
+    }
+
+    async fn way(&self, tool: &str) -> Result<Way> {
         match &self.place {
-            Place::Home { home, .. } if !needs_owner(spec.name) => {
-                match home::attach_or_own(home, crate::SCHEMA, &self.clock).await? {
-                    Door::Attached(client) => Ok(self.send(&Connection::Local(client), spec, input).await?),
-                    Door::Owned(lock) => self.call_here(lock, spec.name, input).await,
-                }
+            Place::Home { home, .. } if !needs_owner(tool) => {
+                Ok(match home::attach_or_own(home, crate::SCHEMA, &self.clock).await? {
+                    Door::Attached(client) => Way::To(Connection::Local(client)),
+                    Door::Owned(lock) => Way::Here(lock),
+                })
             }
-            _ => Ok(self.send(&self.connect().await?, spec, input).await?),
+            _ => self.connect().await.map(Way::To),
         }
     }
 
@@ -120,16 +142,6 @@ impl Target {
     /// Whether this process has provider keys that it can bring to a run of this home.
     pub(super) fn brings_keys(&self) -> bool {
         matches!(&self.place, Place::Home { variables, .. } if provider_variables(variables).is_some())
-    }
-
-    /// A connection if there is somebody to connect to; nothing is started.
-    pub(super) async fn connect_if_served(&self) -> Result<Option<Connection>> {
-        match &self.place {
-            Place::Remote(remote) => Ok(Some(Connection::Remote(remote.clone()))),
-            Place::Home { home, .. } => {
-                Ok(home::attach(home, crate::SCHEMA, &self.clock).await?.map(Connection::Local))
-            }
-        }
     }
 
     async fn send(&self, connection: &Connection, spec: &ToolSpec, mut input: Map<String, Value>) -> Result<Value> {
@@ -186,7 +198,9 @@ impl Target {
     }
 
     fn in_environment(&self, spec: &ToolSpec, mut input: Map<String, Value>) -> Map<String, Value> {
-        if let (EnvironmentUse::Required, Some(environment)) = (spec.environment, &self.environment) {
+        if let (EnvironmentUse::Required | EnvironmentUse::OfRun, Some(environment)) =
+            (spec.environment, &self.environment)
+        {
             input.entry("environment").or_insert_with(|| environment.as_str().into());
         }
         input
@@ -227,12 +241,125 @@ pub(super) fn request_id() -> Result<String> {
 
 /// Checks the name of an environment before anything is sent or opened.
 pub(super) fn check_environment(name: &str) -> Result<()> {
-    Name::new(name).map(drop).map_err(|invalid| Error::invalid_input(invalid.to_string()).field("environment"))
+    Name::new(name).map(drop).map_err(|invalid| {
+        let error = Error::invalid_input(invalid.to_string()).field("environment");
+        error.hint("`stn environment list` shows what `-e` and STN_ENVIRONMENT can name")
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::{ManualClock, SystemClock};
+    use crate::domain::Timestamp;
+    use crate::home::{Handshake, Layout, LocalListener, OwnerLock, OwnerMode};
+    use std::time::Duration;
+    use tempfile::TempDir;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::UnixStream;
+
+    /// A home that this very process owns, as its clients see it.
+    struct Owned {
+        target: Target,
+        listener: LocalListener,
+        _lock: OwnerLock,
+        _directory: TempDir,
+    }
+
+    fn owned(clock: SharedClock) -> Owned {
+        let directory = tempfile::tempdir().unwrap();
+        let home = Home::at(&directory.path().join("home"), Layout::Home, &BTreeMap::new()).unwrap();
+        home::create(&home, &[]).unwrap();
+        let lock = OwnerLock::try_acquire(&home, OwnerMode::Serve, Timestamp::from_millis(0)).unwrap().unwrap();
+        let listener = LocalListener::bind(&home, &lock).unwrap();
+        let deps = Deps {
+            first_use: |_| unreachable!(),
+            open: |_| unreachable!("the home has an owner"),
+            serve: |_| unreachable!(),
+        };
+        let target = Target::local(home, BTreeMap::new(), deps, Arc::new(tools::table()), None, clock);
+        Owned { target, listener, _lock: lock, _directory: directory }
+    }
+
+    async fn request(stream: &mut UnixStream) -> String {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.unwrap());
+        }
+        String::from_utf8(head).unwrap().split(" HTTP/").next().unwrap().to_owned()
+    }
+
+    async fn answer(stream: &mut UnixStream, status: &str, body: &str) {
+        let text = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        stream.write_all(text.as_bytes()).await.unwrap();
+    }
+
+    fn handshake() -> String {
+        let handshake =
+            Handshake { version: "1".into(), schema: crate::SCHEMA, pid: std::process::id(), mode: OwnerMode::Serve };
+        serde_json::to_string(&handshake).unwrap()
+    }
+
+    /// Calls `agent_list` of an owner that gives these answers one after the other, and hangs up where there is none. Returns what came of
+    /// it, and how often was asked.
+    async fn asked(answers: &[Option<(&str, &str)>]) -> (Result<Value, Failure>, usize) {
+        let owned = owned(SystemClock::shared());
+        let mut asked = 0;
+        let owner = async {
+            loop {
+                let mut stream = owned.listener.accept_checked().await.unwrap();
+                if request(&mut stream).await == "GET /local/handshake" {
+                    answer(&mut stream, "200 OK", &handshake()).await;
+                    continue;
+                }
+                asked += 1;
+                if let Some((status, body)) = answers[asked - 1] {
+                    answer(&mut stream, status, body).await;
+                }
+            }
+        };
+        let called = tokio::select! {
+            () = owner => unreachable!(),
+            called = owned.target.call("agent_list", Map::new()) => called,
+        };
+        (called, asked)
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_was_lost_is_asked_for_once_more() {
+        let (called, times) = asked(&[None, Some(("200 OK", "{\"items\":[]}"))]).await;
+        assert!(called.is_ok_and(|list| list.get("items").is_some()));
+        assert_eq!(times, 2);
+        let (called, times) = asked(&[None, None]).await;
+        assert!(matches!(called, Err(Failure::Error(error)) if error.kind() == ErrorKind::Unavailable));
+        assert_eq!(times, 2);
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_says_unavailable_is_an_answer() {
+        let report = serde_json::to_string(&Error::unavailable("no model").report()).unwrap();
+        let (called, times) = asked(&[Some(("503 Service Unavailable", &report))]).await;
+        assert!(matches!(called, Err(Failure::Error(error)) if error.message() == "no model"));
+        assert_eq!(times, 1);
+    }
+
+    #[tokio::test]
+    async fn an_owner_that_says_nothing_is_looked_for_once_more() {
+        let manual = ManualClock::at(Timestamp::from_millis(0));
+        let owned = owned(manual.clone());
+        let owner = async {
+            let mut ending = owned.listener.accept_checked().await.unwrap();
+            request(&mut ending).await;
+            manual.advance(Duration::from_secs(5));
+            for body in [handshake(), "{\"items\":[]}".to_owned()] {
+                let mut stream = owned.listener.accept_checked().await.unwrap();
+                request(&mut stream).await;
+                answer(&mut stream, "200 OK", &body).await;
+            }
+        };
+        let (called, ()) = tokio::join!(owned.target.call("agent_list", Map::new()), owner);
+        assert!(called.is_ok(), "{called:?}");
+    }
 
     fn variables(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
         pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()

@@ -1,4 +1,5 @@
-//! `GET /runs/{run}/events`: what happens to a run, as server-sent events. What is stored comes first, then what happens, without a gap and
+//! `GET /runs/{run}/events` for whoever accepts `text/event-stream`: what happens to a run, as server-sent events. Everybody else gets the
+//! answer of the tool, a page of what is stored, which ends. What is stored comes first, then what happens, without a gap and
 //! without a repetition: the reader follows from before it reads the store, and leaves out what the store has told it already.
 //!
 //! `id:` is `epoch-seq`. Events that are only live (`model.delta`, `step.progress`) have no id; a reader that comes back has missed them.
@@ -13,7 +14,7 @@ use crate::events::{Followed, Follower};
 use crate::store::Store;
 use crate::tools::{Act, Answer, dispatch};
 use axum::body::{Body, Bytes};
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
@@ -23,6 +24,11 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
+
+/// The tool whose route this is.
+pub(super) const TOOL: &str = "run_events";
+
+pub(super) const EVENT_STREAM: &str = "text/event-stream";
 
 /// A comment this often keeps proxies from cutting a silent stream.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -52,8 +58,16 @@ enum Standing {
     Ahead,
 }
 
-pub(super) async fn follow(State(doors): State<Doors>, request: Request) -> Response {
-    match open(&doors, request).await {
+/// Whether the request names the stream among what it accepts. `*/*`, which most clients send unasked, doesn't.
+pub(super) fn is_stream_wanted(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|accepted| accepted.to_str().ok());
+    let mut kinds = accepted.flat_map(|accepted| accepted.split(',')).filter_map(|range| range.split(';').next());
+    kinds.any(|kind| kind.trim().eq_ignore_ascii_case(EVENT_STREAM))
+}
+
+/// Answers with the events as they happen.
+pub(super) async fn follow(doors: &Doors, request: Request) -> Response {
+    match open(doors, request).await {
         Ok(response) => response,
         Err(problem) => problem.into_response(),
     }
@@ -83,7 +97,7 @@ async fn open(doors: &Doors, mut request: Request) -> Result<Response, Problem> 
     let frames =
         stream::unfold(feed, async |mut feed| feed.next().await.map(|frame| (Ok::<_, Infallible>(frame), feed)));
     let headers = [
-        (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
+        (header::CONTENT_TYPE, HeaderValue::from_static(EVENT_STREAM)),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
         (X_ACCEL_BUFFERING, HeaderValue::from_static("no")),
     ];
@@ -93,11 +107,13 @@ async fn open(doors: &Doors, mut request: Request) -> Result<Response, Problem> 
 /// `Last-Event-ID` goes before `?after=`: a browser that reconnects repeats its first address.
 fn position_of(headers: &HeaderMap, query: &[(String, String)]) -> Result<Position> {
     if let Some((unknown, _)) = query.iter().find(|(name, _)| name != "after") {
-        let error =
-            Error::invalid_input(format!("this route has no query field `{}`", unknown.escape_debug())).field(unknown);
+        let error = Error::invalid_input(format!("a stream of events has no query field `{}`", unknown.escape_debug()))
+            .field(unknown);
         return Err(match nearest(unknown, ["after"]) {
             Some(meant) => error.hint(format!("did you mean `{meant}`?")),
-            None => error.hint("it takes `after`; a run's id says which environment it belongs to"),
+            None => error.hint(
+                "it takes `after`; a page of what is stored takes more, and comes without `Accept: text/event-stream`",
+            ),
         });
     }
     let (text, field) = match (headers.get(LAST_EVENT_ID), query) {
@@ -262,6 +278,21 @@ mod tests {
             assert!(given(Some(bad), &[]).is_err(), "{bad}");
         }
         assert!(given(None, &["1", "2"]).is_err());
+    }
+
+    #[test]
+    fn the_stream_is_for_those_who_name_it() {
+        let wanted = |accepted: &[&'static str]| {
+            let accepted = accepted.iter().map(|accepted| (header::ACCEPT, HeaderValue::from_static(accepted)));
+            is_stream_wanted(&accepted.collect())
+        };
+        for stream in ["text/event-stream", "Text/Event-Stream;q=0.9, */*", "application/json, text/event-stream"] {
+            assert!(wanted(&[stream]), "{stream}");
+        }
+        assert!(wanted(&["application/json", "text/event-stream"]));
+        for page in [&[][..], &["*/*"], &["application/json"], &["text/*"], &["text/event-streams"]] {
+            assert!(!wanted(page), "{page:?}");
+        }
     }
 
     #[test]

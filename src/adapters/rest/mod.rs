@@ -1,5 +1,6 @@
 //! REST under `/api/v1`: one route per tool that has one, derived from the tool's spec, and by hand only what is no single answer
-//! (`events.rs`, a run's events as they happen) or about the routes themselves (`openapi.rs`).
+//! (`events.rs`, a run's events as they happen, for those who ask the route of `run_events` for a stream) or about the routes themselves
+//! (`openapi.rs`).
 //!
 //! `input.rs` and `body.rs` read a request, `tool.rs` answers it, `problem.rs` is what errors look like. A new route of a tool is a line
 //! in the tool's spec.
@@ -27,20 +28,20 @@ use std::sync::Arc;
 /// Where all routes of tools are.
 const BASE: &str = "/api/v1";
 
-const EVENTS: &str = "/api/v1/runs/{run}/events";
-
 const OPENAPI: &str = "/api/v1/openapi.json";
 
 pub(super) fn routes(doors: &Doors) -> Router {
     let document: Arc<[u8]> = openapi::document(&doors.station.table).to_string().into_bytes().into();
-    let routes = Router::new().route(EVENTS, get(events::follow)).route(
+    let routes = Router::new().route(
         OPENAPI,
         get(async move || ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], document.to_vec())),
     );
     let tools = doors.station.table.iter().filter_map(|tool| tool.spec.rest.map(|rest| (tool.spec.name, rest)));
     let routes = tools.fold(routes, |routes, (name, rest)| {
-        let answer =
-            async move |State(doors): State<Doors>, request: Request| tool::answer(&doors, name, rest, request).await;
+        let answer = async move |State(doors): State<Doors>, request: Request| match name {
+            events::TOOL if events::is_stream_wanted(request.headers()) => events::follow(&doors, request).await,
+            _ => tool::answer(&doors, name, rest, request).await,
+        };
         routes.route(&format!("{BASE}{}", rest.path), on(filter(rest.method), answer))
     });
     routes.with_state(doors.clone())
@@ -78,7 +79,7 @@ fn meant(station: &Station, path: &str) -> Option<String> {
     // No route ends with a slash.
     let path = path.trim_end_matches('/');
     let of_tools = station.table.iter().filter_map(|tool| Some(format!("{BASE}{}", tool.spec.rest?.path)));
-    let all = of_tools.chain([EVENTS, OPENAPI, "/mcp", "/healthz", "/readyz"].map(str::to_owned));
+    let all = of_tools.chain([OPENAPI, "/mcp", "/healthz", "/readyz"].map(str::to_owned));
     let routes: Vec<String> = all.map(|route| filled(&route, path)).collect();
     let below = format!("{BASE}{path}");
     let found = routes.iter().find(|route| **route == below).map(String::as_str);

@@ -1,6 +1,6 @@
 //! The OpenAPI 3.1 document, from the specs that the routes themselves come from.
 
-use super::{BASE, EVENTS, OPENAPI};
+use super::{BASE, OPENAPI, events};
 use crate::error::ErrorKind;
 use crate::tools::spec::Rest;
 use crate::tools::{Method, Table, ToolSpec};
@@ -14,7 +14,6 @@ pub(super) fn document(table: &Table) -> Value {
             add(&mut paths, &format!("{BASE}{}", rest.path), method(rest.method), operation(spec, rest));
         }
     }
-    add(&mut paths, EVENTS, "get", events());
     add(&mut paths, OPENAPI, "get", plain("openapi", "This document", "application/json", json!({ "type": "object" })));
     let health = json!({ "type": "object", "properties": { "status": { "type": "string" } } });
     for (path, name, summary) in
@@ -84,11 +83,21 @@ fn operation(spec: &ToolSpec, rest: Rest) -> Value {
         let header = json!({ "description": format!("`{BASE}{location}`"), "schema": { "type": "string" } });
         operation["responses"][rest.success.to_string()]["headers"] = json!({ "Location": header });
     }
+    if rest.success == 202 {
+        let mut ended = operation["responses"]["202"].clone();
+        ended["description"] = "It has ended: nothing is still to come".into();
+        operation["responses"]["200"] = ended;
+    }
     operation["description"] = spec.description.into();
     operation["tags"] = json!([spec.action().split('.').next()]);
-    operation["parameters"] = of_path.chain(of_query).collect();
+    let of_header =
+        fields.get("idempotency_key").map(|schema| parameter("header", "Idempotency-Key", Some(schema), false));
+    operation["parameters"] = of_path.chain(of_query).chain(of_header).collect();
     if !in_query {
         operation["requestBody"] = request_body(&input, &in_path);
+    }
+    if spec.name == events::TOOL {
+        add_stream(&mut operation);
     }
     operation
 }
@@ -137,23 +146,22 @@ fn path_fields(path: &str) -> impl Iterator<Item = &str> {
     path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
 }
 
-fn events() -> Value {
+/// What the same address answers to whoever asks for the stream.
+fn add_stream(operation: &mut Value) {
     let stream = json!({ "type": "string", "description": "`event` is the type, `id` is `epoch-seq`, `data` the event as JSON." });
-    let mut operation = plain("run_follow", "Follow the events of a run", "text/event-stream", stream);
+    operation["responses"]["200"]["content"][events::EVENT_STREAM] = json!({ "schema": stream });
+    operation["responses"]["204"] =
+        json!({ "description": "With `Accept: text/event-stream`: the given event was the run's last" });
     operation["description"] =
-        "The stored events after the given one, then those that happen, up to the run's end. A reader that has \
-        seen what no longer is gets `run.rewound` and the events from the start."
+        "A page of the stored events. With `Accept: text/event-stream`, a stream: the stored events after the given one, then those that \
+         happen, up to the run's end. The stream takes `after` (an event's `id` or its `seq`) and `Last-Event-ID`, and none of the other \
+         fields. A reader that has seen what no longer is gets `run.rewound` and the events from the start."
             .into();
-    operation["tags"] = json!(["run"]);
-    let run = json!({ "type": "string", "description": "The run's id, or the unique beginning of it." });
-    let after = json!({ "type": "string", "description": "Only events after this one: its `id` or its `seq`." });
-    operation["parameters"] = json!([
-        parameter("path", "run", Some(&run), true),
-        parameter("query", "after", Some(&after), false),
-        parameter("header", "Last-Event-ID", Some(&after), false),
-    ]);
-    operation["responses"]["204"] = json!({ "description": "The given event was the run's last" });
-    operation
+    let last =
+        json!({ "type": "string", "description": "Of a stream: only events after this one, its `id` or its `seq`." });
+    if let Some(parameters) = operation["parameters"].as_array_mut() {
+        parameters.push(parameter("header", "Last-Event-ID", Some(&last), false));
+    }
 }
 
 fn problem() -> Value {
@@ -263,5 +271,30 @@ mod tests {
             list["parameters"].as_array().unwrap().iter().filter_map(|parameter| parameter["name"].as_str()).collect();
         assert!(query.contains(&"limit") && query.contains(&"environment"));
         assert_eq!(document["paths"]["/healthz"]["get"]["security"], json!([]));
+    }
+
+    #[test]
+    fn the_queue_names_its_header_and_both_its_answers() {
+        let document = document(&crate::tools::table());
+        let run = &document["paths"]["/api/v1/agents/{agent}/queue"]["post"];
+        let named = |name: &str| run["parameters"].as_array().unwrap().iter().find(|given| given["name"] == name);
+        assert_eq!(named("Idempotency-Key").unwrap()["in"], "header");
+        let schema = |status: &str| &run["responses"][status]["content"]["application/json"]["schema"];
+        assert!(schema("202").is_object());
+        assert_eq!(schema("200"), schema("202"));
+    }
+
+    #[test]
+    fn events_are_a_page_or_a_stream_at_one_address() {
+        let document = document(&crate::tools::table());
+        let events = &document["paths"]["/api/v1/runs/{run}/events"]["get"];
+        let kinds: Vec<&String> = events["responses"]["200"]["content"].as_object().unwrap().keys().collect();
+        assert_eq!(kinds, ["application/json", "text/event-stream"]);
+        assert!(events["responses"]["204"].is_object());
+        let names: Vec<&str> =
+            events["parameters"].as_array().unwrap().iter().filter_map(|given| given["name"].as_str()).collect();
+        for name in ["run", "after", "limit", "cursor", "Last-Event-ID"] {
+            assert!(names.contains(&name), "{name}: {names:?}");
+        }
     }
 }

@@ -3,7 +3,7 @@
 use super::input::{Given, input_of};
 use super::{BASE, Problem, body, query_of};
 use crate::adapters::http::{Arrival, Doors, RequestId};
-use crate::domain::Principal;
+use crate::domain::{Principal, RunStatus};
 use crate::error::{Error, Result};
 use crate::tools::spec::Rest;
 use crate::tools::{Act, Context, dispatch};
@@ -12,6 +12,7 @@ use axum::extract::{RawPathParams, Request};
 use axum::http::header::{CONTENT_TYPE, LOCATION};
 use axum::http::{Extensions, HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -86,8 +87,7 @@ pub(super) async fn path_fields(request: &mut Request) -> Result<Vec<(String, St
 }
 
 fn success(rest: Rest, output: &Value) -> Response {
-    let status = StatusCode::from_u16(rest.success).unwrap_or(StatusCode::OK);
-    let mut response = (status, output.to_string()).into_response();
+    let mut response = (status(rest, output), output.to_string()).into_response();
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let location =
         rest.location.and_then(|template| location(template, output)).and_then(|path| HeaderValue::try_from(path).ok());
@@ -95,29 +95,60 @@ fn success(rest: Rest, output: &Value) -> Response {
     response
 }
 
+/// What is accepted is still to come; of a run that has ended, nothing is.
+fn status(rest: Rest, output: &Value) -> StatusCode {
+    let success = StatusCode::from_u16(rest.success).unwrap_or(StatusCode::OK);
+    let run = output.get("status").and_then(|status| RunStatus::deserialize(status).ok());
+    if success == StatusCode::ACCEPTED && run.is_some_and(RunStatus::is_terminal) { StatusCode::OK } else { success }
+}
+
 /// `template` with its `{}` filled from the output. `None` when the output lacks one.
 fn location(template: &str, output: &Value) -> Option<String> {
-    let parts = template.split('/').map(|part| match part.strip_prefix('{').and_then(|part| part.strip_suffix('}')) {
-        None => Some(part.to_owned()),
-        Some(field) => match output.get(field)? {
-            Value::String(text) => Some(text.clone()),
-            Value::Number(number) => Some(number.to_string()),
-            _ => None,
-        },
-    });
-    Some(format!("{BASE}{}", parts.collect::<Option<Vec<_>>>()?.join("/")))
+    let mut location = BASE.to_owned();
+    let mut rest = template;
+    while let Some((before, field)) = rest.split_once('{') {
+        let (field, behind) = field.split_once('}')?;
+        location.push_str(before);
+        match output.get(field)? {
+            Value::String(text) => location.push_str(text),
+            Value::Number(number) => location.push_str(&number.to_string()),
+            _ => return None,
+        }
+        rest = behind;
+    }
+    location.push_str(rest);
+    Some(location)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tools::Method;
     use serde_json::json;
 
     #[test]
     fn the_location_is_filled_from_the_output() {
         assert_eq!(location("/runs/{id}", &json!({ "id": "r" })).unwrap(), "/api/v1/runs/r");
         assert_eq!(location("/agents/{id}/x", &json!({ "id": 7 })).unwrap(), "/api/v1/agents/7/x");
+        assert_eq!(
+            location("/agents/{name}?environment={environment}", &json!({ "name": "a", "environment": "staging" }))
+                .unwrap(),
+            "/api/v1/agents/a?environment=staging"
+        );
         assert_eq!(location("/runs/{id}", &json!({ "id": null })), None);
         assert_eq!(location("/runs/{id}", &json!({})), None);
+    }
+
+    #[test]
+    fn a_run_that_has_ended_is_no_longer_only_accepted() {
+        let queue = Rest { method: Method::Post, path: "/agents/{agent}/queue", success: 202, location: None };
+        let answered = |rest: Rest, run: &str| status(rest, &json!({ "status": run })).as_u16();
+        for ended in ["completed", "failed", "cancelled"] {
+            assert_eq!(answered(queue, ended), 200, "{ended}");
+        }
+        for live in ["queued", "running", "input_required"] {
+            assert_eq!(answered(queue, live), 202, "{live}");
+        }
+        assert_eq!(answered(Rest { success: 201, ..queue }, "completed"), 201);
     }
 }

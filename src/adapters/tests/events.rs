@@ -5,6 +5,8 @@ use crate::domain::{Event, EventType, RunId, Timestamp};
 use serde_json::{Value, json};
 use std::time::Duration;
 
+const STREAM: (&str, &str) = ("accept", "text/event-stream");
+
 async fn queued(test: &TestStation) -> String {
     let agent = json!({ "name": "hello", "prompt": "Say hello." });
     assert_eq!(test.send("POST /api/v1/agents", Some(agent)).await.status, 201);
@@ -13,7 +15,7 @@ async fn queued(test: &TestStation) -> String {
 }
 
 async fn follow(test: &TestStation, run: &str, last: Option<&str>) -> Coming {
-    let headers: Vec<(&str, &str)> = last.map(|last| ("last-event-id", last)).into_iter().collect();
+    let headers: Vec<(&str, &str)> = [STREAM].into_iter().chain(last.map(|last| ("last-event-id", last))).collect();
     test.open(&format!("GET /api/v1/runs/{run}/events"), &headers, None).await
 }
 
@@ -53,10 +55,38 @@ async fn a_reader_that_comes_back_gets_the_rest_and_after_the_end_nothing() {
     assert_eq!((frames.len(), ids.len()), (2, 2));
     let rest = follow(&test, &run, Some(ids[0])).await.read().await;
     assert_eq!(rest.text, format!("{}\n\n", frames[1]));
-    let by_number = test.send(&format!("GET /api/v1/runs/{run}/events?after=1"), None).await;
+    let by_number = test.open(&format!("GET /api/v1/runs/{run}/events?after=1"), &[STREAM], None).await.read().await;
     assert_eq!(by_number.text, rest.text);
     let nothing = follow(&test, &run, Some(ids[1])).await.read().await;
     assert_eq!((nothing.status, nothing.text.as_str()), (204, ""));
+}
+
+#[tokio::test]
+async fn whoever_asks_for_no_stream_gets_a_page_of_what_is_stored() {
+    let test = TestStation::new().await;
+    let run = queued(&test).await;
+    test.send(&format!("POST /api/v1/runs/{run}/cancel"), None).await;
+    let page = async |query: &str| {
+        let page = test.send(&format!("GET /api/v1/runs/{run}/events{query}"), None).await;
+        assert_eq!((page.status, page.header("content-type")), (200, "application/json"), "{}", page.text);
+        let types: Vec<String> = page.json()["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|event| event["type"].as_str().unwrap().to_owned())
+            .collect();
+        (types, page.json()["next_cursor"].as_str().map(str::to_owned))
+    };
+    assert_eq!(page("").await, (vec!["run.queued".into(), "run.cancelled".into()], None));
+    assert_eq!(page("?after=1").await.0, ["run.cancelled"]);
+    let (first, cursor) = page("?limit=1").await;
+    assert_eq!(first, ["run.queued"]);
+    let (second, end) = page(&format!("?limit=1&cursor={}", cursor.unwrap())).await;
+    assert_eq!((second, end), (vec!["run.cancelled".into()], None));
+    // A stream has no pages.
+    let stream = format!("GET /api/v1/runs/{run}/events?limit=1");
+    let refused = test.open(&stream, &[STREAM], None).await.read().await;
+    assert_eq!((refused.status, &refused.json()["field"]), (400, &json!("limit")));
 }
 
 #[tokio::test]

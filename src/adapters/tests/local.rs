@@ -48,6 +48,28 @@ async fn provider_keys_of_a_local_caller_count_for_its_runs() {
 }
 
 #[tokio::test]
+async fn the_model_that_is_shown_to_a_local_caller_is_the_one_that_its_run_would_get() {
+    let test = TestStation::new().await;
+    let keys = [("x-station-provider-variables", "{\"OPENAI_API_KEY\":\"k\"}")];
+    for (path, model) in [
+        ("/status", "/environments/0/model"),
+        ("/environments", "/items/0/model"),
+        ("/environments/development", "/model"),
+    ] {
+        let line = format!("GET /api/v1{path}");
+        let shown = send(&test.routers.socket, &line, &keys, None).await.read().await.json();
+        let shown = shown.pointer(model).unwrap();
+        assert_eq!(
+            (&shown["provider"], &shown["reason"]),
+            (&json!("openai"), &json!("OPENAI_API_KEY is set")),
+            "{path}"
+        );
+        let without = send(&test.routers.socket, &line, &[], None).await.read().await.json();
+        assert_eq!(without.pointer(model).unwrap()["provider"], "offline", "{path}");
+    }
+}
+
+#[tokio::test]
 async fn a_successor_may_ask_for_the_home() {
     let test = TestStation::new().await;
     assert_eq!(send(&test.routers.socket, "POST /local/drain", &[], None).await.read().await.status, 202);

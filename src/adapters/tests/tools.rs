@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 async fn create(test: &TestStation, line: &str) {
     let created = test.send(line, Some(json!({ "name": "hello", "prompt": "Say hello." }))).await;
     assert_eq!(created.status, 201, "{}", created.text);
-    assert_eq!(created.header("location"), "/api/v1/agents/hello");
+    let location = created.header("location").to_owned();
+    assert_eq!(test.send(&format!("GET {location}"), None).await.json(), created.json(), "{location}");
 }
 
 #[tokio::test]
@@ -53,6 +54,40 @@ async fn the_query_names_the_environment_and_nothing_crosses() {
     assert_ne!(queued.status, 404, "{}", queued.text);
     assert_eq!(test.send("GET /api/v1/agents?environment=nowhere", None).await.status, 404);
     assert_eq!(test.send("GET /api/v1/environments/staging", None).await.json()["name"], "staging");
+}
+
+#[tokio::test]
+async fn a_run_is_found_in_the_environment_that_is_named_and_in_no_other() {
+    let test = TestStation::new().await;
+    create(&test, "POST /api/v1/agents").await;
+    let run = test.send("POST /api/v1/agents/hello/queue", Some(json!({ "input": "x" }))).await.json();
+    let id = run["id"].as_str().unwrap();
+    for named in [id, &id[..8]] {
+        let here = test.send(&format!("GET /api/v1/runs/{named}?environment=development"), None).await;
+        assert_eq!((here.status, &here.json()["id"]), (200, &run["id"]), "{}", here.text);
+        let elsewhere = test.send(&format!("POST /api/v1/runs/{named}/cancel?environment=staging"), None).await;
+        assert_eq!((elsewhere.status, &elsewhere.json()["field"]), (404, &json!("run")), "{}", elsewhere.text);
+        assert!(elsewhere.json()["message"].as_str().unwrap().ends_with("in environment `staging`"));
+    }
+    let nowhere = test.send(&format!("GET /api/v1/runs/{id}?environment=nowhere"), None).await;
+    assert_eq!((nowhere.status, &nowhere.json()["field"]), (404, &json!("environment")), "{}", nowhere.text);
+    assert_eq!(test.send(&format!("GET /api/v1/runs/{id}"), None).await.json()["status"], "queued");
+}
+
+#[tokio::test]
+async fn the_queue_answers_200_with_a_run_that_has_ended() {
+    let test = TestStation::new().await;
+    create(&test, "POST /api/v1/agents").await;
+    let queue = async || {
+        let body = json!({ "input": "x", "idempotency_key": "k" });
+        test.send("POST /api/v1/agents/hello/queue", Some(body)).await
+    };
+    let first = queue().await;
+    assert_eq!(first.status, 202);
+    let id = first.json()["id"].as_str().unwrap().to_owned();
+    test.send(&format!("POST /api/v1/runs/{id}/cancel"), None).await;
+    let again = queue().await;
+    assert_eq!((again.status, &again.json()["id"]), (200, &json!(id)), "{}", again.text);
 }
 
 #[tokio::test]

@@ -45,7 +45,7 @@ pub fn spec() -> ToolSpec {
         )
         .changes(Effect::Write, false)
         .exposure(Exposure::Default)
-        .rest_created("/agents", 201, "/agents/{name}")
+        .rest_created("/agents", 201, "/agents/{name}?environment={environment}")
         .cli("agent create", &["name", "prompt"])
 }
 

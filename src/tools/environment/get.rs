@@ -20,7 +20,7 @@ pub fn spec() -> ToolSpec {
 }
 
 pub async fn get(call: Call, _: Input) -> Result<EnvironmentView> {
-    view(&call.station, call.environment()?).await
+    view(&call, call.environment()?).await
 }
 
 #[cfg(test)]

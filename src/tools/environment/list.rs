@@ -33,7 +33,7 @@ pub async fn list(call: Call, input: Input) -> Result<Page<EnvironmentView>> {
     for environment in call.station.environments.all() {
         let passed = after.as_ref().is_some_and(|after| environment.name <= *after);
         if !passed && call.ctx.principal.may(Scope::EnvironmentsRead, Some(&environment.name)) {
-            views.push(view(&call.station, &environment).await?);
+            views.push(view(&call, &environment).await?);
         }
     }
     Ok(page::page("environment_list", views, limit, |view: &EnvironmentView| view.name.clone()))

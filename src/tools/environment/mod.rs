@@ -4,7 +4,7 @@ pub mod get;
 pub mod list;
 pub mod sync;
 
-use super::context::{Environment, Station};
+use super::context::{Call, Environment};
 use crate::domain::{ModelChoice, Name};
 use crate::error::Result;
 use schemars::JsonSchema;
@@ -16,7 +16,7 @@ pub struct EnvironmentView {
     pub name: Name,
     /// The one that is meant where none is named.
     pub default: bool,
-    /// What an agent that names no model gets now; null when there is nothing.
+    /// What an agent that names no model gets now, run by this caller; null when there is nothing.
     pub model: Option<ModelChoice>,
     /// Why there is no model, and the fix.
     pub problem: Option<String>,
@@ -26,9 +26,10 @@ pub struct EnvironmentView {
     pub live_runs: u64,
 }
 
-/// The environment as it is now.
-pub async fn view(station: &Station, environment: &Environment) -> Result<EnvironmentView> {
-    let (model, problem) = match station.models.describe(&environment.name) {
+/// The environment as it is now, for the caller of `call`.
+pub async fn view(call: &Call, environment: &Environment) -> Result<EnvironmentView> {
+    let station = &call.station;
+    let (model, problem) = match station.models.describe(&environment.name, call.ctx.provider_variables.as_deref()) {
         Ok(model) => (Some(model), None),
         Err(error) => (None, Some(format!("{error}: {}", error.hint_text().unwrap_or_default()))),
     };

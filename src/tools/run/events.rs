@@ -1,10 +1,10 @@
-//! `run_events`: the stored events of a run, in order. Following them live is the act `Subscribe`.
+//! `run_events`: the stored events of a run, in order. Following them live is the act `Subscribe`, over REST by the same address.
 
 use super::find;
 use crate::domain::{Event, Scope};
 use crate::error::Result;
 use crate::tools::page::{self, Page};
-use crate::tools::{Call, EnvironmentUse, ToolSpec};
+use crate::tools::{Call, EnvironmentUse, Method, ToolSpec};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -29,6 +29,7 @@ pub fn spec() -> ToolSpec {
             "Lists what happened to a run, in order: queued, started, steps, waiting, ended.",
         )
         .environment(EnvironmentUse::OfRun)
+        .rest(Method::Get, "/runs/{run}/events")
         .cli("run events", &["run"])
 }
 

@@ -9,33 +9,48 @@ pub mod steps;
 pub mod wait;
 
 use super::context::{Call, Context, Environment, Station};
-use crate::domain::{Run, RunId, Scope};
+use crate::domain::{Name, Run, RunId, Scope};
 use crate::error::{Error, Result};
 use std::sync::Arc;
 
 /// The shortest prefix of an id that is looked up.
 const MIN_PREFIX: usize = 4;
 
-/// The environment that `run` belongs to: the id itself says it; a prefix is looked up where the principal may read.
-pub async fn environment_of(station: &Arc<Station>, ctx: &Context, run: &str) -> Result<Arc<Environment>> {
-    let environment = match RunId::parse(run) {
-        Some(id) => station.environments.numbered(id.environment()),
-        None => by_prefix(station, ctx, run).await?.map(|(environment, _)| environment),
+/// The environment that `run` belongs to: the id itself says it; a prefix is looked up where the principal may read. With `only`, no run
+/// of another environment is meant.
+pub async fn environment_of(
+    station: &Arc<Station>,
+    ctx: &Context,
+    run: &str,
+    only: Option<&Environment>,
+) -> Result<Arc<Environment>> {
+    let meant = |environment: &Arc<Environment>| {
+        is_visible(ctx, environment) && only.is_none_or(|only| only.name == environment.name)
     };
-    environment.filter(|environment| is_visible(ctx, environment)).ok_or_else(|| not_found(run))
+    let environment = match RunId::parse(run) {
+        Some(id) => station.environments.numbered(id.environment()).filter(meant),
+        None => {
+            let environments = station.environments.all().into_iter().filter(meant).collect();
+            by_prefix(environments, run).await?.map(|(environment, _)| environment)
+        }
+    };
+    environment.ok_or_else(|| match only {
+        Some(only) => not_found_in(run, &only.name),
+        None => not_found(run),
+    })
 }
 
-/// The run that `run`, an id or a unique prefix, names.
+/// The run that `run`, an id or a unique prefix, names in the environment of the call.
 pub async fn find(call: &Call, run: &str) -> Result<Run> {
     let environment = call.environment()?;
     let id = match RunId::parse(run) {
         Some(id) => id,
-        None => by_prefix(&call.station, &call.ctx, run).await?.ok_or_else(|| not_found(run))?.1,
+        None => by_prefix(vec![Arc::clone(environment)], run).await?.ok_or_else(|| not_found(run))?.1,
     };
     environment.store.run(id).await?.ok_or_else(|| not_found(run))
 }
 
-async fn by_prefix(station: &Arc<Station>, ctx: &Context, prefix: &str) -> Result<Option<(Arc<Environment>, RunId)>> {
+async fn by_prefix(environments: Vec<Arc<Environment>>, prefix: &str) -> Result<Option<(Arc<Environment>, RunId)>> {
     let prefix = prefix.to_ascii_lowercase();
     if prefix.len() < MIN_PREFIX || !prefix.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-') {
         let message = format!("`{}` is not a run id", prefix.chars().take(80).collect::<String>().escape_debug());
@@ -44,11 +59,9 @@ async fn by_prefix(station: &Arc<Station>, ctx: &Context, prefix: &str) -> Resul
             .field("run"));
     }
     let mut found = Vec::new();
-    for environment in station.environments.all() {
-        if is_visible(ctx, &environment) {
-            let ids = environment.store.runs_by_prefix(&prefix, 3).await?;
-            found.extend(ids.into_iter().map(|id| (Arc::clone(&environment), id)));
-        }
+    for environment in environments {
+        let ids = environment.store.runs_by_prefix(&prefix, 3).await?;
+        found.extend(ids.into_iter().map(|id| (Arc::clone(&environment), id)));
     }
     if found.len() > 1 {
         let ids: Vec<String> = found.iter().map(|(_, id)| id.to_string()).collect();
@@ -61,6 +74,12 @@ async fn by_prefix(station: &Arc<Station>, ctx: &Context, prefix: &str) -> Resul
 fn is_visible(ctx: &Context, environment: &Environment) -> bool {
     let within = !ctx.bound || ctx.environment.as_ref() == Some(&environment.name);
     within && ctx.principal.may(Scope::RunsRead, Some(&environment.name))
+}
+
+fn not_found_in(run: &str, environment: &Name) -> Error {
+    Error::not_found(format!("run `{}` doesn't exist in environment `{environment}`", run.escape_debug()))
+        .hint(format!("`stn run list -e {environment}` shows its runs"))
+        .field("run")
 }
 
 fn not_found(run: &str) -> Error {

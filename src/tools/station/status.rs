@@ -46,7 +46,7 @@ pub async fn status(call: Call, _: Input) -> Result<Status> {
     let (mut environments, mut servers) = (Vec::new(), Vec::new());
     for environment in station.environments.all() {
         if call.ctx.principal.may(Scope::StationRead, Some(&environment.name)) {
-            environments.push(view(station, &environment).await?);
+            environments.push(view(&call, &environment).await?);
             servers.extend(mcp_server::all(&environment).await?);
         }
     }

@@ -1,15 +1,51 @@
 //! HTTP as a program speaks it: blocking, with every header in the test's hands.
 
+use axum::Router;
 use reqwest::header::HeaderMap;
 use serde_json::Value;
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::time::Duration;
+use tokio::net::TcpSocket;
 use tokio::runtime::Runtime;
 
 use super::home::{Serve, TestHome};
 
 /// The longest that one exchange may take before the test fails.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A server of the test's own, on a port of its own; ends when dropped.
+pub struct Listening {
+    /// Without a path.
+    pub url: String,
+    _runtime: Runtime,
+}
+
+impl Listening {
+    pub fn start(router: Router) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        #[expect(clippy::disallowed_methods, reason = "it ends with its runtime")]
+        runtime.spawn(async move { axum::serve(listener, router).await.unwrap() });
+        Self { url, _runtime: runtime }
+    }
+}
+
+/// A port that nobody else can have, and on which nobody listens.
+pub struct DeafPort(TcpSocket);
+
+impl DeafPort {
+    pub fn take() -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+        Self(socket)
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.0.local_addr().unwrap()
+    }
+}
 
 /// A client of one server.
 pub struct Http {
@@ -55,7 +91,8 @@ impl Http {
     /// Without a key.
     pub fn anonymous(url: &str) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().unwrap();
+        // A station hangs up on idle connections after 10 s; one that it is just closing must not be taken for the next request.
+        let client = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).timeout(PATIENCE).build().unwrap();
         Self { runtime, client, url: url.to_owned(), key: None }
     }
 
@@ -88,8 +125,9 @@ impl Http {
 
     /// A stream of server-sent events, from after `last` (the `id` of an event) on.
     pub fn events(&self, path: &str, last: Option<&str>) -> Events<'_> {
-        let headers = last.map(|id| ("last-event-id", id));
-        let request = self.request("GET", path, headers.as_slice());
+        let mut headers = vec![("accept", "text/event-stream")];
+        headers.extend(last.map(|id| ("last-event-id", id)));
+        let request = self.request("GET", path, &headers);
         let response = self.runtime.block_on(async { request.send().await }).unwrap();
         assert_eq!(response.status().as_u16(), 200);
         assert_eq!(response.headers()["content-type"], "text/event-stream");
