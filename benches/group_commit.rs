@@ -2,6 +2,7 @@
 //!
 //! `cargo bench --bench group_commit`. The files lie in the system's temporary directory; set `TMPDIR` to measure another disk.
 
+#![expect(clippy::disallowed_methods, reason = "a benchmark measures real time")]
 #![expect(clippy::print_stdout, reason = "a benchmark is there to print its figures")]
 #![expect(clippy::unwrap_used, reason = "a benchmark that can't run has nothing to say")]
 

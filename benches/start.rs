@@ -2,7 +2,7 @@
 //! started.
 //!
 //! `cargo bench --bench start`. Homes lie in the system's temporary directory.
-
+#![expect(clippy::disallowed_methods, reason = "a benchmark measures real time")]
 #![expect(clippy::print_stdout, reason = "a benchmark is there to print its figures")]
 #![expect(clippy::unwrap_used, reason = "a benchmark that can't run has nothing to say")]
 #![expect(clippy::panic, reason = "a benchmark that can't run has nothing to say")]

@@ -6,6 +6,7 @@
 //! `cargo bench --bench submit -- 6400` makes only so many submits of 64 clients, so that the counter of commits can be compared with what
 //! `strace -f -c -e trace=fdatasync,fsync` counts; with 0 it shows what opening costs.
 
+#![expect(clippy::disallowed_methods, reason = "a benchmark measures real time")]
 #![expect(clippy::print_stdout, reason = "a benchmark is there to print its figures")]
 #![expect(clippy::unwrap_used, reason = "a benchmark that can't run has nothing to say")]
 
