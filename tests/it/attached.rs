@@ -3,6 +3,7 @@
 
 use crate::support::counter::Counter;
 use crate::support::home::{TestHome, within};
+use crate::support::http::DeafPort;
 use crate::support::peers;
 use serde_json::{Value, json};
 use std::fs;
@@ -83,7 +84,7 @@ fn results(home: &TestHome, run: &Value) -> Vec<String> {
 
 #[test]
 fn an_agent_works_with_the_official_filesystem_server() {
-    let home = TestHome::with_agent("worker", "");
+    let home = TestHome::with_agent_using(&["fs"], "worker", "");
     let directory = home.beside().join("notes");
     fs::create_dir(&directory).unwrap();
     fs::write(directory.join("a.txt"), "alpha").unwrap();
@@ -102,9 +103,41 @@ fn an_agent_works_with_the_official_filesystem_server() {
     assert!(run["output"].as_str().unwrap().contains("alpha"), "{run:#}");
 }
 
+/// The names of a tool's arguments with their types, and those that it requires.
+fn arguments(tool: &Value) -> Value {
+    let schema = &tool["input_schema"];
+    let properties = schema["properties"].as_object().unwrap().iter();
+    // Counts of lines are whole here; the official server takes any number.
+    let kind =
+        |property: &Value| if property["type"] == "integer" { json!("number") } else { property["type"].clone() };
+    let properties: Vec<Value> = properties.map(|(name, property)| json!([name, kind(property)])).collect();
+    json!({ "properties": properties, "required": schema.get("required").unwrap_or(&json!([])) })
+}
+
+#[test]
+fn the_built_in_filesystem_has_the_tools_and_arguments_of_the_official_one() {
+    let home = TestHome::with_agent("worker", "");
+    let directory = home.beside().to_str().unwrap();
+    home.write_servers("development", &json!({ "official": over_stdio(FILESYSTEM, &[directory]) }));
+    let tools = |server: &str| {
+        within(&format!("the tools of {server}"), || {
+            let listed = home.json(&["tool", "list", "--server", server])["items"].as_array().unwrap().clone();
+            Some(listed).filter(|tools| !tools.is_empty())
+        })
+    };
+    let official = tools("official");
+    let own = tools("filesystem");
+    assert_eq!(own.len(), 7);
+    for tool in own {
+        let name = tool["name"].as_str().unwrap().replace("filesystem__", "official__");
+        let twin = official.iter().find(|twin| twin["name"] == *name).unwrap_or_else(|| panic!("no {name}"));
+        assert_eq!(arguments(&tool), arguments(twin), "{name}");
+    }
+}
+
 #[test]
 fn a_tool_that_refuses_is_reported_and_is_no_failure_of_the_station() {
-    let home = TestHome::with_agent("worker", "");
+    let home = TestHome::with_agent_using(&["fs"], "worker", "");
     let directory = home.beside().join("notes");
     fs::create_dir(&directory).unwrap();
     home.write_servers("development", &json!({ "fs": over_stdio(FILESYSTEM, &[directory.to_str().unwrap()]) }));
@@ -119,7 +152,7 @@ fn a_tool_that_refuses_is_reported_and_is_no_failure_of_the_station() {
 #[test]
 fn the_everything_server_works_over_stdio_and_over_http() {
     let http = Everything::start();
-    let home = TestHome::with_agent("worker", "");
+    let home = TestHome::with_agent_using(&["local", "remote"], "worker", "");
     let mut local = over_stdio(EVERYTHING, &[]);
     local["tools"] = json!({ "echo": { "effect": "read", "idempotent": true } });
     home.write_servers("development", &json!({ "local": local, "remote": { "url": http.url } }));
@@ -169,11 +202,12 @@ fn an_unknown_tool_is_refused_with_the_one_that_was_meant() {
 
 #[test]
 fn one_broken_server_does_not_keep_the_others_from_working() {
-    let home = TestHome::with_agent("worker", "");
+    let home = TestHome::with_agent_using(&["counter"], "worker", "");
     let counter = Counter::beside(&home);
     let missing = json!({ "command": "/does/not/exist" });
     let silent = json!({ "command": peers::python(), "args": ["-c", "import sys; sys.exit('out of order')"] });
-    let gone = json!({ "url": "http://127.0.0.1:9/mcp" });
+    let deaf = DeafPort::take();
+    let gone = json!({ "url": format!("http://{}/mcp", deaf.address()) });
     let servers = json!({ "counter": counter.server(&json!({})), "missing": missing, "silent": silent, "gone": gone });
     home.write_servers("development", &servers);
     let run = follow(&home, r#"call counter__count {"note":"still here"}"#);

@@ -15,11 +15,13 @@ struct Doors {
 }
 
 impl Doors {
-    /// `prepare` writes what is wrong in the files, before anybody looks at them.
-    fn open(prepare: impl FnOnce(&TestHome)) -> Self {
+    fn open() -> Self {
         let home = TestHome::new();
         let _created = home.stn(&["init"]).ok();
-        prepare(&home);
+        Self::of(home)
+    }
+
+    fn of(home: TestHome) -> Self {
         let serve = home.serve();
         let (http, mcp) = (Http::new(&home, &serve), RawStdio::initialized(&home, &["--tools", "all"]));
         Self { http, mcp, _serve: serve, home }
@@ -68,7 +70,7 @@ fn errors(answer: &Value, kind: &str, parts: &[&str]) {
 
 #[test]
 fn an_unknown_agent() {
-    Doors::open(|_| ()).harmless(|doors| {
+    Doors::open().harmless(|doors| {
         let parts = ["agent `helo` doesn't exist", "`development`", "did you mean `hello`?"];
         refused(&doors.home.stn(&["agent", "run", "helo", "x"]), 4, &parts);
         refused(&doors.home.stn(&["agent", "get", "helo"]), 4, &parts);
@@ -81,7 +83,7 @@ fn an_unknown_agent() {
 
 #[test]
 fn an_error_in_json_is_the_same_error() {
-    Doors::open(|_| ()).harmless(|doors| {
+    Doors::open().harmless(|doors| {
         let refused = doors.home.stn(&["agent", "run", "helo", "x", "--json"]);
         assert_eq!((refused.code, refused.stdout.as_str()), (4, ""));
         let report: Value = serde_json::from_str(&refused.stderr).unwrap();
@@ -95,10 +97,9 @@ const BROKEN: &str = "---\nmax_steps: 3\ntools: [\"filesystem__*\"\n---\nBe brie
 
 #[test]
 fn broken_yaml() {
-    let prepare = |home: &TestHome| {
-        home.write("environments/development/agents/broken.prompt", BROKEN);
-    };
-    Doors::open(prepare).harmless(|doors| {
+    let doors = Doors::open();
+    doors.home.write("environments/development/agents/broken.prompt", BROKEN);
+    doors.harmless(|doors| {
         let synced = doors.home.stn(&["sync"]);
         assert_eq!(synced.code, 1, "{synced:?}");
         said(&synced.stdout, &["error", "environments/development/agents/broken.prompt"]);
@@ -109,24 +110,24 @@ fn broken_yaml() {
             let broken = items.iter().find(|item| item["name"] == "broken").unwrap();
             assert_eq!(broken["action"], "error", "{broken}");
             assert_eq!(broken["problem"]["file"], "environments/development/agents/broken.prompt", "{broken}");
-            assert!((2..=4).contains(&broken["problem"]["line"].as_i64().unwrap()), "{broken}");
+            assert_eq!(broken["problem"]["line"], 3, "{broken}");
             assert!(items.iter().any(|item| item["name"] == "hello" && item["action"] == "unchanged"), "{plan}");
         }
         let told = doors.home.stn(&["agent", "run", "broken", "x"]);
-        refused(&told, 2, &["environments/development/agents/broken.prompt:"]);
+        refused(&told, 2, &["environments/development/agents/broken.prompt:3:"]);
     });
 }
 
 #[test]
 fn an_agent_whose_file_breaks_keeps_its_last_good_revision() {
-    let doors = Doors::open(|_| ());
+    let doors = Doors::open();
     let before = doors.home.json(&["agent", "get", "hello"]);
     doors.home.write("environments/development/agents/hello.prompt", BROKEN);
     doors.harmless(|doors| {
         assert_eq!(doors.home.stn(&["sync"]).code, 1);
         let after = doors.home.json(&["agent", "get", "hello"]);
         assert_eq!((&after["state"], &after["revision"]), (&json!("error"), &before["revision"]));
-        said(after["problem"].as_str().unwrap(), &["environments/development/agents/hello.prompt:"]);
+        said(after["problem"].as_str().unwrap(), &["environments/development/agents/hello.prompt:3:"]);
     });
 }
 
@@ -154,7 +155,7 @@ fn settings_that_make_no_sense() {
 
 #[test]
 fn an_unknown_tool() {
-    Doors::open(|_| ()).harmless(|doors| {
+    Doors::open().harmless(|doors| {
         let parts = ["tool `agent_rum` doesn't exist", "did you mean `agent_run`?"];
         refused(&doors.home.stn(&["call", "agent_rum", "{}"]), 4, &parts);
         let unknown = doors.mcp.call("agent_rum", &json!({}));
@@ -167,15 +168,21 @@ fn an_unknown_tool() {
     });
 }
 
+const NEEDY: &str = r#"{
+  "mcpServers": {
+    "needy": {
+      "command": "true",
+      "args": ["{{ .NO_SUCH_VARIABLE }}"]
+    }
+  }
+}
+"#;
+
 #[test]
 fn a_missing_variable() {
-    let prepare = |home: &TestHome| {
-        home.write_servers(
-            "development",
-            &json!({ "needy": { "command": "true", "args": ["{{ .NO_SUCH_VARIABLE }}"] } }),
-        );
-    };
-    Doors::open(prepare).harmless(|doors| {
+    let doors = Doors::open();
+    doors.home.write("environments/development/test.json", NEEDY);
+    doors.harmless(|doors| {
         let synced = doors.home.stn(&["sync"]);
         assert_eq!(synced.code, 1, "{synced:?}");
         let parts = ["NO_SUCH_VARIABLE", "environments/development/test.json", "needy"];
@@ -186,20 +193,62 @@ fn a_missing_variable() {
             let items = plan["items"].as_array().unwrap();
             let needy = items.iter().find(|item| item["name"] == "needy").unwrap();
             assert_eq!(needy["action"], "error", "{needy}");
-            said(&needy["problem"].to_string(), &["NO_SUCH_VARIABLE", "environments/development/test.json", "line"]);
+            let problem = &needy["problem"];
+            let place = (&problem["file"], &problem["line"]);
+            assert_eq!(place, (&json!("environments/development/test.json"), &json!(5)), "{needy}");
+            said(problem["message"].as_str().unwrap(), &["NO_SUCH_VARIABLE"]);
         }
+    });
+}
+
+/// A `station.yml` with a provider whose key is a secret, which nothing uses by default.
+const KEPT_SECRET: &str = r#"
+providers:
+  vault: { api: openai_chat, base_url: "http://127.0.0.1:1/v1", api_key: "{{ secret.VAULT_KEY }}" }
+"#;
+
+#[test]
+fn a_secret_that_a_provider_needs() {
+    let home = TestHome::new();
+    let _created = home.stn(&["init"]).ok();
+    home.write("station.yml", KEPT_SECRET);
+    Doors::of(home).harmless(|doors| {
+        let parts = ["`providers.vault.api_key`", "secret `VAULT_KEY`", "environment variable"];
+        refused(&doors.home.stn(&["agent", "run", "hello", "x", "--model", "vault/m"]), 6, &parts);
+        let given = json!({ "agent": "hello", "input": "x", "model": "vault/m" });
+        errors(&doors.mcp.call("agent_run", &given), "unavailable", &parts);
+        let queued = doors.http.post("/api/v1/agents/hello/queue", &json!({ "input": "x", "model": "vault/m" }));
+        declined(queued, 503, &parts);
+    });
+}
+
+#[test]
+fn a_secret_that_a_server_needs() {
+    let doors = Doors::open();
+    doors
+        .home
+        .write("environments/development/test.json", &NEEDY.replace("{{ .NO_SUCH_VARIABLE }}", "{{ secret.TOKEN }}"));
+    doors.harmless(|doors| {
+        assert_eq!(doors.home.stn(&["sync"]).code, 1);
+        let synced = doors.mcp.call("environment_sync", &json!({}));
+        let items = result(&synced)["structuredContent"]["items"].as_array().unwrap();
+        let problem = &items.iter().find(|item| item["name"] == "needy").unwrap()["problem"];
+        assert_eq!((&problem["kind"], &problem["line"]), (&json!("unavailable"), &json!(5)), "{problem}");
+        said(problem["message"].as_str().unwrap(), &["`needy`", "secret `TOKEN`"]);
+        said(problem["hint"].as_str().unwrap(), &["variables_from_process", "{{ .TOKEN }}"]);
     });
 }
 
 #[test]
 fn a_command_that_does_not_exist() {
-    let prepare = |home: &TestHome| {
-        home.write_servers("development", &json!({ "ghost": { "command": "/no/such/program", "args": ["--stdio"] } }));
-    };
-    Doors::open(prepare).harmless(|doors| {
+    let home = TestHome::new();
+    let _created = home.stn(&["init"]).ok();
+    home.write_servers("development", &json!({ "ghost": { "command": "/no/such/program", "args": ["--stdio"] } }));
+    Doors::of(home).harmless(|doors| {
         let tools = doors.home.json(&["tool", "list"]);
         assert!(!tools["items"].as_array().unwrap().is_empty(), "the other servers' tools are there: {tools}");
         let ghost = doors.home.json(&["mcp-server", "get", "ghost"]);
+        assert_eq!(ghost["file"], "environments/development/test.json", "{ghost}");
         said(ghost["problem"].as_str().unwrap_or_else(|| panic!("no problem: {ghost}")), &["/no/such/program"]);
         let parts = ["ghost", "/no/such/program"];
         refused(&doors.home.stn(&["tool", "call", "ghost__look", "{}"]), 6, &parts);
@@ -210,7 +259,7 @@ fn a_command_that_does_not_exist() {
 
 #[test]
 fn a_prompt_of_ten_megabytes() {
-    Doors::open(|_| ()).harmless(|doors| {
+    Doors::open().harmless(|doors| {
         let prompt = "Be brief. ".repeat(1024 * 1024);
         let file = doors.home.beside().join("prompt.txt");
         std::fs::write(&file, &prompt).unwrap();
@@ -226,7 +275,7 @@ fn a_prompt_of_ten_megabytes() {
 
 #[test]
 fn an_environment_called_dot_dot() {
-    Doors::open(|_| ()).harmless(|doors| {
+    Doors::open().harmless(|doors| {
         refused(&doors.home.stn(&["agent", "list", "-e", ".."]), 2, &["`..`"]);
         refused(&doors.home.stn(&["environment", "get", ".."]), 2, &["`..`"]);
         refused(&doors.home.stn(&["sync", ".."]), 2, &["`..`"]);
@@ -241,7 +290,7 @@ fn an_environment_called_dot_dot() {
 
 #[test]
 fn an_unknown_field() {
-    Doors::open(|_| ()).harmless(|doors| {
+    Doors::open().harmless(|doors| {
         let given = json!({ "name": "x", "promt": "Be brief." });
         let parts = ["`agent_create` has no field `promt`", "did you mean `prompt`?"];
         refused(&doors.home.stn(&["call", "agent_create", &given.to_string()]), 2, &parts);

@@ -1,7 +1,8 @@
 //! The protocol's own conformance suite against `stn serve`. What a station can't pass without the suite's fixtures is listed in
 //! `tests/conformance/expected-failures.yml`; any other failure, and a listed one that passes, fails the test.
 
-use crate::support::home::{TestHome, run};
+use crate::support::home::{Running, TestHome};
+use crate::support::http::Listening;
 use crate::support::peers;
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -13,13 +14,19 @@ use serde_json::Value;
 use station::lifecycle::Tasks;
 use std::fs;
 use std::path::Path;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::runtime::Runtime;
+use std::time::Duration;
+use tokio::net::TcpStream;
+
+/// What a station can't pass without the suite's fixtures.
+const EXPECTED_FAILURES: &str = "tests/conformance/expected-failures.yml";
+
+/// The longest that a whole suite may take.
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// What the suite can't send: it has no option for headers. Everything else passes as it is, `Host` and `Origin` too.
 struct WithKey {
     url: String,
-    _runtime: Runtime,
+    _listening: Listening,
 }
 
 #[derive(Clone)]
@@ -31,14 +38,11 @@ struct Upstream {
 
 impl WithKey {
     fn start(address: &str, key: &str) -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let key = HeaderValue::from_str(&format!("Bearer {key}")).unwrap();
         let upstream = Upstream { address: address.to_owned(), key, tasks: Tasks::new() };
         let router = Router::new().fallback(forward).with_state(upstream);
-        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
-        let url = format!("http://{}/mcp", listener.local_addr().unwrap());
-        runtime.spawn(async move { axum::serve(listener, router).await.unwrap() });
-        Self { url, _runtime: runtime }
+        let listening = Listening::start(router);
+        Self { url: format!("{}/mcp", listening.url), _listening: listening }
     }
 }
 
@@ -62,13 +66,13 @@ fn conforms(requirements: &str) {
     let _created = home.stn(&["init"]).ok();
     let serve = home.serve();
     let with_key = WithKey::start(serve.url.trim_start_matches("http://"), &home.key());
-    let expected = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conformance/expected-failures.yml");
+    let expected = Path::new(env!("CARGO_MANIFEST_DIR")).join(EXPECTED_FAILURES);
     let mut suite = home.program(peers::node());
     suite.arg(peers::npm("@modelcontextprotocol/conformance/dist/index.js"));
     suite.args(["server", "--url", &with_key.url, "--requirements", requirements, "--expected-failures"]).arg(expected);
     let results = home.beside().join("results");
     suite.arg("-o").arg(&results);
-    let said = run(suite, "");
+    let said = Running::start(suite, "").end_within(PATIENCE);
     let summary = said.stdout.split("=== SUMMARY ===").last().unwrap_or_default();
     assert_eq!(said.code, 0, "{summary}\n{}\n{}", said.stderr, reasons(&said.stdout, &results));
     for scenario in ["tools-list", "dns-rebinding-protection"] {
@@ -92,6 +96,22 @@ fn reasons(said: &str, results: &Path) -> String {
         }
     }
     found
+}
+
+#[test]
+fn every_expected_failure_names_one_check_and_the_fixture_that_it_needs() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(EXPECTED_FAILURES);
+    let text = fs::read_to_string(file).unwrap();
+    let entries: Vec<&str> = text.lines().filter_map(|line| line.trim().strip_prefix("- ")).collect();
+    assert!(!entries.is_empty());
+    for entry in entries {
+        let (check, fixture) = entry.split_once(" # ").unwrap_or((entry, ""));
+        assert!(
+            check.trim().split_once(':').is_some_and(|(_, id)| !id.is_empty()),
+            "`{entry}` excuses a whole scenario"
+        );
+        assert!(!fixture.trim().is_empty(), "`{entry}` says no fixture");
+    }
 }
 
 #[test]

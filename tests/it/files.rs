@@ -159,6 +159,48 @@ fn an_update_keeps_every_byte_that_it_is_not_about() {
     }
 }
 
+/// Front matters that set `max_steps` and a description each in its own way.
+const FRONT_MATTERS: [(&str, &str); 6] = [
+    ("plain", "max_steps: 3\nmetadata:\n  description: old\n  tags: [a]\n"),
+    (
+        "comments",
+        "# above\nmax_steps: 3 # beside\n# between\nmetadata: # of it\n  # inside\n  description: old # old\n# below\n",
+    ),
+    ("flow", "metadata: { tags: [ 'a',\"b\" ],   description: \"old\" }  # flow\nmax_steps: 3\ntools: [ x__* , ]\n"),
+    ("all-flow", "{ max_steps: 3, metadata: { description: 'old', tags: [a] } }\n"),
+    (
+        "unicode",
+        "# Grüße 🧭\nmetadata:\n  description: \"Été — 日本語 🚀\"   # 説明\n  tags: [\"ñ\", 'ж']\nmax_steps:\t3\n",
+    ),
+    ("quoted", "\"max_steps\":   3\n'metadata':\n    tags:\n    - a\n\n    'description': >-\n      old\n"),
+];
+
+#[test]
+fn an_update_touches_the_lines_of_its_keys_alone() {
+    let home = TestHome::with_agent("kept", "");
+    let serve = home.serve();
+    for (newline, ending) in [("lf", "\n"), ("crlf", "\r\n")] {
+        for (name, front_matter) in FRONT_MATTERS {
+            let name = format!("{name}-{newline}");
+            let text = format!("---\n{front_matter}---\n# Say {{{{userInput}}}}, max_steps: 3\n").replace('\n', ending);
+            home.write(&format!("{AGENTS}/{name}.prompt"), &text);
+            let _synced = home.stn(&["sync"]).ok();
+            let update = json!({ "agent": name, "max_steps": 9, "description": "new" }).to_string();
+            let updated = home.stn(&["call", "agent_update", &update, "--json"]).ok().json();
+            assert_eq!((&updated["description"], &updated["max_steps"]), (&json!("new"), &json!(9)), "{name}");
+            let after = home.read(&format!("{AGENTS}/{name}.prompt"));
+            let (mut old, mut new): (Vec<_>, Vec<_>) = (text.split('\n').collect(), after.split('\n').collect());
+            old.retain(|line| !new.contains(line));
+            new.retain(|line| !text.split('\n').any(|before| before == *line));
+            for line in old.iter().chain(&new) {
+                let of_a_key = ["max_steps", "description", "old"].iter().any(|key| line.contains(key));
+                assert!(of_a_key, "{name}: `{line}` of\n{text}\n{after}");
+            }
+        }
+    }
+    drop(serve);
+}
+
 #[test]
 fn a_file_that_was_edited_by_hand_is_not_overwritten() {
     let home = TestHome::with_agent("kept", "");

@@ -10,6 +10,7 @@ mod conformance;
 mod coverage;
 mod files;
 mod first_run;
+mod following;
 mod mcp;
 mod owners;
 mod parity;

@@ -173,14 +173,14 @@ fn a_run_outlives_its_request_and_its_client() {
     let home = TestHome::with_agent("slow", &llm.settings());
     let mut stdio = RawStdio::initialized(&home, &[]);
     let answer = stdio.call("agent_run", &json!({ "agent": "slow", "input": "one", "wait_ms": 1 }));
-    let started = &result(&answer)["structuredContent"];
-    assert_eq!(started["status"], "running", "{answer}");
     assert_ne!(result(&answer)["isError"], true);
-    let first = started["id"].as_str().unwrap();
+    let first = result(&answer)["structuredContent"]["id"].as_str().unwrap();
     let text = result(&answer)["content"].to_string();
     assert!(text.contains("run_wait") && text.contains(first), "{text}");
+    llm.wait_for(0);
+    let now = stdio.call("run_get", &json!({ "run": first }));
+    assert_eq!(result(&now)["structuredContent"]["status"], "running", "{now}");
     // One more, whose client goes away while it waits.
-    llm.wait_for_more(0, 0);
     stdio.send("tools/call", &json!({ "name": "agent_run", "arguments": { "agent": "slow", "input": "two" } }));
     llm.wait_for_more(0, 1);
     assert_eq!(stdio.close().code, 0);

@@ -11,15 +11,24 @@ use std::fs;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+/// A home with a counter that an agent `worker` may use.
+fn home_with_counter(settings: &str) -> (TestHome, Counter) {
+    let home = TestHome::with_agent_using(&["counter"], "worker", settings);
+    let counter = Counter::beside(&home);
+    home.write_servers("development", &counter.servers(&json!({})));
+    (home, counter)
+}
+
+/// What clients are told after each change of their owner.
+const NEWS: &str = "notifications/tools/list_changed";
+
 fn note(text: &str) -> Value {
     json!({ "note": text })
 }
 
 #[test]
 fn two_editors_a_server_and_the_command_line_see_one_truth_and_one_pool_of_servers() {
-    let home = TestHome::with_agent("worker", "");
-    let counter = Counter::beside(&home);
-    home.write_servers("development", &counter.servers(&json!({})));
+    let (home, counter) = home_with_counter("");
     let serve = home.serve();
     let (one, two) = (StdioClient::connect(&home), StdioClient::connect(&home));
     let http = Http::new(&home, &serve);
@@ -43,15 +52,17 @@ fn two_editors_a_server_and_the_command_line_see_one_truth_and_one_pool_of_serve
 
 #[test]
 fn editors_go_on_when_their_owner_is_killed() {
-    let home = TestHome::with_agent("worker", "");
-    let counter = Counter::beside(&home);
-    home.write_servers("development", &counter.servers(&json!({})));
+    let (home, counter) = home_with_counter("");
     let (one, two) = (StdioClient::connect(&home), StdioClient::connect(&home));
     one.call_attached("counter__count", &note("before"));
     let first = home.owner().unwrap();
+    let heard = [&one, &two].map(|client| client.heard(NEWS));
     home.kill_owner();
-    one.call_attached("counter__count", &note("one, after"));
-    two.call_attached("counter__count", &note("two, after"));
+    for (client, heard) in [&one, &two].into_iter().zip(heard) {
+        client.reach_owner();
+        assert!(client.heard(NEWS) > heard, "the client wasn't told that its owner is another one");
+        client.call_attached("counter__count", &note("after"));
+    }
     let next = home.owner().unwrap();
     assert_ne!(first, next);
     assert_eq!((counter.calls().len(), counter.starts().len()), (3, 2));
@@ -59,16 +70,39 @@ fn editors_go_on_when_their_owner_is_killed() {
 
 #[test]
 fn editors_go_on_when_serve_takes_the_home_over() {
-    let home = TestHome::with_agent("worker", "");
-    let counter = Counter::beside(&home);
-    home.write_servers("development", &counter.servers(&json!({})));
+    let (home, _counter) = home_with_counter("");
     let client = StdioClient::connect(&home);
     client.call_attached("counter__count", &note("background"));
     let background = home.owner().unwrap();
+    let heard = client.heard(NEWS);
     let serve = home.serve();
+    within("the background owner to be gone", || (!is_alive(background)).then_some(()));
+    client.reach_owner();
+    assert!(client.heard(NEWS) > heard, "the client wasn't told that its owner is another one");
     client.call_attached("counter__count", &note("serve"));
     assert_eq!(home.owner(), Some(serve.pid()));
-    assert!(!is_alive(background));
+}
+
+#[test]
+fn editors_and_a_run_of_the_command_line_outlive_a_killed_serve() {
+    let fake = FakeLlm::start([Turn::saying("Here I am.").held()]);
+    let (home, counter) = home_with_counter(&fake.settings());
+    let serve = home.serve();
+    let clients = [StdioClient::connect(&home), StdioClient::connect(&home)];
+    let cli = home.start(&["agent", "run", "worker", "go"]);
+    fake.wait_for(0);
+    home.kill_owner();
+    fake.wait_for_more(0, 1);
+    fake.release();
+    assert_eq!(cli.end().ok().stdout, "Here I am.\n");
+    for client in &clients {
+        client.reach_owner();
+        client.call_attached("counter__count", &note("after"));
+    }
+    assert_ne!(home.owner(), Some(serve.pid()));
+    assert_eq!((counter.calls().len(), counter.starts().len()), (2, 2));
+    let runs = home.json(&["run", "list"]);
+    assert_eq!(runs["items"].as_array().unwrap().len(), 1, "{runs:#}");
 }
 
 #[test]
@@ -89,9 +123,7 @@ fn a_run_that_an_editor_starts_while_the_owner_dies_is_started_once() {
 
 #[test]
 fn a_call_that_is_lost_with_its_owner_is_answered_with_an_error_and_not_made_again() {
-    let home = TestHome::with_agent("worker", "");
-    let counter = Counter::beside(&home);
-    home.write_servers("development", &counter.servers(&json!({})));
+    let (home, counter) = home_with_counter("");
     let client = StdioClient::connect(&home);
     let request = client.send_call("tool_call", &json!({ "tool": "counter__hold", "arguments": note("lost") }));
     counter.wait_for_calls(1);
@@ -99,6 +131,7 @@ fn a_call_that_is_lost_with_its_owner_is_answered_with_an_error_and_not_made_aga
     let answer = client.answer(request);
     let failed = answer.get("error").is_some() || answer["result"]["isError"] == true;
     assert!(failed, "{answer:#}");
+    client.reach_owner();
     client.call_attached("counter__count", &note("after"));
     let tools: Vec<Value> = counter.calls().iter().map(|call| call["tool"].clone()).collect();
     assert_eq!(tools, ["hold", "count"]);
@@ -123,9 +156,7 @@ fn closing_the_editor_ends_no_run() {
 #[test]
 #[expect(clippy::disallowed_methods, reason = "other processes live in real time")]
 fn an_idle_background_owner_ends_and_leaves_nobody_behind() {
-    let home = TestHome::with_agent("worker", "");
-    let counter = Counter::beside(&home);
-    home.write_servers("development", &counter.servers(&json!({})));
+    let (home, _counter) = home_with_counter("");
     let mut owner = home
         .command(&["serve", "--background", "--idle", "2s"])
         .stdin(Stdio::null())
@@ -133,33 +164,40 @@ fn an_idle_background_owner_ends_and_leaves_nobody_behind() {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    within("the owner to hold the home", || home.owner());
-    let _called = home.stn(&["tool", "call", "counter__count", &note("last").to_string()]).ok();
-    let last_use = Instant::now();
+    let pid = within("the owner to hold the home", || home.owner());
+    // As long as it is connected, the owner isn't idle.
+    let client = StdioClient::connect(&home);
+    client.call_attached("counter__count", &note("last"));
+    assert_eq!(home.owner(), Some(pid));
     assert!(home.processes().len() >= 2, "the owner and the counter");
+    let last_use = Instant::now();
+    drop(client);
     let status = within("the owner to end", || owner.try_wait().unwrap());
+    let after = Instant::now() - last_use;
     within("its servers to end", || home.processes().is_empty().then_some(()));
-    assert!(last_use.elapsed() < Duration::from_secs(4), "{:?} after the last use", last_use.elapsed());
-    assert!(last_use.elapsed() >= Duration::from_millis(1_900), "it was too impatient: {:?}", last_use.elapsed());
+    assert!(after >= Duration::from_secs(2), "it was too impatient: {after:?}");
+    assert!(Instant::now() - last_use < Duration::from_secs(4), "the owner ended {after:?} after the last use");
     assert_eq!(status.code(), Some(0));
+}
+
+#[test]
+fn a_short_command_leaves_no_owner_and_no_process_and_starts_no_server() {
+    let (home, counter) = home_with_counter("");
+    let listed = home.json(&["agent", "list"]);
+    assert_eq!(listed["items"].as_array().unwrap().len(), 2, "{listed:#}");
+    assert_eq!((home.owner(), home.processes(), counter.starts()), (None, Vec::new(), Vec::new()));
 }
 
 #[test]
 fn many_commands_at_once_on_an_empty_home_find_one_owner() {
     let home = TestHome::new();
-    let children: Vec<_> = (0..6)
-        .map(|_| {
-            let arguments = ["agent", "run", "hello", "What does README.md say?", "--json"];
-            home.command(&arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
-        })
-        .collect();
-    for child in children {
-        let output = child.wait_with_output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let commands = [(); 6].map(|()| home.start(&["agent", "run", "hello", "What does README.md say?", "--json"]));
+    for command in commands {
+        let _ran = command.end().ok();
     }
     assert_eq!(home.json(&["run", "list"])["items"].as_array().unwrap().len(), 6);
     let owner = home.owner().unwrap();
-    assert_eq!(home.processes(), [owner]);
+    within("the owner to be alone", || (home.processes() == [owner]).then_some(()));
 }
 
 #[test]

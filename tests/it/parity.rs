@@ -35,9 +35,12 @@ fn by_python(home: &TestHome, mode: &str, version: &str, server: &[&str]) -> Val
     answer["content"].clone()
 }
 
-fn by_inspector(home: &TestHome, server: &[&str]) -> Value {
+/// The Inspector tells the version by what results carry in 2026-07-28 only: who gave them.
+fn by_inspector(home: &TestHome, is_modern: bool, server: &[&str]) -> Value {
     let answer = inspector(home, server, "agent_run", &["agent=hello", &format!("input={INPUT}")]);
-    answer.pointer("/structuredContent").or(answer.pointer("/result/structuredContent")).cloned().unwrap_or(answer)
+    let giver = &answer["result"]["_meta"]["io.modelcontextprotocol/serverInfo"];
+    assert_eq!(giver.is_object(), is_modern, "{answer}");
+    answer["result"]["structuredContent"].clone()
 }
 
 fn by_rest(http: &Http) -> Value {
@@ -66,9 +69,9 @@ fn through_every_door(home: &TestHome) -> Vec<Told> {
         told("python, stdio, legacy", "mcp_stdio", by_python(home, "legacy", "2025-11-25", &over_stdio)),
         told("python, http, modern", "mcp_http", by_python(home, "auto", MODERN, &over_http)),
         told("python, http, legacy", "mcp_http", by_python(home, "legacy", "2025-11-25", &over_http)),
-        told("inspector, http, legacy", "mcp_http", by_inspector(home, &url_for_inspector)),
-        told("inspector, http, modern", "mcp_http", by_inspector(home, &modern_inspector)),
-        told("inspector, stdio", "mcp_stdio", by_inspector(home, &[stn, "stdio", "-e", &home_variable])),
+        told("inspector, http, legacy", "mcp_http", by_inspector(home, false, &url_for_inspector)),
+        told("inspector, http, modern", "mcp_http", by_inspector(home, true, &modern_inspector)),
+        told("inspector, stdio", "mcp_stdio", by_inspector(home, false, &[stn, "stdio", "-e", &home_variable])),
     ];
     for Told { door, run, .. } in &runs {
         let kept = http.get(&format!("/api/v1/runs/{}", run["id"].as_str().unwrap())).with(200).json();

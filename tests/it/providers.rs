@@ -8,6 +8,7 @@ use crate::support::http::Http;
 use crate::support::peers;
 use serde_json::{Value, json};
 use std::fs;
+use std::time::Duration;
 
 /// What aimock answers, for both dialects.
 fn fixtures() -> Value {
@@ -63,7 +64,7 @@ const ANTHROPIC: Dialect =
 impl Dialect {
     /// A home that speaks it to `url`, with the desk attached.
     fn home(&self, url: &str) -> TestHome {
-        let mut home = TestHome::with_agent("planner", "");
+        let mut home = TestHome::with_agent_using(&["desk"], "planner", "");
         home.set(self.key, "test").set(self.base_url, &format!("{url}{}", self.path));
         let notes = home.beside().join("notes.txt");
         home.write_servers("development", &json!({ "desk": peers::own_server("desk.py", &[notes.to_str().unwrap()]) }));
@@ -96,20 +97,17 @@ fn runs(home: &TestHome, inputs: &[&str]) -> Vec<Value> {
     started.iter().map(|id| home.stn(&["run", "wait", id, "--json"]).json()).collect()
 }
 
-fn faults_that_pass_are_overcome(dialect: &Dialect) {
+/// The runs of these inputs, each of which has to be answered in the end, after two requests.
+fn faults_that_pass_are_overcome(dialect: &Dialect, inputs: &[&str]) -> (TestHome, Vec<Value>) {
     let aimock = Aimock::start(&fixtures());
     let home = dialect.home(&aimock.url);
-    let inputs = ["limited once", "down once", "cut once", "broken arguments"];
-    for (input, run) in inputs.iter().zip(runs(&home, &inputs)) {
-        assert_eq!(
-            (&run["status"], &run["output"]),
-            (&json!("completed"), &json!("There you are.")),
-            "{input}: {run:#}"
-        );
-        if *input == "limited once" {
-            assert!(run["duration_ms"].as_i64().unwrap() >= 1_000, "`retry-after: 1` was not heeded: {run:#}");
-        }
+    let runs = runs(&home, inputs);
+    for (input, run) in inputs.iter().zip(&runs) {
+        let ended = (&run["status"], &run["output"]);
+        assert_eq!(ended, (&json!("completed"), &json!("There you are.")), "{input}: {run:#}");
+        assert_eq!(aimock.requests(input), 2, "{input}: {run:#}");
     }
+    (home, runs)
 }
 
 fn faults_that_stay_are_told_with_provider_status_and_a_way_out(dialect: &Dialect) {
@@ -143,12 +141,17 @@ fn three_turns_with_parallel_calls_in_the_dialect_of_anthropic() {
 
 #[test]
 fn faults_of_openai_that_pass_are_overcome() {
-    faults_that_pass_are_overcome(&OPENAI);
+    let inputs = ["limited once", "down once", "cut once", "broken arguments"];
+    let (home, runs) = faults_that_pass_are_overcome(&OPENAI, &inputs);
+    let steps = home.steps(runs[3]["id"].as_str().unwrap());
+    let broken = (&steps[1]["name"], &steps[1]["status"], &steps[1]["arguments"]);
+    assert_eq!(broken, (&json!("desk__get_weather"), &json!("failed"), &json!("{\"city\": ")), "{steps:#?}");
 }
 
 #[test]
 fn faults_of_anthropic_that_pass_are_overcome() {
-    faults_that_pass_are_overcome(&ANTHROPIC);
+    // Not malformed arguments: aimock sends them as `{}` in this dialect. Below, a fake of ours sends them as they are.
+    let _runs = faults_that_pass_are_overcome(&ANTHROPIC, &["limited once", "down once", "cut once"]);
 }
 
 #[test]
@@ -212,7 +215,8 @@ fn thinking_is_still_there_when_another_owner_goes_on_with_the_run() {
     let mut script = thinking_script();
     script[2] = Turn::saying("Done.").held();
     let fake = FakeLlm::start(script);
-    let home = TestHome::with_agent(
+    let home = TestHome::with_agent_using(
+        &["desk"],
         "planner",
         &format!(
             "models: {{ default: fake/m }}\nproviders:\n  fake: {{ api: anthropic, base_url: \"{}\", api_key: test }}\n",
@@ -251,9 +255,10 @@ fn arguments_that_are_no_json_are_shown_to_the_model_and_no_tool_is_called() {
 
 #[test]
 fn a_model_that_is_busy_is_asked_again_after_the_time_it_names() {
-    let fake = FakeLlm::start([Turn::saying("Now.").refused_first(429, "1").refused_first(529, "0")]);
+    let fake = FakeLlm::start([Turn::saying("Now.").refused_first(429, "2").refused_first(529, "0")]);
     let home = ANTHROPIC.home(&fake.url);
     let run = home.json(&["agent", "run", "planner", "go"]);
     assert_eq!((&run["output"], fake.asked(0)), (&json!("Now."), 3), "{run:#}");
-    assert!(run["duration_ms"].as_i64().unwrap() >= 1_000, "{run:#}");
+    // Without a named time it would be half a second.
+    assert!(fake.gaps(0)[0] >= Duration::from_secs(2), "{:?}", fake.gaps(0));
 }

@@ -2,25 +2,61 @@
 
 use crate::support::counter::Counter;
 use crate::support::fake_llm::{FakeLlm, Turn};
-use crate::support::home::{TestHome, within};
+use crate::support::home::{Serve, TestHome, within};
+use crate::support::stdio::StdioClient;
 use serde_json::{Value, json};
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 
-/// A home with a counter that an agent `worker` calls once, and a model that follows `last` with it.
+/// A home with counters, an agent `worker` that calls them once, and a model that follows `last` with it.
 struct Scene {
     fake: FakeLlm,
-    home: TestHome,
     counter: Counter,
+    served: RefCell<Vec<Serve>>,
+    home: TestHome,
 }
+
+/// Who owns a home.
+#[derive(Clone, Copy)]
+enum Kind {
+    Background,
+    Serve,
+}
+
+const KINDS: [Kind; 2] = [Kind::Background, Kind::Serve];
 
 impl Scene {
     /// The model first calls `tool`. `effects` is the operator's word on the tools.
     fn of(tool: &str, effects: &Value, last: Turn) -> Self {
-        let call = Turn::calling(&format!("counter__{tool}"), &json!({ "note": "once" }));
-        let fake = FakeLlm::start([call, last]);
-        let home = TestHome::with_agent("worker", &fake.settings());
+        Self::with(&[("counter", effects)], tool, last)
+    }
+
+    /// The model first calls `tool` of all these servers, side by side; each has the operator's word on its tools.
+    fn with(servers: &[(&str, &Value)], tool: &str, last: Turn) -> Self {
+        let call = |turn: Turn, name: &str| turn.and_calling(&format!("{name}__{tool}"), r#"{"note": "once"}"#);
+        let calls = servers.iter().fold(Turn::default(), |turn, (name, _)| call(turn, name));
+        let fake = FakeLlm::start([calls, last]);
+        let names: Vec<&str> = servers.iter().map(|(name, _)| *name).collect();
+        let home = TestHome::with_agent_using(&names, "worker", &fake.settings());
         let counter = Counter::beside(&home);
-        home.write_servers("development", &counter.servers(effects));
-        Self { fake, home, counter }
+        let servers: serde_json::Map<_, _> =
+            servers.iter().map(|(name, effects)| ((*name).to_owned(), counter.server(effects))).collect();
+        home.write_servers("development", &servers.into());
+        Self { fake, counter, served: RefCell::default(), home }
+    }
+
+    /// An owner for a home that has none.
+    fn bring_owner(&self, kind: Kind) {
+        match kind {
+            Kind::Background => drop(StdioClient::connect(&self.home)),
+            Kind::Serve => self.served.borrow_mut().push(self.home.serve()),
+        }
+    }
+
+    /// Kills the owner, and brings the next.
+    fn change_owner(&self, kind: Kind) {
+        self.home.kill_owner();
+        self.bring_owner(kind);
     }
 
     /// A run that has made its call and waits for the model, which is held.
@@ -112,21 +148,73 @@ fn a_serve_that_is_told_to_end_hands_its_runs_to_the_next_owner() {
 }
 
 #[test]
-fn a_cut_off_call_that_only_reads_is_made_again_with_the_same_key() {
-    let scene = Scene::of("hold", &json!({ "hold": { "effect": "read" } }), done());
-    let id = scene.home.start_run("worker", "go");
-    scene.counter.wait_for_calls(1);
+fn a_run_goes_on_with_the_prompt_and_the_model_that_it_began_with() {
+    let scene = Scene::of("count", &json!({}), done().held());
+    let id = scene.between_the_calls();
+    let began = scene.home.run(&id);
     scene.home.kill_owner();
-    scene.counter.open_gate();
-    let waited = scene.home.stn(&["run", "wait", &id]).ok();
-    assert_eq!(waited.stdout, "All done.\n");
-    let calls = scene.counter.calls();
-    let keys: Vec<&Value> = calls.iter().map(|call| &call["key"]).collect();
-    assert!(keys.len() == 2 && keys[0] == keys[1] && keys[0].is_string(), "{calls:#?}");
-    assert_ne!(calls[0]["pid"], calls[1]["pid"]);
-    let tries: Vec<Value> = scene.home.steps(&id).into_iter().filter(|step| step["kind"] == "tool").collect();
-    let tries: Vec<_> = tries.iter().map(|step| (&step["try"], &step["status"], &step["idempotency_key"])).collect();
-    assert_eq!(tries, [(&json!(1), &json!("failed"), keys[0]), (&json!(2), &json!("completed"), keys[0])]);
+    let settings = scene.home.read("station.yml");
+    scene.home.write("station.yml", &settings.replace("fake/m", "fake/another"));
+    scene
+        .home
+        .write("environments/development/agents/worker.prompt", "---\nmax_steps: 9\n---\nQuite another prompt.\n");
+    scene.fake.release();
+    let _waited = scene.home.stn(&["run", "wait", &id]).ok();
+    scene.ends_well(&id);
+    let ended = scene.home.run(&id);
+    assert_eq!((&ended["agent"], &ended["model"]), (&began["agent"], &began["model"]));
+    let asked = scene.fake.bodies(1);
+    assert_eq!((asked.len(), &asked[1]), (2, &asked[0]));
+    let now = scene.home.json(&["agent", "get", "worker"]);
+    assert_ne!(now["revision"], began["agent"]["revision"], "the new prompt was taken up");
+}
+
+#[test]
+fn a_cut_off_call_that_only_reads_is_made_again_with_the_same_key() {
+    for kind in KINDS {
+        let scene = Scene::of("hold", &json!({ "hold": { "effect": "read" } }), done());
+        scene.bring_owner(kind);
+        let id = scene.home.start_run("worker", "go");
+        for calls in 1..=2 {
+            scene.counter.wait_for_calls(calls);
+            scene.change_owner(kind);
+        }
+        scene.counter.wait_for_calls(3);
+        scene.counter.open_gate();
+        assert_eq!(scene.home.run_in(&id, "completed")["output"], "All done.");
+        let calls = scene.counter.calls();
+        let key = &calls[0]["key"];
+        assert!(key.is_string() && calls.len() == 3 && calls.iter().all(|call| call["key"] == *key), "{calls:#?}");
+        let processes: BTreeSet<_> = calls.iter().map(|call| call["pid"].as_i64()).collect();
+        assert_eq!(processes.len(), 3, "{calls:#?}");
+        let steps = scene.home.steps(&id);
+        let tries = steps.iter().filter(|step| step["kind"] == "tool");
+        let tries: Vec<_> = tries.map(|step| json!([step["try"], step["status"], step["idempotency_key"]])).collect();
+        assert_eq!(tries, [json!([1, "failed", key]), json!([2, "failed", key]), json!([3, "completed", key])]);
+    }
+}
+
+#[test]
+fn any_other_cut_off_call_waits_for_a_person_and_a_servers_own_word_changes_nothing() {
+    let word = |effect: &str| json!({ "hold": { "effect": effect } });
+    let (write, destructive, none) = (word("write"), word("destructive"), json!({}));
+    for kind in KINDS {
+        // The server itself says that `hold` only reads.
+        let scene = Scene::with(&[("writes", &write), ("destroys", &destructive), ("unsaid", &none)], "hold", done());
+        scene.bring_owner(kind);
+        let id = scene.home.start_run("worker", "go");
+        scene.counter.wait_for_calls(3);
+        for _killed in 0..2 {
+            scene.change_owner(kind);
+            let run = scene.home.run_in(&id, "input_required");
+            assert_eq!(run["waiting_for"], "in_doubt", "{run:#}");
+            let steps = scene.home.steps(&id);
+            let states: Vec<_> = steps.iter().map(|step| step["status"].as_str().unwrap()).collect();
+            assert_eq!(states, ["completed", "in_doubt", "in_doubt", "in_doubt"], "{steps:#?}");
+        }
+        assert_eq!(scene.counter.calls().len(), 3, "nothing is repeated before somebody has decided");
+        scene.counter.open_gate();
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! aimock, a fake of several providers' APIs that others wrote: <https://github.com/CopilotKit/aimock>.
 
+use super::http::Http;
 use super::peers;
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
@@ -40,6 +41,16 @@ impl Aimock {
         // Nobody reads it further, but a full pipe would stop it.
         std::thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
         Self { child, url, _fixtures: directory }
+    }
+
+    /// How many requests had this as their user's message.
+    pub fn requests(&self, message: &str) -> usize {
+        let journal = Http::anonymous(&self.url).get("/__aimock/journal").with(200).json();
+        let said = |entry: &&Value| {
+            let messages = entry["body"]["messages"].as_array().unwrap();
+            messages.iter().any(|said| said["role"] == "user" && said["content"].to_string().contains(message))
+        };
+        journal.as_array().unwrap_or_else(|| panic!("no list: {journal}")).iter().filter(said).count()
     }
 }
 

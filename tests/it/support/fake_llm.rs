@@ -5,6 +5,7 @@
 //! gets the same answer, and any number of runs can follow one script. What a real API would refuse is refused with 400.
 
 use super::home::within;
+use super::http::Listening;
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -13,7 +14,7 @@ use axum::routing::post;
 use serde_json::{Value, json};
 use std::fmt::Write;
 use std::sync::{Arc, Mutex};
-use tokio::runtime::Runtime;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 /// One answer of the model.
@@ -164,7 +165,7 @@ pub struct FakeLlm {
     /// Without a path.
     pub url: String,
     shared: Arc<Shared>,
-    _runtime: Runtime,
+    _listening: Listening,
 }
 
 struct Shared {
@@ -175,6 +176,7 @@ struct Shared {
 
 /// A request that was received.
 struct Asked {
+    at: Instant,
     turn: usize,
     body: Value,
 }
@@ -188,11 +190,8 @@ impl FakeLlm {
             .route("/v1/chat/completions", post(chat_completions))
             .route("/v1/messages", post(messages))
             .with_state(Arc::clone(&shared));
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        runtime.spawn(async move { axum::serve(listener, router).await.unwrap() });
-        Self { url, shared, _runtime: runtime }
+        let listening = Listening::start(router);
+        Self { url: listening.url.clone(), shared, _listening: listening }
     }
 
     /// A `station.yml` in which this is the model of every agent, with a key that every owner of the home knows.
@@ -222,6 +221,13 @@ impl FakeLlm {
     pub fn bodies(&self, turn: usize) -> Vec<Value> {
         let asked = self.shared.asked.lock().unwrap();
         asked.iter().filter(|asked| asked.turn == turn).map(|asked| asked.body.clone()).collect()
+    }
+
+    /// The time between each request for the turn and the next.
+    pub fn gaps(&self, turn: usize) -> Vec<Duration> {
+        let asked = self.shared.asked.lock().unwrap();
+        let times: Vec<Instant> = asked.iter().filter(|asked| asked.turn == turn).map(|asked| asked.at).collect();
+        times.windows(2).map(|pair| pair[1] - pair[0]).collect()
     }
 
     /// Gives the turns that are held.
@@ -257,7 +263,7 @@ impl Shared {
         };
         let earlier = {
             let mut asked = self.asked.lock().unwrap();
-            asked.push(Asked { turn, body: body.clone() });
+            asked.push(Asked { at: now(), turn, body: body.clone() });
             asked.iter().filter(|asked| asked.turn == turn).count() - 1
         };
         if let Err(reason) = check(&body) {
@@ -295,6 +301,11 @@ fn anthropic_refuses(script: &[Turn], body: &Value) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+#[expect(clippy::disallowed_methods, reason = "other processes live in real time")]
+fn now() -> Instant {
+    Instant::now()
 }
 
 fn refusal(status: u16, retry_after: Option<&str>, message: &str) -> Response {

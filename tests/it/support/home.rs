@@ -1,5 +1,7 @@
 //! A home of its own for every test, and the real `stn` in it.
 
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 use serde_json::Value;
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -8,10 +10,13 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-/// The longest that anything in a test may take before the test fails instead of hanging.
+/// The longest that anything in a test may take before the test fails instead of hanging; shorter than the runner's own limit, so that it
+/// fails with its diagnostics.
 const PATIENCE: Duration = Duration::from_secs(45);
 
 /// A home in a temporary directory. Whatever owns it is killed when it is dropped.
@@ -98,16 +103,21 @@ impl TestHome {
         fs::read_to_string(self.path().join(file)).unwrap()
     }
 
-    /// A home that is there, with an agent in `development` that may use every tool, and `settings` in its `station.yml`.
-    /// Commands of attached servers are accepted there, as in the sample.
+    /// A home that is there, with an agent in `development` that has no tools, and `settings` in its `station.yml`.
     pub fn with_agent(name: &str, settings: &str) -> Self {
+        Self::with_agent_using(&[], name, settings)
+    }
+
+    /// The same, with an agent that may use the tools of these attached servers, for which its runs wait. Their commands are accepted, as
+    /// in the sample.
+    pub fn with_agent_using(servers: &[&str], name: &str, settings: &str) -> Self {
         let home = Self::new();
         let _created = home.stn(&["init"]).ok();
         home.write(
             "station.yml",
             &format!("{settings}environments: {{ development: {{ auto_accept_commands: true }} }}\n"),
         );
-        home.write_agent("development", name, "tools: [\"*\"]\n");
+        home.write_agent("development", name, &tools_of(servers));
         home
     }
 
@@ -191,6 +201,11 @@ impl TestHome {
         run(self.command(arguments), input)
     }
 
+    /// Starts `stn` and goes on.
+    pub fn start(&self, arguments: &[&str]) -> Running {
+        Running::start(self.command(arguments), "")
+    }
+
     /// Runs a command that must succeed, with `--json`, and returns what it printed.
     pub fn json(&self, arguments: &[&str]) -> Value {
         let mut all = arguments.to_vec();
@@ -245,6 +260,7 @@ impl TestHome {
 }
 
 impl Drop for TestHome {
+    #[expect(clippy::print_stderr, reason = "what a failed test has to say")]
     fn drop(&mut self) {
         if let Some(pid) = self.owner() {
             kill(pid, "KILL");
@@ -289,25 +305,94 @@ impl Drop for Serve {
     }
 }
 
-/// Runs a program to its end, with text on its standard input.
-pub fn run(mut command: Command, input: &str) -> Output {
-    let shown = format!("{command:?}");
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    let input = input.to_owned();
-    let writer = std::thread::spawn(move || {
-        let _closed = stdin.write_all(input.as_bytes());
-    });
-    let (stdout, stderr) = (drain(child.stdout.take().unwrap()), drain(child.stderr.take().unwrap()));
-    let status = within(&shown, || child.try_wait().unwrap());
-    writer.join().unwrap();
-    let (stdout, stderr) = (stdout.join().unwrap(), stderr.join().unwrap());
-    Output { code: status.code().unwrap_or(-1), stdout, stderr }
+/// Front matter: an agent that may use the tools of these servers.
+pub fn tools_of(servers: &[&str]) -> String {
+    let patterns: Vec<String> = servers.iter().map(|server| format!("\"{server}__*\"")).collect();
+    format!("tools: [{}]\n", patterns.join(", "))
 }
 
-/// Sends a signal by name.
+/// Runs a program to its end, with text on its standard input.
+pub fn run(command: Command, input: &str) -> Output {
+    Running::start(command, input).end()
+}
+
+/// A program under way, killed when dropped.
+pub struct Running {
+    child: Child,
+    shown: String,
+    stdout: Gathered,
+    stderr: Gathered,
+}
+
+impl Running {
+    /// With text on its standard input, and then the end of it.
+    pub fn start(mut command: Command, input: &str) -> Self {
+        let shown = format!("{command:?}");
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let (mut stdin, input) = (child.stdin.take().unwrap(), input.to_owned());
+        std::thread::spawn(move || {
+            let _closed = stdin.write_all(input.as_bytes());
+        });
+        let (stdout, stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+        Self { child, shown, stdout: Gathered::from(stdout), stderr: Gathered::from(stderr) }
+    }
+
+    /// What it has said on stderr so far.
+    pub fn stderr(&self) -> String {
+        self.stderr.so_far()
+    }
+
+    /// Waits for its end.
+    pub fn end(self) -> Output {
+        self.end_within(PATIENCE)
+    }
+
+    /// The same, for a program that may take so long.
+    pub fn end_within(mut self, patience: Duration) -> Output {
+        let status = poll(patience, &self.shown, || self.child.try_wait().unwrap());
+        let (stdout, stderr) = (self.stdout.whole(), self.stderr.whole());
+        Output { code: status.code().unwrap_or(-1), stdout, stderr }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ended = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
+
+/// What comes out of a pipe.
+struct Gathered {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl Gathered {
+    fn from(mut pipe: impl Read + Send + 'static) -> Self {
+        let bytes = Arc::new(Mutex::new(Vec::new()));
+        let into = Arc::clone(&bytes);
+        let reader = std::thread::spawn(move || {
+            let mut part = [0; 8192];
+            while let Ok(1..) = pipe.read(&mut part).inspect(|&read| into.lock().unwrap().extend(&part[..read])) {}
+        });
+        Self { bytes, reader: Some(reader) }
+    }
+
+    fn so_far(&self) -> String {
+        String::from_utf8_lossy(&self.bytes.lock().unwrap()).into_owned()
+    }
+
+    fn whole(&mut self) -> String {
+        self.reader.take().unwrap().join().unwrap();
+        self.so_far()
+    }
+}
+
+/// Sends a signal, by its name without `SIG`.
 pub fn kill(pid: i32, signal: &str) {
-    let _gone = Command::new("kill").arg(format!("-{signal}")).arg(pid.to_string()).stderr(Stdio::null()).status();
+    let signal: Signal = format!("SIG{signal}").parse().unwrap();
+    let _gone = nix::sys::signal::kill(Pid::from_raw(pid), signal);
 }
 
 /// Whether the process exists and is no zombie. A zombie with threads that are still ending keeps its files open, so that it lives on.
@@ -319,22 +404,18 @@ pub fn is_alive(pid: i32) -> bool {
 }
 
 /// Polls for something that another process brings about; fails the test when it takes longer than the tests' patience.
+pub fn within<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    poll(PATIENCE, what, look)
+}
+
 #[expect(clippy::disallowed_methods, reason = "other processes live in real time")]
-pub fn within<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+fn poll<T>(patience: Duration, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let begun = Instant::now();
     loop {
         if let Some(found) = look() {
             return found;
         }
-        assert!(begun.elapsed() < PATIENCE, "waited {PATIENCE:?} for {what}");
+        assert!(begun.elapsed() < patience, "waited {patience:?} for {what}");
         std::thread::sleep(Duration::from_millis(10));
     }
-}
-
-fn drain(mut pipe: impl Read + Send + 'static) -> std::thread::JoinHandle<String> {
-    std::thread::spawn(move || {
-        let mut bytes = Vec::new();
-        let _closed = pipe.read_to_end(&mut bytes);
-        String::from_utf8_lossy(&bytes).into_owned()
-    })
 }

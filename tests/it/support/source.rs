@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A source file: its path below the package, and its text.
+#[derive(Clone)]
 pub struct Source {
     pub path: String,
     pub text: String,

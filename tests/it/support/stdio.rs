@@ -15,6 +15,8 @@ pub struct StdioClient {
     stdin: RefCell<Option<ChildStdin>>,
     lines: Receiver<Value>,
     answers: RefCell<HashMap<i64, Value>>,
+    /// The methods of the notifications that came.
+    heard: RefCell<Vec<String>>,
     next: Cell<i64>,
 }
 
@@ -40,7 +42,8 @@ impl StdioClient {
             }
         });
         let stdin = RefCell::new(child.stdin.take());
-        let client = Self { child: RefCell::new(child), stdin, lines, answers: RefCell::default(), next: Cell::new(0) };
+        let (answers, heard) = (RefCell::default(), RefCell::default());
+        let client = Self { child: RefCell::new(child), stdin, lines, answers, heard, next: Cell::new(0) };
         let info = json!({ "name": "test", "version": "1" });
         let hello = json!({ "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": info });
         let answer = client.request("initialize", &hello);
@@ -77,15 +80,28 @@ impl StdioClient {
     fn take_lines(&self) -> bool {
         loop {
             match self.lines.try_recv() {
-                Ok(message) => {
-                    if let (Some(id), None) = (message["id"].as_i64(), message.get("method")) {
+                Ok(message) => match (message["id"].as_i64(), message["method"].as_str()) {
+                    (Some(id), None) => {
                         let earlier = self.answers.borrow_mut().insert(id, message);
                         assert!(earlier.is_none(), "request {id} was answered twice");
                     }
-                }
+                    (None, Some(method)) => self.heard.borrow_mut().push(method.to_owned()),
+                    _ => {}
+                },
                 Err(cause) => return cause == TryRecvError::Disconnected,
             }
         }
+    }
+
+    /// How often this notification has come.
+    pub fn heard(&self, method: &str) -> usize {
+        let _closed = self.take_lines();
+        self.heard.borrow().iter().filter(|heard| *heard == method).count()
+    }
+
+    /// Waits until the owner that the home has now is connected; what is lost on the way with the one before is answered with an error.
+    pub fn reach_owner(&self) {
+        within("the pipe to reach its owner", || self.request("ping", &json!({})).get("result").map(drop));
     }
 
     /// Sends a call of a tool; returns the request's id.

@@ -40,8 +40,14 @@ impl Dump {
         for path in after.files.keys() {
             assert!(self.files.contains_key(path), "the file {path} is new");
         }
-        let gone: Vec<_> = self.rows.iter().filter(|row| !after.rows.contains(row)).collect();
-        let new: Vec<_> = after.rows.iter().filter(|row| !self.rows.contains(row)).collect();
+        // Row by row, so that one which is there twice has to be there twice again.
+        let (mut new, mut gone) = (after.rows.clone(), Vec::new());
+        for row in &self.rows {
+            match new.binary_search(row) {
+                Ok(at) => drop(new.remove(at)),
+                Err(_) => gone.push(row),
+            }
+        }
         assert!(gone.is_empty() && new.is_empty(), "gone: {gone:#?}\nnew: {new:#?}");
     }
 }

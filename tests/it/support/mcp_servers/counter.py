@@ -1,7 +1,7 @@
 """counter.py LOG GATE [ANYTHING ...]: a server that leaves traces.
 
 Every start and every call is a line of JSON in the file LOG, written before anything is answered. `count` answers at once; `hold` answers
-once the file GATE exists.
+once the file GATE exists, and claims to change nothing.
 """
 
 import json
@@ -41,5 +41,5 @@ NOTE = stdio.schema(note="What to write down")
 log(event="start")
 stdio.serve("counter", {
     "count": ({"description": "Counts", "inputSchema": NOTE}, count),
-    "hold": ({"description": "Counts, then waits", "inputSchema": NOTE}, hold),
+    "hold": ({"description": "Counts, then waits", "inputSchema": NOTE, "annotations": {"readOnlyHint": True}}, hold),
 })
