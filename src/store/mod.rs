@@ -202,7 +202,7 @@ pub struct Claim {
     /// The run's deadline, counted from its first start; waiting for a person doesn't count.
     pub deadline: Timestamp,
     pub caller_credentials: bool,
-    /// The tool catalogue that the run was started with, as the engine wrote it with its first journal batch.
+    /// The pinned tools: what the run was started with, as the engine wrote it with its first journal batch.
     pub pinned_tools: Option<String>,
 }
 

@@ -38,7 +38,7 @@ impl<'g> Journal<'g> {
         self.grant
     }
 
-    /// The catalogue that the run is pinned to, with the first commit.
+    /// The tools that the run is pinned to, with the first commit.
     pub(super) fn pin(&mut self, tools: String) {
         self.pinned_tools = Some(tools);
     }

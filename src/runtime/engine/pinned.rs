@@ -27,7 +27,7 @@ pub(super) struct PinnedTool {
     definition: String,
 }
 
-/// The catalogue of a run.
+/// The pinned tools of a run.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(super) struct PinnedTools(Vec<PinnedTool>);
@@ -57,12 +57,12 @@ impl PinnedTools {
     /// Reads what [`PinnedTools::to_json`] wrote.
     pub(super) fn parse(json: &str) -> Result<Self> {
         serde_json::from_str(json)
-            .map_err(|cause| Error::internal("the run's tool catalogue can't be read").source(cause))
+            .map_err(|cause| Error::internal("the run's pinned tools can't be read").source(cause))
     }
 
     pub(super) fn to_json(&self) -> Result<String> {
         serde_json::to_string(self)
-            .map_err(|cause| Error::internal("the run's tool catalogue can't be written").source(cause))
+            .map_err(|cause| Error::internal("the run's pinned tools can't be written").source(cause))
     }
 
     pub(super) fn get(&self, name: &str) -> Option<&PinnedTool> {

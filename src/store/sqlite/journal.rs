@@ -40,11 +40,9 @@ pub(super) fn journal(tx: &mut Tx<'_>, grant: &Grant, batch: JournalBatch) -> Re
     Ok(if refused { Journaled::OutcomesOnly } else { Journaled::Whole(Written::Done) })
 }
 
-fn pin_tools(tx: &Tx<'_>, state: &RunState, catalogue: Option<&str>) -> Result<()> {
-    let Some(catalogue) = catalogue else { return Ok(()) };
-    tx.conn
-        .prepare_cached("UPDATE run_texts SET pinned_tools = ?2 WHERE run_id = ?1")?
-        .execute((state.id, catalogue))?;
+fn pin_tools(tx: &Tx<'_>, state: &RunState, pinned: Option<&str>) -> Result<()> {
+    let Some(pinned) = pinned else { return Ok(()) };
+    tx.conn.prepare_cached("UPDATE run_texts SET pinned_tools = ?2 WHERE run_id = ?1")?.execute((state.id, pinned))?;
     Ok(())
 }
 
