@@ -9,9 +9,9 @@ use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-/// What is on the disk for `file`, a path relative to the home. `None` without such a file.
+/// What is on the disk for `file`, a path relative to the home's configuration directory. `None` without such a file.
 pub async fn read(home: &Home, file: &str) -> Result<Option<Vec<u8>>> {
-    let path = home.root().join(file);
+    let path = home.config_dir().join(file);
     blocking(move || match fs::read(&path) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(cause) if cause.kind() == ErrorKind::NotFound => Ok(None),
@@ -25,7 +25,7 @@ pub async fn read(home: &Home, file: &str) -> Result<Option<Vec<u8>>> {
 pub async fn finish(home: &Home, store: &dyn Store, asked: Option<&str>) -> Result<()> {
     let mut outcome = Ok(());
     for pending in store.pending_files().await? {
-        let (id, path, file) = (pending.id, home.root().join(&pending.file), pending.file.clone());
+        let (id, path, file) = (pending.id, home.config_dir().join(&pending.file), pending.file.clone());
         match blocking(move || apply(&path, &pending)).await {
             Ok(()) => store.file_written(id).await?,
             Err(error) if asked == Some(file.as_str()) => outcome = Err(error),
