@@ -262,6 +262,41 @@ fn a_command_outside_development_runs_only_after_a_person_has_seen_and_accepted_
 }
 
 #[test]
+fn accepting_one_command_lets_no_other_run_that_has_changed_since_it_was_accepted() {
+    let home = TestHome::with_agent("worker", "");
+    let counter = Counter::beside(&home);
+    let mut servers = counter.servers(&json!({}));
+    servers["other"] = servers["counter"].clone();
+    home.write_servers("staging", &servers);
+    let _accepted = home.stn(&["mcp-server", "accept", "counter", "-e", "staging", "--yes"]).ok();
+    let call = ["tool", "call", "counter__count", r#"{"note":"x"}"#, "-e", "staging"];
+    let _counted = home.stn(&call).ok();
+    servers["counter"]["args"].as_array_mut().unwrap().push(json!("--sneaky"));
+    home.write_servers("staging", &servers);
+    let _accepted = home.stn(&["mcp-server", "accept", "other", "-e", "staging", "--yes"]).ok();
+    assert_ne!(home.stn(&call).code, 0);
+    assert_eq!(counter.calls().len(), 1);
+}
+
+#[test]
+fn a_server_file_that_breaks_leaves_its_servers_running_and_accepted() {
+    let home = TestHome::with_agent("worker", "");
+    let counter = Counter::beside(&home);
+    let servers = counter.servers(&json!({}));
+    home.write_servers("staging", &servers);
+    let _accepted = home.stn(&["mcp-server", "accept", "counter", "-e", "staging", "--yes"]).ok();
+    let call = ["tool", "call", "counter__count", r#"{"note":"x"}"#, "-e", "staging"];
+    let _counted = home.stn(&call).ok();
+    home.write("environments/staging/test.json", "{ nonsense");
+    let synced = home.stn(&["sync", "staging"]);
+    assert_ne!(synced.code, 0, "{synced:?}");
+    let _counted = home.stn(&call).ok();
+    home.write_servers("staging", &servers);
+    let _synced = home.stn(&["sync", "staging"]).ok();
+    assert_eq!((command_state(&home), counter.starts().len()), (json!("accepted"), 1));
+}
+
+#[test]
 fn what_was_not_shown_is_not_accepted() {
     let home = TestHome::with_agent("worker", "");
     let counter = Counter::beside(&home);

@@ -1,8 +1,6 @@
 //! `environment_sync`: takes up what the environment's files say. One broken file never stops the others.
 
-use crate::config::{
-    self, EnvironmentFiles, KnownAgent, KnownServer, PlanAction, PlanItem, PlanKind, ServerEntry, SyncPlan,
-};
+use crate::config::{self, EnvironmentFiles, KnownAgent, KnownServer, PlanAction, PlanItem, PlanKind, SyncPlan};
 use crate::domain::{AgentState, AuditEntry, CommandState, Effect, McpServerDefinition, Name, Scope};
 use crate::error::{Error, Result};
 use crate::gateway;
@@ -74,6 +72,13 @@ impl Looked {
     pub fn servers(&self) -> impl Iterator<Item = &McpServerDefinition> {
         self.files.servers.iter().filter_map(|entry| entry.definition.as_ref().ok())
     }
+
+    /// The known servers whose entry or file can't be read: nobody can tell how they are meant now, so they stay as they are.
+    fn unclear(&self) -> impl Iterator<Item = &ServerRow> {
+        let is_broken = |item: &&PlanItem| item.kind == PlanKind::McpServer && item.action == PlanAction::Error;
+        let broken = self.plan.items.iter().filter(is_broken);
+        broken.filter_map(|item| self.known.iter().find(|row| row.name == *item.name))
+    }
 }
 
 /// Finishes promised files, reads all files, commits what changed, and tells the gateway.
@@ -99,12 +104,18 @@ pub async fn take_up(station: &Arc<Station>, environment: &Arc<Environment>, aud
     Ok(looked)
 }
 
-/// Tells the gateway which servers there are, and which commands may run.
+/// Tells the gateway which servers there are, and which commands may run: those that were accepted exactly as they are now.
 pub async fn attach(environment: &Environment, looked: &Looked) -> Result<()> {
     let rows = environment.store.servers().await?;
-    let state = |name: &Name| rows.iter().find(|row| row.name == *name).map(|row| row.command_state);
-    let servers = looked.servers().map(|server| (server.clone(), state(&server.name).unwrap_or(CommandState::Pending)));
-    environment.gateway.apply(servers.collect());
+    let state = |server: &McpServerDefinition| {
+        let row = rows.iter().find(|row| row.name == server.name);
+        let same = row.filter(|row| row.command_hash == gateway::command_hash(server));
+        same.map_or(CommandState::Pending, |row| row.command_state)
+    };
+    let is_unclear = |name: &Name| looked.unclear().any(|row| row.name == *name);
+    let running = environment.gateway.status().into_iter().filter(|server| is_unclear(&server.name));
+    let servers = looked.servers().cloned().chain(running.map(|server| (*server.definition).clone()));
+    environment.gateway.apply(servers.map(|server| (server.clone(), state(&server))).collect());
     Ok(())
 }
 
@@ -156,8 +167,8 @@ async fn commit(station: &Station, environment: &Environment, looked: &Looked, a
         }
     }
     let auto_accept = station.auto_accepts_commands(&environment.name);
-    changes.servers =
-        looked.files.servers.iter().filter_map(|entry| server_put(entry, &looked.known, auto_accept)).collect();
+    changes.servers = looked.servers().map(|server| server_put(server, auto_accept)).collect();
+    changes.servers.extend(looked.unclear().map(unchanged));
     let audit = AuditEntry { config_revision: Some(revision), ..audit };
     environment.store.apply_sync(changes, audit).await
 }
@@ -177,16 +188,18 @@ fn agent_write(files: &EnvironmentFiles, name: &Name) -> Option<AgentWrite> {
 }
 
 /// A broken entry leaves what is known of its server as it is; an acceptance must not be lost over a typing error.
-fn server_put(entry: &ServerEntry, known: &[ServerRow], auto_accept: bool) -> Option<ServerPut> {
-    let (name, file) = (entry.name.clone(), entry.file.clone());
-    match &entry.definition {
-        Ok(definition) => {
-            let command_hash = gateway::command_hash(definition);
-            Some(ServerPut { name, file, hash: config::server_hash(definition), command_hash, auto_accept })
-        }
-        Err(_) => known.iter().find(|row| row.name == name).map(|row| {
-            let (hash, command_hash) = (row.hash.clone(), row.command_hash.clone());
-            ServerPut { name, file, hash, command_hash, auto_accept: false }
-        }),
+fn server_put(server: &McpServerDefinition, auto_accept: bool) -> ServerPut {
+    let (name, file) = (server.name.clone(), server.file.clone());
+    ServerPut {
+        name,
+        file,
+        hash: config::server_hash(server),
+        command_hash: gateway::command_hash(server),
+        auto_accept,
     }
+}
+
+fn unchanged(row: &ServerRow) -> ServerPut {
+    let ServerRow { name, file, hash, command_hash, .. } = row.clone();
+    ServerPut { name, file, hash, command_hash, auto_accept: false }
 }

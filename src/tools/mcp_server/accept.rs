@@ -36,6 +36,7 @@ pub async fn accept(call: Call, input: Input) -> Result<McpServer> {
         let message = format!("MCP server `{}` is no command: there is nothing to accept", server.name);
         return Err(Error::conflict(message).field("server"));
     }
+    let _one_at_a_time = environment.files.lock().await;
     let audit = call.audit(&server.name);
     environment.store.server_accept(&server.name, &input.command_hash, audit).await?;
     attach(environment, &look(&call.station, environment).await?).await?;
