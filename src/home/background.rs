@@ -192,15 +192,24 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_owner_starts_in_a_session_of_its_own_with_nothing_but_what_it_is_given() {
+    async fn the_owner_starts_with_nothing_but_what_it_is_given() {
         let home = TestHome::created();
-        let script = "echo \"home $STN_HOME cwd $(pwd) session $(ps -o sid= -p $$) pid $$ cargo [$CARGO_MANIFEST_DIR]\" >&2; exit 1";
+        let script = "echo \"home $STN_HOME cwd $(pwd) cargo [$CARGO_MANIFEST_DIR]\" >&2; exit 1";
         let error = attach_or_spawn(&home, 1, &SystemClock::shared(), &shell(script)).await.unwrap_err();
-        let text = error.message();
-        assert!(text.contains(&format!("home {} cwd / ", home.root().display())), "{text}");
-        assert!(text.contains("cargo []"), "{text}");
-        let word_after = |name: &str| text.split_whitespace().skip_while(|word| *word != name).nth(1).unwrap();
-        assert_eq!(word_after("session"), word_after("pid"));
+        let expected = format!("home {} cwd / cargo []", home.root().display());
+        assert!(error.message().contains(&expected), "{error}");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn the_owner_starts_in_a_session_of_its_own() {
+        let home = TestHome::created();
+        // proc_pid_stat(5): pid, comm, state, ppid, pgrp, session.
+        let script = "read -r pid _ _ _ _ session _ < /proc/$$/stat; echo \"session $session of $pid.\" >&2; exit 1";
+        let error = attach_or_spawn(&home, 1, &SystemClock::shared(), &shell(script)).await.unwrap_err();
+        let (_, told) = error.message().split_once("session ").unwrap();
+        let (session, pid) = told.trim_end_matches('.').split_once(" of ").unwrap();
+        assert_eq!(session, pid);
     }
 
     #[tokio::test]

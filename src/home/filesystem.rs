@@ -5,18 +5,15 @@ use crate::error::{Error, Result};
 use nix::sys::statfs::{Statfs, statfs};
 use std::path::Path;
 
-/// An error when `path`, or the nearest directory above it that exists, is on NFS, SMB or FUSE.
-pub(super) fn refuse_network(path: &Path) -> Result<()> {
+/// The kind of the network file system that `path`, or the nearest directory above it that exists, is on; none for a local one.
+pub(super) fn network_kind(path: &Path) -> Result<Option<&'static str>> {
     let existing = path.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(path);
     let facts =
         statfs(existing).map_err(|errno| super::failed("examine the file system of", existing, errno.into()))?;
-    match network_kind(&facts) {
-        None => Ok(()),
-        Some(kind) => Err(refusal(path, kind)),
-    }
+    Ok(kind_of(&facts))
 }
 
-fn refusal(path: &Path, kind: &str) -> Error {
+pub(super) fn refusal(path: &Path, kind: &str) -> Error {
     super::misconfigured(format!(
         "the home `{}` is on a {kind} file system, where locks can't be trusted",
         path.display()
@@ -28,7 +25,7 @@ fn refusal(path: &Path, kind: &str) -> Error {
 
 /// The magic numbers of statfs(2); compared as 32 bits because the sign of the field differs between platforms.
 #[cfg(target_os = "linux")]
-fn network_kind(facts: &Statfs) -> Option<&'static str> {
+fn kind_of(facts: &Statfs) -> Option<&'static str> {
     kind_of_magic(facts.filesystem_type().0 as u32)
 }
 
@@ -43,7 +40,7 @@ fn kind_of_magic(magic: u32) -> Option<&'static str> {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn network_kind(facts: &Statfs) -> Option<&'static str> {
+fn kind_of(facts: &Statfs) -> Option<&'static str> {
     match facts.filesystem_type_name() {
         "nfs" => Some("NFS"),
         "smbfs" | "cifs" => Some("SMB"),
@@ -61,7 +58,7 @@ mod tests {
     #[test]
     fn a_local_directory_passes_even_before_it_exists() {
         let directory = tempfile::tempdir().unwrap();
-        refuse_network(&directory.path().join("not/yet")).unwrap();
+        assert_eq!(network_kind(&directory.path().join("not/yet")).unwrap(), None);
     }
 
     #[cfg(target_os = "linux")]

@@ -18,7 +18,15 @@ const SHARED_FILE: u32 = 0o644;
 /// Makes `home` usable. The `samples` (paths relative to the home's configuration directory, and contents) are written only into a home
 /// that has neither settings nor environments, so that samples which somebody deleted stay deleted. True when they were.
 pub fn create(home: &Home, samples: &[(&str, &[u8])]) -> Result<bool> {
-    home.refuse_network_filesystem()?;
+    create_on(home, samples, super::filesystem::network_kind)
+}
+
+fn create_on(
+    home: &Home,
+    samples: &[(&str, &[u8])],
+    network_kind: impl FnOnce(&Path) -> Result<Option<&'static str>>,
+) -> Result<bool> {
+    home.refuse_network_filesystem(network_kind)?;
     create_directories(home)?;
     let secrets = home.secrets_dir();
     let facts = fs::symlink_metadata(&secrets).map_err(|cause| failed("examine", &secrets, cause))?;
@@ -145,6 +153,17 @@ mod tests {
         assert!(!agent.exists());
         assert_eq!(fs::read(home.station_yml()).unwrap(), b"mine");
         assert_eq!(fs::read(home.local_key()).unwrap(), key);
+    }
+
+    #[test]
+    fn a_home_on_a_network_file_system_is_refused_untouched_unless_forced() {
+        let nfs = |_: &Path| Ok(Some("NFS"));
+        let home = TestHome::missing();
+        let refused = create_on(&home, SAMPLES, nfs).unwrap_err();
+        assert!(refused.message().contains("on a NFS file system"), "{refused}");
+        assert!(!home.root().exists());
+        let force = [("STN_FORCE_NETWORK_HOME".to_owned(), "1".to_owned())].into();
+        assert!(create_on(&Home::at(home.root(), Layout::Home, &force).unwrap(), SAMPLES, nfs).unwrap());
     }
 
     #[test]

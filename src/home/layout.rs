@@ -158,9 +158,16 @@ impl Home {
     }
 
     /// An error when the home lies on NFS, SMB or FUSE, where locks and the stores' shared memory can't be trusted, unless
-    /// `STN_FORCE_NETWORK_HOME=1` insists.
-    pub(super) fn refuse_network_filesystem(&self) -> Result<()> {
-        if self.trusts_network { Ok(()) } else { super::filesystem::refuse_network(&self.state_dir()) }
+    /// `STN_FORCE_NETWORK_HOME=1` insists. `kind_of` tells what a path lies on.
+    pub(super) fn refuse_network_filesystem(
+        &self,
+        kind_of: impl FnOnce(&Path) -> Result<Option<&'static str>>,
+    ) -> Result<()> {
+        if self.trusts_network {
+            return Ok(());
+        }
+        let path = self.state_dir();
+        kind_of(&path)?.map_or(Ok(()), |kind| Err(super::filesystem::refusal(&path, kind)))
     }
 
     fn part(&self, name: &str) -> PathBuf {

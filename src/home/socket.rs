@@ -157,16 +157,18 @@ mod tests {
         assert!(LocalListener::bind(&home, &lock).is_err());
     }
 
-    /// What a process reads from the socket whose path it is given: perl is the least that opens one on every system with git.
+    /// A Python program that prints what it reads from the socket whose path it is given.
     #[cfg(target_os = "linux")]
-    const READ_SOCKET: &str =
-        "use IO::Socket::UNIX; my $s = IO::Socket::UNIX->new(Peer => $ARGV[0]) or die; local $/; print <$s>;";
+    const READ_SOCKET: &str = "import socket, sys
+s = socket.socket(socket.AF_UNIX)
+s.connect(sys.argv[1])
+print(s.makefile(newline='').read())";
 
     #[cfg(target_os = "linux")]
     async fn refusal_of(script: &str) -> String {
         let home = TestHome::created();
         let (_lock, listener) = home.own(OwnerMode::Serve);
-        let child = tokio::process::Command::new("perl").arg("-e").arg(script).arg(home.socket()).output();
+        let child = tokio::process::Command::new("python3").arg("-c").arg(script).arg(home.socket()).output();
         let answer = tokio::select! {
             _admitted = listener.accept_checked() => panic!("it was admitted"),
             output = child => output.unwrap(),
@@ -187,7 +189,9 @@ mod tests {
     async fn forking_twice_does_not_hide_a_child_of_the_owner() {
         super::super::Subreaper::start().unwrap();
         // The first child ends; the second connects once it has got another parent.
-        let script = format!("my $p = $$; if (fork) {{ exit }} while (getppid() == $p) {{}} {READ_SOCKET}");
+        let script = format!(
+            "import os\np = os.getpid()\nif os.fork(): os._exit(0)\nwhile os.getppid() == p: pass\n{READ_SOCKET}"
+        );
         let text = refusal_of(&script).await;
         assert!(text.contains("was started by the station"), "{text}");
     }
