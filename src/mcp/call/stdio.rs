@@ -19,8 +19,8 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 /// How long the last answers, the exit status and the last words on stderr are waited for once a child has begun to end. Callers wait
-/// along, so it is short.
-const LAST_WORDS: Duration = Duration::from_millis(200);
+/// along; it is used up only where the child lives on without its pipes, or something it started still holds them.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// A connection over a pair of byte streams.
 #[derive(Debug)]
@@ -256,7 +256,8 @@ impl Life {
         if asked {
             self.wire.end("the connection was closed");
         } else {
-            let status = self.clock.timeout(LAST_WORDS, self.last_words(&mut child)).await.flatten();
+            let words = self.clock.timeout(LAST_WORDS, self.last_words(&mut child));
+            let status = self.closing.run_until_cancelled(words).await.flatten().flatten();
             self.wire.end(&obituary(status, &child.stderr()));
         }
         self.closing.cancel();
