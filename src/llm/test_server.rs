@@ -2,7 +2,7 @@
 //! to wait long, and a sink that remembers.
 
 use super::turn::TurnSink;
-use crate::clock::{Clock, Sleep};
+use crate::clock::{Clock, ManualClock, Sleep};
 use crate::domain::Timestamp;
 use crate::lifecycle::Tasks;
 use std::sync::{Arc, Mutex};
@@ -97,35 +97,38 @@ async fn request(connection: &mut TcpStream) -> String {
     }
 }
 
-/// Waits of up to two minutes pass at once and are written down; longer ones never end.
+/// Waits of up to two minutes pass at once and are written down; longer ones end when a test moves the time.
 #[derive(Debug)]
 pub(super) struct HastyClock {
-    state: Mutex<(Timestamp, Vec<Duration>)>,
+    time: Arc<ManualClock>,
+    waits: Mutex<Vec<Duration>>,
 }
 
 impl HastyClock {
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self { state: Mutex::new((Timestamp::from_millis(0), Vec::new())) })
+        Arc::new(Self { time: ManualClock::at(Timestamp::from_millis(0)), waits: Mutex::default() })
+    }
+
+    pub(super) fn advance(&self, duration: Duration) {
+        self.time.advance(duration);
     }
 
     pub(super) fn waits(&self) -> Vec<Duration> {
-        self.state.lock().unwrap().1.clone()
+        self.waits.lock().unwrap().clone()
     }
 }
 
 impl Clock for HastyClock {
     fn now(&self) -> Timestamp {
-        self.state.lock().unwrap().0
+        self.time.now()
     }
 
     fn sleep_until(&self, at: Timestamp) -> Sleep {
-        let mut state = self.state.lock().unwrap();
-        let wait = at.since(state.0);
-        if wait > Duration::from_secs(121) {
-            return Box::pin(std::future::pending());
+        let wait = at.since(self.now());
+        if wait <= Duration::from_secs(121) {
+            self.waits.lock().unwrap().push(wait);
+            self.time.advance(wait);
         }
-        state.1.push(wait);
-        state.0 = at;
-        Box::pin(std::future::ready(()))
+        self.time.sleep_until(at)
     }
 }

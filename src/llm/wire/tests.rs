@@ -1,0 +1,204 @@
+//! Attempts against a scripted server: what is tried again, what is given up, and what is told.
+
+use super::*;
+use crate::clock::ManualClock;
+use crate::domain::Timestamp;
+use crate::llm::test_server::{Answer, HastyClock, Server, Transcript, broken, whole};
+use crate::llm::{Api, Message, Provider, TurnLimits, TurnRequest, provider};
+use std::sync::Arc;
+use tokio::net::TcpSocket;
+use tokio::sync::mpsc;
+
+const GOOD: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"hello\"},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n";
+const HALF: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"hel\"}}]}\n\n";
+
+fn good() -> Answer {
+    whole("200 OK", "Content-Type: text/event-stream\r\n", GOOD)
+}
+
+fn connect(url: &str, api: Api, clock: SharedClock) -> Arc<dyn Provider> {
+    let config = ProviderConfig {
+        name: "local".into(),
+        api,
+        base_url: Some(url.to_owned()),
+        api_key: Some(SecretString::from("sk-very-secret")),
+        headers: vec![("X-Team".into(), "blue".into())],
+        timeout: Duration::from_secs(600),
+    };
+    // The machine's proxy must not see the test.
+    provider(config, reqwest::Client::builder().no_proxy().build().unwrap(), clock)
+}
+
+fn question() -> TurnRequest {
+    TurnRequest {
+        model: "m-1".into(),
+        system: None,
+        messages: vec![Message::User { text: "hi".into() }],
+        tools: vec![],
+        max_output_tokens: None,
+        plan_allowed: false,
+    }
+}
+
+struct Outcome {
+    result: Result<TurnReply, ProviderError>,
+    sink: Transcript,
+    waits: Vec<Duration>,
+    requests: mpsc::UnboundedReceiver<String>,
+}
+
+async fn ask(answers: Vec<Answer>) -> Outcome {
+    let clock = HastyClock::new();
+    let server = Server::answering(answers).await;
+    let provider = connect(&server.url, Api::OpenaiChat, clock.clone());
+    let mut sink = Transcript::default();
+    let result = provider.turn(&question(), &mut sink, &TurnLimits::default()).await;
+    Outcome { result, sink, waits: clock.waits(), requests: server.requests }
+}
+
+#[tokio::test]
+async fn a_rate_limit_is_waited_out_as_the_provider_says() {
+    let limited = whole("429 Too Many Requests", "Retry-After: 7\r\n", r#"{"error":{"message":"slow down"}}"#);
+    let mut outcome = ask(vec![limited, good()]).await;
+    let reply = outcome.result.unwrap();
+    assert_eq!((reply.text.as_str(), reply.wire_attempts), ("hello", 2));
+    assert_eq!(outcome.waits.len(), 1);
+    assert!((7_000..=7_250).contains(&outcome.waits[0].as_millis()), "{:?}", outcome.waits);
+    assert_eq!(outcome.sink.restarts, 0, "nothing had been shown");
+    let first = outcome.requests.recv().await.unwrap();
+    assert!(first.starts_with("POST /chat/completions HTTP/1.1\r\n"), "{first}");
+    assert!(first.contains("authorization: Bearer sk-very-secret\r\n") && first.contains("x-team: blue\r\n"));
+    let second = outcome.requests.recv().await.unwrap();
+    let body = |request: &str| request.split_once("\r\n\r\n").unwrap().1.to_owned();
+    assert_eq!(body(&first), body(&second));
+}
+
+#[tokio::test]
+async fn a_failing_server_is_given_up_on_after_four_attempts() {
+    let failing = || whole("500 Internal Server Error", "", r#"{"error":{"message":"exploded"}}"#);
+    let outcome = ask(vec![failing(), failing(), failing(), failing()]).await;
+    let error = outcome.result.unwrap_err();
+    assert_eq!((error.kind, error.status), (ProviderErrorKind::Server, Some(500)));
+    assert_eq!(error.to_string(), "provider `local`, model `m-1` answered 500: exploded (after 4 attempts)");
+    assert_eq!(outcome.waits.len(), 3);
+}
+
+#[tokio::test]
+async fn a_stream_that_breaks_after_output_is_asked_again_and_the_sink_is_told() {
+    let outcome = ask(vec![broken(HALF), whole("200 OK", "", HALF), good()]).await;
+    let reply = outcome.result.unwrap();
+    assert_eq!((reply.text.as_str(), reply.wire_attempts), ("hello", 3));
+    assert_eq!(outcome.sink.restarts, 2);
+    assert_eq!(outcome.sink.deltas.concat(), "hello");
+}
+
+#[tokio::test]
+async fn refusals_are_final_and_tell_no_secret() {
+    let body = r#"{"error":{"message":"Incorrect API key provided: sk-very-secret","code":"invalid_api_key"}}"#;
+    let error = ask(vec![whole("401 Unauthorized", "", body)]).await.result.unwrap_err();
+    assert_eq!(error.kind, ProviderErrorKind::Auth);
+    assert!(error.message.contains("provider `local`") && error.message.contains("401"));
+    assert!(!format!("{error:?}").contains("sk-very-secret"));
+    assert!(error.hint.unwrap().contains("providers.local.api_key"));
+}
+
+#[tokio::test]
+async fn money_is_not_waited_for() {
+    let body = r#"{"error":{"message":"no credit","code":"insufficient_quota"}}"#;
+    let outcome = ask(vec![whole("429 Too Many Requests", "Retry-After: 1\r\n", body)]).await;
+    assert_eq!(outcome.result.unwrap_err().kind, ProviderErrorKind::Billing);
+    assert!(outcome.waits.is_empty());
+}
+
+#[tokio::test]
+async fn an_unknown_model_is_answered_with_those_there_are() {
+    let missing = whole("404 Not Found", "", r#"{"error":{"message":"no such model","code":"model_not_found"}}"#);
+    let list = whole("200 OK", "", r#"{"data":[{"id":"z"},{"id":"m-2"}]}"#);
+    let clock = ManualClock::at(Timestamp::from_millis(0));
+    let server = Server::answering(vec![missing, list]).await;
+    let provider = connect(&server.url, Api::OpenaiChat, clock);
+    let turn = provider.turn(&question(), &mut Transcript::default(), &TurnLimits::default()).await;
+    assert_eq!(turn.unwrap_err().hint.unwrap(), "provider `local` offers, among others: m-2, z");
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed() {
+    let moved = whole("308 Permanent Redirect", "Location: http://127.0.0.1:1/\r\n", "");
+    let server = Server::answering(vec![moved]).await;
+    let config = ProviderConfig {
+        name: "local".into(),
+        api: Api::OpenaiChat,
+        base_url: Some(server.url),
+        api_key: None,
+        headers: vec![],
+        timeout: Duration::from_secs(600),
+    };
+    let http = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+    let provider = provider(config, http, HastyClock::new());
+    let error = provider.turn(&question(), &mut Transcript::default(), &TurnLimits::default()).await.unwrap_err();
+    assert_eq!((error.kind, error.status), (ProviderErrorKind::BadRequest, Some(308)));
+    assert!(error.hint.unwrap().contains("base_url"));
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_is_a_connection_error() {
+    let clock = HastyClock::new();
+    // Bound, so that nobody else gets the port, and not listening.
+    let deaf = TcpSocket::new_v4().unwrap();
+    deaf.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let url = format!("http://user:hunter2secret@{}", deaf.local_addr().unwrap());
+    let provider = connect(&url, Api::Anthropic, clock.clone());
+    let error = provider.turn(&question(), &mut Transcript::default(), &TurnLimits::default()).await.unwrap_err();
+    assert_eq!(error.kind, ProviderErrorKind::Connection);
+    assert_eq!(clock.waits().len(), 3);
+    assert!(!format!("{error:?}").contains("hunter2secret"));
+}
+
+#[tokio::test]
+async fn cancelling_ends_the_turn_while_the_provider_thinks() {
+    let mut server = Server::answering(vec![Answer::Silence]).await;
+    let provider = connect(&server.url, Api::Anthropic, HastyClock::new());
+    let limits = TurnLimits { deadline: None, cancel: CancellationToken::new() };
+    let (mut sink, question) = (Transcript::default(), question());
+    let cancel = async {
+        let request = server.requests.recv().await.unwrap();
+        limits.cancel.cancel();
+        request
+    };
+    let (result, request) = tokio::join!(provider.turn(&question, &mut sink, &limits), cancel);
+    assert_eq!(result.unwrap_err().kind, ProviderErrorKind::Cancelled);
+    assert!(request.starts_with("POST /v1/messages "), "{request}");
+    assert!(request.contains("x-api-key: sk-very-secret\r\n") && request.contains("anthropic-version: 2023-06-01\r\n"));
+}
+
+#[tokio::test]
+async fn the_deadline_ends_the_turn_while_the_provider_thinks() {
+    let clock = ManualClock::at(Timestamp::from_millis(1_000));
+    let mut server = Server::answering(vec![Answer::Silence]).await;
+    let provider = connect(&server.url, Api::OpenaiChat, clock.clone());
+    let limits = TurnLimits { deadline: Some(Timestamp::from_millis(31_000)), cancel: CancellationToken::new() };
+    let (mut sink, question) = (Transcript::default(), question());
+    let pass = async {
+        server.requests.recv().await.unwrap();
+        clock.advance(Duration::from_secs(30));
+    };
+    let (result, ()) = tokio::join!(provider.turn(&question, &mut sink, &limits), pass);
+    let error = result.unwrap_err();
+    assert_eq!(error.kind, ProviderErrorKind::Timeout);
+    assert!(error.message.contains("deadline"));
+}
+
+#[tokio::test]
+async fn silence_is_an_attempt_that_failed() {
+    let clock = HastyClock::new();
+    let mut server = Server::answering(vec![Answer::Silence, good()]).await;
+    let provider = connect(&server.url, Api::OpenaiChat, clock.clone());
+    let (mut sink, question, limits) = (Transcript::default(), question(), TurnLimits::default());
+    let pass = async {
+        server.requests.recv().await.unwrap();
+        clock.advance(Duration::from_secs(600));
+    };
+    let (result, ()) = tokio::join!(provider.turn(&question, &mut sink, &limits), pass);
+    assert_eq!(result.unwrap().wire_attempts, 2);
+    assert_eq!(clock.waits().len(), 1);
+}
