@@ -282,3 +282,6 @@ fn key_variable(provider: &str) -> Option<&'static str> {
 fn base_variable(provider: &str) -> Option<&'static str> {
     defaults::of_provider(provider).and_then(|row| row.base_url_variable)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,9 +1,15 @@
 //! A corpus of files as people write them: whatever is edited, only the lines of the edited key differ.
 
 use super::*;
+use crate::config::parse_duration;
+use crate::domain::AgentDefinition;
 use serde_json::json;
 
 const FILE: &str = "agents/x.prompt";
+
+fn parse(text: &str) -> AgentDefinition {
+    parse_prompt(&Name::new("x").unwrap(), FILE, text.as_bytes()).unwrap()
+}
 
 fn update(text: &str, patch: &AgentPatch) -> Result<String> {
     update_prompt(&Name::new("x").unwrap(), FILE, text, patch)
@@ -17,6 +23,54 @@ fn diff(old: &str, new: &str) -> Vec<String> {
     let end = old.iter().rev().zip(new.iter().rev()).take_while(|(a, b)| a == b).count();
     let minus = old[..old.len() - end].iter().map(|line| format!("-{}", line.trim_end_matches('\n')));
     minus.chain(new[..new.len() - end].iter().map(|line| format!("+{}", line.trim_end_matches('\n')))).collect()
+}
+
+/// The lines, with their ends, that belong to none of the keys that `patch` changes. A line belongs to the key that it begins or goes on
+/// with, a section's first line to all keys of the section, the line of a flow map at the root to all keys, the body to `prompt`.
+fn others<'a>(text: &'a str, patch: &AgentPatch) -> Vec<&'a str> {
+    let changes = patch.changes().unwrap();
+    let (mut path, mut marks): (Vec<(usize, &str)>, usize) = (Vec::new(), 0);
+    let is_other = |line: &&'a str| {
+        let (word, indent) = (line.trim(), line.len() - line.trim_start_matches(' ').len());
+        let is_mark = line.trim_end() == "---";
+        marks += usize::from(is_mark);
+        if marks > 1 {
+            return is_mark || patch.prompt.is_none();
+        }
+        if is_mark || word.is_empty() || word.starts_with('#') {
+            return true;
+        }
+        if word.starts_with('{') {
+            return changes.is_empty();
+        }
+        let is_item = word.starts_with('-');
+        path.retain(|(at, _)| *at < indent || is_item && *at == indent);
+        if let Some((key, _)) = word.split_once(':').filter(|_| !is_item) {
+            path.push((indent, key));
+        }
+        let keys: Vec<&str> = path.iter().map(|(_, key)| *key).collect();
+        !changes.iter().any(|(changed, _)| keys.starts_with(changed) || changed.starts_with(&keys))
+    };
+    text.split_inclusive('\n').filter(is_other).collect()
+}
+
+/// What `old` says, with the patch.
+fn patched(mut old: AgentDefinition, patch: &AgentPatch) -> AgentDefinition {
+    fn set<T: Clone>(value: &mut T, new: &Option<T>) {
+        *value = new.clone().unwrap_or_else(|| value.clone());
+    }
+    set(&mut old.display_name, &patch.display_name);
+    set(&mut old.description, &patch.description);
+    set(&mut old.tags, &patch.tags.clone().map(Option::unwrap_or_default));
+    set(&mut old.model, &patch.model);
+    set(&mut old.max_steps, &patch.max_steps);
+    set(&mut old.timeout_ms, &patch.timeout.clone().map(|text| text.map(|text| parse_duration(&text).unwrap())));
+    set(&mut old.tools, &patch.tools.clone().map(Option::unwrap_or_default));
+    set(&mut old.input_schema, &patch.input_schema);
+    set(&mut old.on_in_doubt, &patch.on_in_doubt.map(Option::unwrap_or_default));
+    set(&mut old.retry, &patch.on_in_doubt.map(|new| new.map(|new| json!({ "on_in_doubt": new }))));
+    set(&mut old.prompt, &patch.prompt);
+    old
 }
 
 fn model(text: &str) -> AgentPatch {
@@ -156,7 +210,7 @@ fn crlf_files_stay_crlf() {
 }
 
 #[test]
-fn every_patch_on_every_file_changes_the_definition_by_exactly_the_patch() {
+fn every_patch_on_every_file_changes_its_own_lines_alone_and_the_definition_by_exactly_the_patch() {
     let patches = [
         model("x/y"),
         AgentPatch { model: Some(None), max_steps: Some(Some(9)), ..AgentPatch::default() },
@@ -173,9 +227,12 @@ fn every_patch_on_every_file_changes_the_definition_by_exactly_the_patch() {
         },
         AgentPatch { input_schema: Some(None), description: Some(Some("no".into())), ..AgentPatch::default() },
     ];
-    for text in [COMMENTED, BLOCK, FLOW_ROOT, FLOW_NULLS, EMPTY, ONLY_COMMENT, NULLS] {
+    let files = [COMMENTED, BLOCK, FLOW_ROOT, FLOW_NULLS, EMPTY, ONLY_COMMENT, NULLS];
+    for text in files.iter().flat_map(|text| [(*text).to_owned(), text.replace('\n', "\r\n")]) {
         for patch in &patches {
-            let new = update(text, patch).unwrap_or_else(|error| panic!("{text}\n{patch:?}\n{error}"));
+            let new = update(&text, patch).unwrap_or_else(|error| panic!("{text}\n{patch:?}\n{error}"));
+            assert_eq!(others(&new, patch), others(&text, patch), "{patch:?}");
+            assert_eq!(parse(&new), patched(parse(&text), patch), "{text}");
             assert_eq!(update(&new, patch).unwrap(), new, "applying a patch twice is applying it once");
             for comment in text.split('#').skip(1).filter_map(|rest| rest.lines().next()) {
                 let is_inside_replaced = comment.contains("first") && patch.tools.is_some()
@@ -216,7 +273,7 @@ fn whatever_a_file_says_an_edit_does_the_patch_or_refuses() {
             text.insert_str(ends[below(ends.len())], pieces[below(pieces.len())]);
         }
         let Ok(new) = update(&text, &patch) else { continue };
-        let definition = parse_prompt(&Name::new("x").unwrap(), FILE, new.as_bytes()).unwrap();
+        let definition = parse(&new);
         assert_eq!(
             (definition.model.as_deref(), definition.description.as_deref()),
             (Some("b/m"), Some("x")),
@@ -233,7 +290,7 @@ fn long_and_awkward_values_survive() {
     let patch = AgentPatch { description: Some(Some(long.clone())), ..AgentPatch::default() };
     for text in [COMMENTED, BLOCK, FLOW_ROOT, EMPTY, NULLS] {
         let new = update(text, &patch).unwrap();
-        let definition = parse_prompt(&Name::new("x").unwrap(), FILE, new.as_bytes()).unwrap();
+        let definition = parse(&new);
         assert_eq!(definition.description.as_ref(), Some(&long));
     }
 }

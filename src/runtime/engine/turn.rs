@@ -4,7 +4,7 @@ use super::history::{Asking, Reply};
 use super::live::Deltas;
 use super::stop::{Interrupt, Stop, explain};
 use super::{Executor, transcript};
-use crate::domain::{CauseKind, Origin, Run, RunErrorKind, StepKind, StepStatus, Usage, WaitingFor};
+use crate::domain::{CauseKind, Origin, RunErrorKind, StepKind, StepStatus, Usage, WaitingFor};
 use crate::llm::{Finish, Provider, ProviderError, ProviderErrorKind, TurnLimits, TurnReply, TurnRequest};
 use crate::store::{Closed, Ending, Intent, Outcome};
 use serde_json::Value;
@@ -94,7 +94,7 @@ impl Executor<'_, '_> {
             messages: transcript::messages(&self.prompt, &self.history),
             tools: self.tools.definitions(),
             max_output_tokens: None,
-            plan_allowed: plan_allowed(&self.job.run),
+            plan_allowed: plan_allowed(self.job.run.cause.kind, self.job.run.origin),
         };
         let signals = &self.job.signals;
         let limits = TurnLimits { deadline: Some(signals.deadline), cancel: self.call_off.clone() };
@@ -142,8 +142,8 @@ pub(super) fn closed(status: StepStatus, error: Option<String>, usage: Option<Us
 }
 
 /// Only what a person typed themselves may command the offline rules.
-fn plan_allowed(run: &Run) -> bool {
-    run.cause.kind == CauseKind::Call && !matches!(run.origin, Origin::Schedule | Origin::Trigger | Origin::Run)
+fn plan_allowed(cause: CauseKind, origin: Origin) -> bool {
+    cause == CauseKind::Call && !matches!(origin, Origin::Schedule | Origin::Trigger | Origin::Run)
 }
 
 /// The message names provider, model and reason; what it may lack is added.
@@ -164,6 +164,21 @@ fn describe(error: &ProviderError) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_somebody_asked_for_at_a_door_may_command_a_plan() {
+        use CauseKind::{Agent, Call, Retry, Schedule, Trigger};
+        let doors = [Origin::Cli, Origin::McpStdio, Origin::McpHttp, Origin::Rest, Origin::Ws, Origin::Ssh];
+        let others = [Origin::Schedule, Origin::Trigger, Origin::Run];
+        for cause in [Call, Schedule, Trigger, Agent, Retry] {
+            for origin in doors {
+                assert_eq!(plan_allowed(cause, origin), cause == Call, "{cause:?} {origin:?}");
+            }
+            for origin in others {
+                assert!(!plan_allowed(cause, origin), "{cause:?} {origin:?}");
+            }
+        }
+    }
 
     #[test]
     fn a_providers_error_is_told_with_provider_status_and_hint() {

@@ -56,6 +56,34 @@ mod tests {
         assert!(refused.message().contains(&format!("up to {SCHEMA}")), "{refused}");
     }
 
+    const FIRST: &str = "CREATE TABLE a (n INTEGER) STRICT";
+
+    fn tables(conn: &Connection) -> Vec<String> {
+        let mut names = conn.prepare("SELECT name FROM sqlite_schema ORDER BY name").unwrap();
+        names.query_map([], |row| row.get(0)).unwrap().map(|name| name.unwrap()).collect()
+    }
+
+    #[test]
+    fn a_store_of_an_earlier_version_gets_what_is_new_and_keeps_what_it_has() {
+        let mut conn = Connection::open_in_memory().unwrap();
+        migrate(&mut conn, &[FIRST]).unwrap();
+        conn.execute_batch("INSERT INTO a VALUES (7)").unwrap();
+        migrate(&mut conn, &[FIRST, "ALTER TABLE a ADD COLUMN m INTEGER; UPDATE a SET m = n + 1"]).unwrap();
+        assert_eq!(schema_of(&conn).unwrap(), 2);
+        let row = conn.query_row("SELECT n, m FROM a", [], |row| Ok((row.get(0)?, row.get(1)?)));
+        assert_eq!(row.unwrap(), (7, 8));
+    }
+
+    #[test]
+    fn a_migration_that_fails_half_way_leaves_the_store_at_its_version() {
+        let mut conn = Connection::open_in_memory().unwrap();
+        let half = "CREATE TABLE b (n INTEGER) STRICT; DROP TABLE a; INSERT INTO nowhere VALUES (1)";
+        migrate(&mut conn, &[FIRST, half]).unwrap_err();
+        assert_eq!((schema_of(&conn).unwrap(), tables(&conn)), (1, vec!["a".to_owned()]));
+        migrate(&mut conn, &[FIRST, "CREATE TABLE b (n INTEGER) STRICT"]).unwrap();
+        assert_eq!((schema_of(&conn).unwrap(), tables(&conn)), (2, vec!["a".to_owned(), "b".to_owned()]));
+    }
+
     #[test]
     fn every_table_is_strict_and_every_column_has_a_comment() {
         for sql in CONTROL.iter().chain(ENVIRONMENT) {

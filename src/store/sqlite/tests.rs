@@ -260,22 +260,3 @@ async fn a_run_of_another_environment_is_refused() {
     let submit = Submit { id, ..case.submission(&agent).unwrap() };
     assert_eq!(store.submit(submit).await.unwrap_err().kind(), ErrorKind::Internal);
 }
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sixty_four_clients_share_commits() {
-    let home = Home::new();
-    let store = home.store();
-    let case = home.case(&store);
-    let agent = case.agent("reader").await.unwrap();
-    let before = store.stats();
-    let client = || async {
-        for _ in 0..8 {
-            let submit = Submit { queue_limit: 10_000, ..case.submission(&agent).unwrap() };
-            store.submit(submit).await.unwrap();
-        }
-    };
-    futures_util::future::join_all((0..64).map(|_| client())).await;
-    let (commits, operations) = (store.stats().commits - before.commits, store.stats().operations - before.operations);
-    assert_eq!(operations, 512);
-    assert!(operations / commits >= 16, "{operations} operations in {commits} commits");
-}

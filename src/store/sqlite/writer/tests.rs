@@ -49,9 +49,7 @@ async fn operations_that_wait_are_committed_together() {
     let (answers, ()) = futures_util::future::join(all, async { release.send(()).unwrap() }).await;
     assert!(answers.iter().all(Result::is_ok));
     assert_eq!(rows(&readers).await, 64);
-    let stats = writer.stats();
-    assert_eq!(stats.operations, 65);
-    assert!(stats.operations / stats.commits >= 16, "{stats:?}");
+    assert_eq!(writer.stats(), WriterStats { commits: 1, operations: 65 });
 }
 
 #[tokio::test]
