@@ -15,12 +15,13 @@ mod measure;
 mod station_here;
 
 use async_trait::async_trait;
-use measure::{median, now, target};
+use measure::{median, now, outcome, target};
 use serde_json::json;
 use station::domain::Usage;
 use station::llm::{Finish, Message, Provider, ProviderError, ToolCall, TurnLimits, TurnReply, TurnRequest, TurnSink};
 use station_here::Bench;
 use std::path::Path;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -34,7 +35,7 @@ const ROUNDS: usize = 5;
 const COMMITS_PER_ROW: f64 = 3.0;
 const MS_PER_ROW: f64 = 0.5;
 
-fn main() {
+fn main() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     println!(
         "{:<32} {:>6} {:>8} {:>12} {:>12} {:>15} {:>12}",
@@ -48,6 +49,7 @@ fn main() {
             target(&format!("<= {COMMITS_PER_ROW} x a lone commit + {MS_PER_ROW} ms = {limit:.3} ms"), cost <= limit);
         println!("    the middle round: {cost:.3} ms per row; {verdict}");
     }
+    outcome()
 }
 
 /// What a row cost, and what it might have.

@@ -11,7 +11,7 @@ mod bare;
 #[path = "support/measure.rs"]
 mod measure;
 
-use measure::{median, now, target};
+use measure::{median, now, outcome, target};
 use serde_json::json;
 use station::clock::SystemClock;
 use station::domain::{
@@ -22,6 +22,7 @@ use station::events::Events;
 use station::store::sqlite::SqliteStore;
 use station::store::{AgentRow, AgentWrite, Store, Submit};
 use std::path::Path;
+use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -30,7 +31,7 @@ const CLIENTS: u64 = 64;
 const SUBMITS: u64 = 6_400;
 const LONE_SUBMITS: u64 = 300;
 
-fn main() {
+fn main() -> ExitCode {
     let folder = tempfile::tempdir().unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let times = bare::bare(&folder.path().join("bare.db"), BARE_COMMITS);
@@ -55,6 +56,7 @@ fn main() {
     }
     let verdict = target(">= 16 rows per commit", grouped.rows >= 16 * grouped.commits);
     println!("lone commit: p50 {:.3} ms; {verdict}", median(&times));
+    outcome()
 }
 
 struct Figures {

@@ -10,7 +10,7 @@
 #[path = "support/measure.rs"]
 mod measure;
 
-use measure::{median, now, target};
+use measure::{median, now, outcome, target};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use station::home::{Home, Layout, read_owner};
@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -37,7 +37,7 @@ const SLOW_SERVERS: &str = r#"{ "mcpServers": {
   "slow-3": { "command": "sh", "args": ["-c", "sleep 60"] }
 } }"#;
 
-fn main() {
+fn main() -> ExitCode {
     println!("{:<52} {:>8} {:>8} {:>8}   target", format!("{TIMES} times each, ms"), "median", "min", "max");
     show("`true`, for comparison", None, |_| ended(&mut Command::new("true")));
     let place = Place::new();
@@ -61,6 +61,7 @@ fn main() {
     show("serve: first /healthz, 3 servers that never answer", Some(100.0), |_| healthz(&place));
     still_starting(&place);
     memory();
+    outcome()
 }
 
 fn show(name: &str, limit: Option<f64>, act: impl FnMut(usize) -> Duration) {

@@ -17,10 +17,11 @@ mod measure;
 #[path = "support/station.rs"]
 mod station_here;
 
-use measure::{median, now, target};
+use measure::{median, now, outcome, target};
 use serde_json::json;
 use station_here::{Bench, call};
 use std::path::Path;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
@@ -37,14 +38,14 @@ const OVER_BARE: f64 = 8.0;
 /// On a disk whose lone commits are faster than this, a commit is no longer what a submit waits for.
 const SLOW_DISK: f64 = 500.0;
 
-fn main() {
+fn main() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let only = std::env::args().skip(1).find_map(|argument| argument.parse().ok());
     if let Some(submits) = only {
         let counted = runtime.block_on(submits_of(CLIENTS, submits, folder.path()));
         println!("{} submits in {} commits", counted.submits, counted.commits);
-        return;
+        return ExitCode::SUCCESS;
     }
     println!("{:<46} {:>9} {:>10} {:>14} {:>8}", "", "rows/s", "commits/s", "rows/commit", "ratio");
     for round in 0..ROUNDS {
@@ -59,6 +60,7 @@ fn main() {
         grouped.print("64 clients, agent_run through dispatch", &bare);
         println!("    lone commit: p50 {:.3} ms; {}", median(&times), grouped.verdict(&bare));
     }
+    outcome()
 }
 
 struct Counted {
