@@ -5,6 +5,8 @@
 mod client;
 mod guard;
 pub mod sse;
+#[cfg(test)]
+pub(crate) mod testing;
 
 pub use client::http_client;
 pub use guard::Guard;

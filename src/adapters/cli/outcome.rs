@@ -162,6 +162,7 @@ mod tests {
     use super::*;
     use crate::clock::ManualClock;
     use crate::domain::{Timestamp, Usage};
+    use crate::net::testing::DeafPort;
     use crate::tools;
     use serde_json::json;
     use std::sync::Arc;
@@ -192,9 +193,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_run_that_completed_is_told_even_if_its_notice_can_t_be_had() {
-        // Nobody listens where a listener was.
-        let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let remote = Remote::new(&format!("http://{gone}"), None, crate::net::http_client().unwrap()).unwrap();
+        let deaf = DeafPort::new();
+        let remote =
+            Remote::new(&format!("http://{}", deaf.address()), None, crate::net::http_client().unwrap()).unwrap();
         let clock = ManualClock::at(Timestamp::from_millis(0));
         let target = Target::remote(remote, Arc::new(tools::table()), None, clock);
         let run = json!({

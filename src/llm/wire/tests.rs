@@ -5,8 +5,8 @@ use crate::clock::ManualClock;
 use crate::domain::Timestamp;
 use crate::llm::test_server::{Answer, HastyClock, Server, Transcript, broken, whole};
 use crate::llm::{Api, Message, Provider, TurnLimits, TurnRequest, provider};
+use crate::net::testing::DeafPort;
 use std::sync::Arc;
-use tokio::net::TcpSocket;
 use tokio::sync::mpsc;
 
 const GOOD: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"hello\"},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n";
@@ -143,10 +143,8 @@ async fn a_redirect_is_not_followed() {
 #[tokio::test]
 async fn a_server_that_is_not_there_is_a_connection_error() {
     let clock = HastyClock::new();
-    // Bound, so that nobody else gets the port, and not listening.
-    let deaf = TcpSocket::new_v4().unwrap();
-    deaf.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let url = format!("http://user:hunter2secret@{}", deaf.local_addr().unwrap());
+    let deaf = DeafPort::new();
+    let url = format!("http://user:hunter2secret@{}", deaf.address());
     let provider = connect(&url, Api::Anthropic, clock.clone());
     let error = provider.turn(&question(), &mut Transcript::default(), &TurnLimits::default()).await.unwrap_err();
     assert_eq!(error.kind, ProviderErrorKind::Connection);

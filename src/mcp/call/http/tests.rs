@@ -1,9 +1,10 @@
 use super::*;
 use crate::clock::SystemClock;
 use crate::mcp::call::{Connection, RawObject, RequestOptions, Setup};
+use crate::net::testing::DeafPort;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpStream};
 
 /// One request as a server saw it.
 #[derive(Debug, Clone)]
@@ -223,10 +224,8 @@ async fn a_cancelled_legacy_call_is_withdrawn_by_a_message() {
 #[tokio::test]
 async fn a_server_that_is_not_there_ends_the_connection() {
     let tasks = Tasks::new();
-    // Bound, so that nobody else gets the port, and not listening.
-    let deaf = TcpSocket::new_v4().unwrap();
-    deaf.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let url = format!("http://{}/mcp", deaf.local_addr().unwrap());
+    let deaf = DeafPort::new();
+    let url = format!("http://{}/mcp", deaf.address());
     let server = Server { url, seen: Arc::default() };
     let refused = server.connect(&tasks).await.unwrap_err();
     assert!(matches!(refused.error, CallError::Unreachable(_)), "{refused}");
