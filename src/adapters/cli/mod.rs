@@ -1,9 +1,9 @@
 //! The command line. Data goes to stdout, everything else to stderr; the exit code says how it went ([`Failure`]).
 //!
-//! `commands.rs` is the tree of commands with the flags that each of them takes, `fields.rs` makes a tool's input out of arguments, by the tool's own spec. `target.rs` decides
-//! where a call goes: a remote station (`--url`), the owner of the home over its socket, or this process for one short command;
-//! `request.rs` and `connection.rs` are the way there, `feed.rs` the live events of a run. `output.rs` is the only place that writes to
-//! stdout, `render.rs` and `columns.rs` lay out, `sanitize.rs` cleans what models and tools say.
+//! `commands.rs` is the tree of commands with the flags that each of them takes, `fields.rs` makes a tool's input out of arguments, by
+//! the tool's own spec. `target.rs` decides where a call goes: a remote station (`--url`), the owner of the home over its socket, or this
+//! process for one short command; `request.rs` and `connection.rs` are the way there, `feed.rs` the live events of a run. `output.rs` is
+//! the only place that writes to stdout, `render.rs` and `columns.rs` lay out, `sanitize.rs` cleans what models and tools say.
 //!
 //! A tool with a `cli` verb is a command by that alone. One that needs more than fields and an output (a question, a stream) gets its own
 //! file here and a line in `commands::of_tool` and in [`Session::tool`].

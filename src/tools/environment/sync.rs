@@ -187,7 +187,6 @@ fn agent_write(files: &EnvironmentFiles, name: &Name) -> Option<AgentWrite> {
     Some(AgentWrite { definition, revision, bytes, file, expected: None })
 }
 
-/// A broken entry leaves what is known of its server as it is; an acceptance must not be lost over a typing error.
 fn server_put(server: &McpServerDefinition, auto_accept: bool) -> ServerPut {
     let (name, file) = (server.name.clone(), server.file.clone());
     ServerPut {
@@ -199,6 +198,7 @@ fn server_put(server: &McpServerDefinition, auto_accept: bool) -> ServerPut {
     }
 }
 
+/// What is known of a server stays as it is: an acceptance must not be lost over a typing error.
 fn unchanged(row: &ServerRow) -> ServerPut {
     let ServerRow { name, file, hash, command_hash, .. } = row.clone();
     ServerPut { name, file, hash, command_hash, auto_accept: false }
