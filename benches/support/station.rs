@@ -105,7 +105,7 @@ fn environment(station: &Station, home: &Home, tasks: &Tasks) -> (Arc<Environmen
         tool_timeout: Duration::from_secs(30),
     };
     let gateway = Gateway::new(name.clone(), deps);
-    gateway.apply(vec![(filesystem(), CommandState::Accepted)]);
+    gateway.apply(vec![(filesystem(), CommandState::Accepted)], BTreeMap::new());
     let (db, audit) = (home.data_db(&name), home.audit_dir().join("bench.jsonl"));
     let place = (name.clone(), number);
     let store = SqliteStore::open(&db, &audit, place, station.clock.clone(), station.events.clone()).unwrap();

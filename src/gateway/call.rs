@@ -2,11 +2,10 @@
 
 use super::attach::Live;
 use super::catalog::{CatalogTool, find_tool};
-use super::server::Attached;
-use super::state::{Snapshot, Waiter, unavailable};
+use super::state::{Snapshot, Waiter, unavailable, unreadable};
 use super::{Gateway, mirror};
 use crate::clock::ClockExt;
-use crate::domain::{McpServerDefinition, ServerTransport, Timestamp};
+use crate::domain::{McpServerDefinition, Name, ServerTransport, Timestamp};
 use crate::error::{Error, Result};
 use crate::mcp::call::{Connection, Era, Progress, RawObject, RequestOptions};
 use serde_json::value::RawValue;
@@ -121,11 +120,13 @@ impl Gateway {
         snapshots
     }
 
+    /// Why there is no tool `name`: its server's trouble, or else what may have been meant.
     pub fn missing(&self, name: &str) -> Error {
         if let Some(error) = self.idle_server_of(name) {
             return error;
         }
-        let error = Error::not_found(format!("no tool `{name}` in environment `{}`", self.shared.environment));
+        let (shown, environment) = (name.escape_debug(), &self.shared.environment);
+        let error = Error::not_found(format!("no tool `{shown}` in environment `{environment}`"));
         let near = self.known().near(name);
         match near.first() {
             Some(first) => error.hint(format!("did you mean `{first}`?")).details(json!({ "candidates": near })),
@@ -145,12 +146,15 @@ impl Gateway {
     /// server from running is the reason.
     fn idle_server_of(&self, name: &str) -> Option<Error> {
         let servers = self.servers();
-        let mut meant =
-            servers.attached.values().filter(|server| name.starts_with(&format!("{}__", server.definition.name)));
-        meant.find_map(|server: &Attached| {
-            let snapshot = server.snapshot.borrow();
-            (snapshot.tools.is_empty() && !snapshot.is_ready()).then(|| unavailable(&server.definition.name, &snapshot))
-        })
+        let is_meant = |server: &Name| name.strip_prefix(server.as_str()).is_some_and(|rest| rest.starts_with("__"));
+        let mut meant = servers.attached.iter().filter(|(server, _)| is_meant(server));
+        let idle = meant.find_map(|(server, attached)| {
+            let snapshot = attached.snapshot.borrow();
+            (snapshot.tools.is_empty() && !snapshot.is_ready()).then(|| unavailable(server, &snapshot))
+        });
+        let is_attached = |server: &Name| servers.attached.contains_key(server);
+        let mut broken = servers.broken.iter().filter(|(server, _)| is_meant(server) && !is_attached(server));
+        idle.or_else(|| broken.next().map(|(server, problem)| unreadable(&self.shared.environment, server, problem)))
     }
 }
 

@@ -27,6 +27,7 @@ pub use names::{full_name, may_match};
 pub use state::{ServerState, ServerStatus};
 
 use crate::clock::{ClockExt, SharedClock};
+use crate::config::FileProblem;
 use crate::domain::{CommandState, McpServerDefinition, Name};
 use crate::error::{Error, Result};
 use crate::lifecycle::Tasks;
@@ -76,6 +77,8 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Servers {
     attached: BTreeMap<Name, Attached>,
+    /// Those whose definition can't be read now; one that is attached all the same goes on as it was.
+    broken: BTreeMap<Name, FileProblem>,
     /// Fire when servers that are no longer attached are gone.
     leaving: Vec<CancellationToken>,
     closed: bool,
@@ -94,12 +97,13 @@ impl Gateway {
     }
 
     /// Makes `servers` the attached ones: starts new ones in the background, stops those that are missing, replaces changed ones, and leaves
-    /// the rest and their open calls alone. Returns at once.
-    pub fn apply(&self, servers: Vec<(McpServerDefinition, CommandState)>) {
+    /// the rest and their open calls alone. Those of `broken` are shown with what is wrong with their definition. Returns at once.
+    pub fn apply(&self, servers: Vec<(McpServerDefinition, CommandState)>, broken: BTreeMap<Name, FileProblem>) {
         let mut state = self.servers();
         if state.closed {
             return;
         }
+        state.broken = broken;
         let mut before = std::mem::take(&mut state.attached);
         for (definition, command) in servers {
             let name = definition.name.clone();
@@ -117,9 +121,17 @@ impl Gateway {
         state.leaving.extend(before.values().map(Attached::stop));
     }
 
-    /// Every attached server, by name.
+    /// Every server, by name.
     pub fn status(&self) -> Vec<ServerStatus> {
-        self.servers().attached.values().map(Attached::status).collect()
+        let servers = self.servers();
+        let broken = servers.broken.iter().map(|(name, problem)| (name.clone(), ServerStatus::broken(name, problem)));
+        let mut all: BTreeMap<Name, ServerStatus> = broken.collect();
+        for (name, server) in &servers.attached {
+            let mut status = server.status();
+            status.problem = status.problem.or_else(|| all.remove(name)?.problem);
+            all.insert(name.clone(), status);
+        }
+        all.into_values().collect()
     }
 
     /// The tools known now. Servers in their first start are waited for, all at once and no longer than `wait`; one that hasn't answered in

@@ -95,7 +95,7 @@ impl Attached {
         let snapshot = self.snapshot.borrow();
         ServerStatus {
             name: self.definition.name.clone(),
-            definition: Arc::clone(&self.definition),
+            definition: Ok(Arc::clone(&self.definition)),
             state: snapshot.state(),
             problem: snapshot.problem.clone(),
             protocol: snapshot.protocol.clone(),

@@ -2,6 +2,7 @@
 
 use super::attach::Live;
 use super::catalog::CatalogTool;
+use crate::config::FileProblem;
 use crate::domain::{McpServerDefinition, Name};
 use crate::error::{Error, Result};
 use crate::mcp::call::Protocol;
@@ -17,7 +18,7 @@ pub enum ServerState {
     Pending,
     Starting,
     Ready,
-    /// The last try failed; it is tried again from time to time, and at the next call.
+    /// Its definition can't be read, or the last try failed; then it is tried again from time to time, and at the next call.
     Error,
     Disabled,
     Stopped,
@@ -27,8 +28,8 @@ pub enum ServerState {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerStatus {
     pub name: Name,
-    /// With its variables filled in: not to be shown whole.
-    pub definition: Arc<McpServerDefinition>,
+    /// With its variables filled in: not to be shown whole. In force, or why there is none.
+    pub definition: Result<Arc<McpServerDefinition>, FileProblem>,
     pub state: ServerState,
     /// Why it isn't ready, with the last lines of its stderr.
     pub problem: Option<String>,
@@ -38,6 +39,21 @@ pub struct ServerStatus {
     pub tools: usize,
     /// Of the child, while one runs.
     pub pid: Option<u32>,
+}
+
+impl ServerStatus {
+    /// A server whose definition can't be read.
+    pub(super) fn broken(name: &Name, problem: &FileProblem) -> Self {
+        Self {
+            name: name.clone(),
+            definition: Err(problem.clone()),
+            state: ServerState::Error,
+            problem: Some(problem.to_string()),
+            protocol: None,
+            tools: 0,
+            pid: None,
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -151,6 +167,13 @@ pub(super) fn unavailable(name: &Name, snapshot: &Snapshot) -> Error {
             Error::unavailable(format!("the server `{name}` is not available: {problem}"))
         }
     }
+}
+
+/// The answer to a call of a server whose definition can't be read.
+pub(super) fn unreadable(environment: &Name, server: &Name, problem: &FileProblem) -> Error {
+    let fix = problem.hint.clone().unwrap_or_else(|| format!("correct {}", problem.file));
+    Error::unavailable(format!("the server `{server}` is not available: {problem}"))
+        .hint(format!("{fix}; then `stn sync {environment}`"))
 }
 
 fn snapshot_of(snapshot: &watch::Receiver<Snapshot>) -> Snapshot {

@@ -87,8 +87,8 @@ fn definition(server: &str, transport: ServerTransport) -> McpServerDefinition {
     }
 }
 
-fn accepted(servers: Vec<McpServerDefinition>) -> Vec<(McpServerDefinition, CommandState)> {
-    servers.into_iter().map(|server| (server, CommandState::Accepted)).collect()
+fn attach(gateway: &Gateway, servers: Vec<McpServerDefinition>) {
+    gateway.apply(servers.into_iter().map(|server| (server, CommandState::Accepted)).collect(), BTreeMap::new());
 }
 
 async fn call(gateway: &Gateway, tool: &str, arguments: Value) -> Result<Value> {
@@ -105,7 +105,7 @@ const LONG: Duration = Duration::from_secs(20);
 #[tokio::test]
 async fn tools_of_all_pages_are_listed_called_and_their_arguments_untouched() {
     let Bench { gateway, deps, _keep } = bench();
-    gateway.apply(accepted(vec![shell("sh", SERVER), files("files")]));
+    attach(&gateway, vec![shell("sh", SERVER), files("files")]);
     // The call comes while the server still starts.
     let arguments = RawValue::from_string(r#"{"z":1.0,"a":12345678901234567890123}"#.to_owned()).unwrap();
     let options = CallOptions {
@@ -138,7 +138,7 @@ async fn tools_of_all_pages_are_listed_called_and_their_arguments_untouched() {
 #[tokio::test]
 async fn a_crash_fails_its_call_alone_and_the_next_call_starts_the_server() {
     let Bench { gateway, _keep, .. } = bench();
-    gateway.apply(accepted(vec![shell("sh", SERVER)]));
+    attach(&gateway, vec![shell("sh", SERVER)]);
     let hanging = call(&gateway, "sh__hang", json!({}));
     let dying = async {
         call(&gateway, "sh__pid", json!({})).await.unwrap();
@@ -157,7 +157,7 @@ async fn a_crash_fails_its_call_alone_and_the_next_call_starts_the_server() {
 #[tokio::test]
 async fn a_server_that_cannot_start_ends_in_error_with_its_last_words_and_delays_nobody() {
     let Bench { gateway, _keep, .. } = bench();
-    gateway.apply(accepted(vec![shell("broken", "echo no config >&2; exit 1"), files("files")]));
+    attach(&gateway, vec![shell("broken", "echo no config >&2; exit 1"), files("files")]);
     assert!(names(&gateway, LONG).await.contains(&"files__write_file".to_owned()));
     let status = gateway.status();
     assert_eq!(status[0].state, ServerState::Error);
@@ -170,7 +170,7 @@ async fn a_server_that_cannot_start_ends_in_error_with_its_last_words_and_delays
 #[tokio::test]
 async fn a_silent_server_delays_neither_the_catalog_nor_the_calls_of_others() {
     let Bench { gateway, _keep, .. } = bench();
-    gateway.apply(accepted(vec![shell("silent", "exec cat >/dev/null"), shell("sh", SERVER)]));
+    attach(&gateway, vec![shell("silent", "exec cat >/dev/null"), shell("sh", SERVER)]);
     assert!(call(&gateway, "sh__pid", json!({})).await.is_ok());
     assert_eq!(names(&gateway, Duration::from_millis(1)).await.len(), 4);
     let options = CallOptions { timeout: Some(Duration::from_millis(50)), ..CallOptions::default() };
@@ -181,7 +181,7 @@ async fn a_silent_server_delays_neither_the_catalog_nor_the_calls_of_others() {
 #[tokio::test]
 async fn applying_again_leaves_what_is_the_same_alone() {
     let Bench { gateway, _keep, .. } = bench();
-    gateway.apply(accepted(vec![shell("same", SERVER), shell("changed", SERVER), shell("removed", SERVER)]));
+    attach(&gateway, vec![shell("same", SERVER), shell("changed", SERVER), shell("removed", SERVER)]);
     assert_eq!(names(&gateway, LONG).await.len(), 12);
     let pids = |gateway: &Gateway| {
         gateway.status().into_iter().map(|s| (s.name.to_string(), s.pid)).collect::<BTreeMap<_, _>>()
@@ -189,7 +189,7 @@ async fn applying_again_leaves_what_is_the_same_alone() {
     let before = pids(&gateway);
     let mut changed = shell("changed", SERVER);
     changed.tools.insert("echo".into(), ToolOverride { effect: Some(Effect::Read), ..ToolOverride::default() });
-    gateway.apply(accepted(vec![shell("same", SERVER), changed]));
+    attach(&gateway, vec![shell("same", SERVER), changed]);
     let catalog = gateway.catalog(LONG).await;
     assert!(catalog.find("changed__echo").unwrap().effect.is_repeatable());
     // Until it has started the tools come from the cache; the call waits for the start.
@@ -212,7 +212,7 @@ async fn a_command_that_nobody_accepted_is_not_run() {
     let mut disabled = shell("off", SERVER);
     disabled.disabled = true;
     let waiting = shell("waiting", &format!("touch {}", marker.display()));
-    gateway.apply(vec![(waiting, CommandState::Pending), (disabled, CommandState::Accepted)]);
+    gateway.apply(vec![(waiting, CommandState::Pending), (disabled, CommandState::Accepted)], BTreeMap::new());
     let error = call(&gateway, "waiting__anything", json!({})).await.unwrap_err();
     assert_eq!(error.hint_text(), Some("stn mcp-server accept waiting"));
     let states: Vec<_> = gateway.status().into_iter().map(|status| status.state).collect();
@@ -229,16 +229,16 @@ async fn a_server_that_does_not_answer_contributes_what_it_said_last_time() {
     let marker = deps.home.join("alive");
     std::fs::write(&marker, "").unwrap();
     let script = format!("test -e {} || exec cat >/dev/null\n{SERVER}", marker.display());
-    first.apply(accepted(vec![shell("sh", &script)]));
+    attach(&first, vec![shell("sh", &script)]);
     assert_eq!(names(&first, LONG).await.len(), 4);
     first.close().await;
     std::fs::remove_file(&marker).unwrap();
     let second = gateway(&deps);
-    second.apply(accepted(vec![shell("sh", &script)]));
+    attach(&second, vec![shell("sh", &script)]);
     assert_eq!(names(&second, Duration::ZERO).await.len(), 4);
     second.close().await;
     let other = gateway(&deps);
-    other.apply(accepted(vec![shell("sh", "exec cat >/dev/null")]));
+    attach(&other, vec![shell("sh", "exec cat >/dev/null")]);
     assert!(names(&other, Duration::ZERO).await.is_empty(), "another command has nothing to remember");
     other.close().await;
 }
@@ -246,7 +246,7 @@ async fn a_server_that_does_not_answer_contributes_what_it_said_last_time() {
 #[tokio::test]
 async fn a_cancelled_call_ends_at_once_and_the_server_lives_on() {
     let Bench { gateway, _keep, .. } = bench();
-    gateway.apply(accepted(vec![shell("sh", SERVER)]));
+    attach(&gateway, vec![shell("sh", SERVER)]);
     let before = call(&gateway, "sh__pid", json!({})).await.unwrap();
     let cancel = CancellationToken::new();
     let options = CallOptions { cancel: cancel.clone(), ..CallOptions::default() };

@@ -291,6 +291,9 @@ fn a_server_file_that_breaks_leaves_its_servers_running_and_accepted() {
     let synced = home.stn(&["sync", "staging"]);
     assert_ne!(synced.code, 0, "{synced:?}");
     let _counted = home.stn(&call).ok();
+    let shown = home.json(&["mcp-server", "get", "counter", "-e", "staging"]);
+    let problem = shown["problem"].as_str().unwrap_or_default();
+    assert!(shown["state"] == "ready" && problem.starts_with("environments/staging/test.json:1:"), "{shown:#}");
     home.write_servers("staging", &servers);
     let _synced = home.stn(&["sync", "staging"]).ok();
     assert_eq!((command_state(&home), counter.starts().len()), (json!("accepted"), 1));
@@ -311,4 +314,44 @@ fn what_was_not_shown_is_not_accepted() {
     let refused = home.stn(&["call", "mcp_server_accept", &input]);
     assert_eq!(refused.code, 5, "{refused:?}");
     assert_eq!((command_state(&home), counter.starts().len()), (json!("pending"), 0));
+}
+
+#[test]
+fn a_server_whose_definition_is_in_error_is_shown_with_its_fault_and_its_calls_name_the_file_to_mend() {
+    let home = TestHome::with_agent_using(&["needy"], "worker", "");
+    let counter = Counter::beside(&home);
+    let needy = json!({ "url": "http://127.0.0.1:1/mcp", "headers": { "Authorization": "Bearer {{ .TOKEN }}" } });
+    home.write_servers("development", &json!({ "needy": needy, "counter": counter.server(&json!({})) }));
+    home.write_agent("development", "other", &crate::support::home::tools_of(&["counter"]));
+    let file = "environments/development/test.json";
+
+    let listed = home.json(&["mcp-server", "list"]);
+    let states: Vec<_> = listed["items"].as_array().unwrap().iter().map(|server| &server["name"]).collect();
+    assert_eq!(states, ["counter", "filesystem", "needy"]);
+    let shown = home.json(&["mcp-server", "get", "needy"]);
+    assert_eq!((&shown["state"], &shown["file"], &shown["tools"]), (&json!("error"), &json!(file), &json!(0)));
+    let problem = shown["problem"].as_str().unwrap();
+    assert!(problem.starts_with(&format!("{file}:1:")) && problem.contains("TOKEN"), "{problem}");
+
+    for command in [&["tool", "call", "needy__x", "{}"][..], &["tool", "get", "needy__x"]] {
+        let refused = home.stn(command);
+        assert_eq!(refused.code, 6, "{refused:?}");
+        for said in ["`needy`", problem, "stn sync development"] {
+            assert!(refused.stderr.contains(said), "{said} is missing in {refused:?}");
+        }
+    }
+    let accepted = home.stn(&["mcp-server", "accept", "needy", "--yes"]);
+    assert!(accepted.code == 6 && accepted.stderr.contains(problem), "{accepted:?}");
+
+    let failed = home.stn(&["agent", "run", "worker", "call needy__x {}"]);
+    assert!(failed.code == 1 && failed.stderr.contains(problem), "{failed:?}");
+    let run = home.json(&["agent", "run", "other", r#"call counter__count {"note":"still here"}"#]);
+    assert_eq!(run["status"], "completed", "{run:#}");
+
+    home.write("environments/development/variables.yml", "TOKEN: t\n");
+    let _synced = home.stn(&["sync", "development"]).ok();
+    within("the server to be tried", || {
+        let server = home.json(&["mcp-server", "get", "needy"]);
+        server["problem"].as_str().is_some_and(|now| !now.contains("TOKEN")).then_some(())
+    });
 }

@@ -25,6 +25,11 @@ pub(super) async fn run(target: &Target, output: Output, matches: &ArgMatches, s
     let server = target.call("mcp_server_get", input.clone()).await?;
     let name = server.get("name").and_then(Value::as_str).unwrap_or_default();
     let environment = server.get("environment").and_then(Value::as_str).unwrap_or_default();
+    if server.get("transport").is_none_or(Value::is_null) {
+        let problem = server.get("problem").and_then(Value::as_str).unwrap_or("its definition can't be read");
+        let error = Error::unavailable(format!("MCP server `{name}`: {problem}")).field("server");
+        return Err(error.hint("correct its file, then `stn sync`").into());
+    }
     let Some(hash) = server.get("command_hash").and_then(Value::as_str) else {
         let message = format!("MCP server `{name}` is no command: there is nothing to accept");
         return Err(Error::conflict(message).field("server").into());

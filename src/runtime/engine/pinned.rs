@@ -160,14 +160,14 @@ mod tests {
     fn status(name: &str, state: ServerState) -> ServerStatus {
         let name = Name::new(name).unwrap();
         let transport = ServerTransport::Builtin { builtin: "filesystem".into(), args: vec![] };
-        let definition = Arc::new(McpServerDefinition {
+        let definition = Ok(Arc::new(McpServerDefinition {
             name: name.clone(),
             file: "servers.json".into(),
             transport,
             timeout_ms: None,
             disabled: false,
             tools: BTreeMap::new(),
-        });
+        }));
         ServerStatus { name, definition, state, problem: None, protocol: None, tools: 0, pid: None }
     }
 

@@ -399,7 +399,10 @@ fn environment(
     };
     let once = ToolOverride { idempotent: Some(false), ..ToolOverride::default() };
     let reads = ToolOverride { effect: Some(crate::domain::Effect::Read), ..ToolOverride::default() };
-    gateway.apply(vec![server("files", builtin, "write_file", once), server("misfits", shell, "peek", reads)]);
+    gateway.apply(
+        vec![server("files", builtin, "write_file", once), server("misfits", shell, "peek", reads)],
+        BTreeMap::new(),
+    );
     let files = tokio::sync::Mutex::default();
     Arc::new(Environment { name: name.clone(), number, store: Arc::new(store), gateway, files })
 }

@@ -1,6 +1,8 @@
 //! `environment_sync`: takes up what the environment's files say. One broken file never stops the others.
 
-use crate::config::{self, EnvironmentFiles, KnownAgent, KnownServer, PlanAction, PlanItem, PlanKind, SyncPlan};
+use crate::config::{
+    self, EnvironmentFiles, FileProblem, KnownAgent, KnownServer, PlanAction, PlanItem, PlanKind, SyncPlan,
+};
 use crate::domain::{AgentState, AuditEntry, CommandState, Effect, McpServerDefinition, Name, Scope};
 use crate::error::{Error, Result};
 use crate::gateway;
@@ -10,6 +12,7 @@ use crate::tools::{Call, Environment, Method, Station, ToolSpec};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -73,6 +76,12 @@ impl Looked {
         self.files.servers.iter().filter_map(|entry| entry.definition.as_ref().ok())
     }
 
+    /// The servers whose entry or file can't be read, with the reason.
+    fn faults(&self) -> BTreeMap<Name, FileProblem> {
+        let servers = self.plan.items.iter().filter(|item| item.kind == PlanKind::McpServer);
+        servers.filter_map(|item| Some((Name::new(&item.name).ok()?, item.problem.clone()?))).collect()
+    }
+
     /// The known servers whose entry or file can't be read: nobody can tell how they are meant now, so they stay as they are.
     fn unclear(&self) -> impl Iterator<Item = &ServerRow> {
         let is_broken = |item: &&PlanItem| item.kind == PlanKind::McpServer && item.action == PlanAction::Error;
@@ -113,9 +122,10 @@ pub async fn attach(environment: &Environment, looked: &Looked) -> Result<()> {
         same.map_or(CommandState::Pending, |row| row.command_state)
     };
     let is_unclear = |name: &Name| looked.unclear().any(|row| row.name == *name);
-    let running = environment.gateway.status().into_iter().filter(|server| is_unclear(&server.name));
-    let servers = looked.servers().cloned().chain(running.map(|server| (*server.definition).clone()));
-    environment.gateway.apply(servers.map(|server| (server.clone(), state(&server))).collect());
+    let unclear = environment.gateway.status().into_iter().filter(|server| is_unclear(&server.name));
+    let running = unclear.filter_map(|server| Some((*server.definition.ok()?).clone()));
+    let servers = looked.servers().cloned().chain(running).map(|server| (server.clone(), state(&server)));
+    environment.gateway.apply(servers.collect(), looked.faults());
     Ok(())
 }
 

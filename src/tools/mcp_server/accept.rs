@@ -1,6 +1,6 @@
 //! `mcp_server_accept`: lets a server's command run. A person's decision: attaching a command is running code.
 
-use super::{McpServer, find};
+use super::{McpServer, find, unreadable};
 use crate::domain::{Effect, Scope};
 use crate::error::{Error, Result};
 use crate::tools::environment::sync::{attach, look};
@@ -32,6 +32,9 @@ pub fn spec() -> ToolSpec {
 pub async fn accept(call: Call, input: Input) -> Result<McpServer> {
     let environment = call.environment()?;
     let server = find(&call, &input.server).await?;
+    if server.transport.is_none() {
+        return Err(unreadable(&server).field("server"));
+    }
     if server.command_hash.is_none() {
         let message = format!("MCP server `{}` is no command: there is nothing to accept", server.name);
         return Err(Error::conflict(message).field("server"));

@@ -11,6 +11,7 @@ use crate::gateway::{ServerState, ServerStatus};
 use crate::store::ServerRow;
 use schemars::JsonSchema;
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 /// An attached server, as every door shows it.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -19,7 +20,7 @@ pub struct McpServer {
     pub environment: Name,
     /// Relative to the home.
     pub file: String,
-    /// `builtin`, `stdio` or `http`.
+    /// `builtin`, `stdio` or `http`; null while the definition can't be read.
     pub transport: Option<&'static str>,
     /// The command with its arguments, the built-in's name, or the URL.
     pub target: Vec<String>,
@@ -37,9 +38,14 @@ pub struct McpServer {
 
 /// Every server of the environment: rows of the store joined with what the gateway knows, by name.
 pub async fn all(environment: &Environment) -> Result<Vec<McpServer>> {
-    let statuses = environment.gateway.status();
-    let rows = environment.store.servers().await?;
-    Ok(rows.into_iter().map(|row| view(environment, row, &statuses)).collect())
+    let statuses = environment.gateway.status().into_iter();
+    let mut statuses: BTreeMap<Name, ServerStatus> = statuses.map(|status| (status.name.clone(), status)).collect();
+    let rows = environment.store.servers().await?.into_iter();
+    let known = rows.map(|row| (statuses.remove(&row.name), row)).map(|(status, row)| view(environment, row, status));
+    let mut servers: Vec<McpServer> = known.collect();
+    servers.extend(statuses.into_values().filter_map(|status| never_read(environment, status)));
+    servers.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok(servers)
 }
 
 /// One server; `not_found` with the name that was probably meant.
@@ -58,13 +64,21 @@ pub async fn find(call: &Call, name: &str) -> Result<McpServer> {
     })
 }
 
-fn view(environment: &Environment, row: ServerRow, statuses: &[ServerStatus]) -> McpServer {
-    let status = statuses.iter().find(|status| status.name == row.name);
+/// The error of whoever needs a definition that can't be read.
+pub fn unreadable(server: &McpServer) -> Error {
+    let problem = server.problem.as_deref().unwrap_or("its definition can't be read");
+    Error::unavailable(format!("MCP server `{}`: {problem}", server.name))
+        .hint(format!("correct {}, then `stn sync {}`", server.file, server.environment))
+}
+
+fn view(environment: &Environment, row: ServerRow, status: Option<ServerStatus>) -> McpServer {
+    let status = status.as_ref();
+    let definition = status.and_then(|status| status.definition.as_ref().ok());
     McpServer {
         environment: environment.name.clone(),
         file: row.file,
-        transport: status.map(|status| status.definition.transport.kind()),
-        target: status.map(|status| status.definition.transport.target()).unwrap_or_default(),
+        transport: definition.map(|definition| definition.transport.kind()),
+        target: definition.map(|definition| definition.transport.target()).unwrap_or_default(),
         state: status.map_or(ServerState::Stopped, |status| status.state),
         problem: status.and_then(|status| status.problem.clone()),
         command_state: row.command_state,
@@ -73,4 +87,22 @@ fn view(environment: &Environment, row: ServerRow, statuses: &[ServerStatus]) ->
         tools: status.map_or(0, |status| status.tools),
         name: row.name,
     }
+}
+
+/// A server that has no row, because nobody could ever read its definition.
+fn never_read(environment: &Environment, status: ServerStatus) -> Option<McpServer> {
+    let file = status.definition.err()?.file;
+    Some(McpServer {
+        name: status.name,
+        environment: environment.name.clone(),
+        file,
+        transport: None,
+        target: Vec::new(),
+        state: status.state,
+        problem: status.problem,
+        command_state: CommandState::Pending,
+        command_hash: None,
+        protocol_version: None,
+        tools: status.tools,
+    })
 }

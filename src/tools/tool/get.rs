@@ -1,8 +1,8 @@
 //! `tool_get`: one attached tool with its schema.
 
 use super::{AttachedTool, all};
-use crate::domain::{Scope, nearest};
-use crate::error::{Error, Result};
+use crate::domain::Scope;
+use crate::error::Result;
 use crate::tools::{Call, Method, ToolSpec};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -25,13 +25,7 @@ pub fn spec() -> ToolSpec {
 }
 
 pub async fn get(call: Call, input: Input) -> Result<AttachedTool> {
-    let tools = all(&call).await?;
-    let names: Vec<String> = tools.iter().map(|tool| tool.name.clone()).collect();
-    tools.into_iter().find(|tool| tool.name == input.tool).ok_or_else(|| {
-        let error = Error::not_found(format!("tool `{}` doesn't exist", input.tool.escape_debug())).field("tool");
-        match nearest(&input.tool, names.iter().map(String::as_str)) {
-            Some(meant) => error.hint(format!("did you mean `{meant}`?")),
-            None => error.hint("`stn tool list` shows the attached tools"),
-        }
-    })
+    let mut tools = all(&call).await?.into_iter();
+    let gateway = &call.environment()?.gateway;
+    tools.find(|tool| tool.name == input.tool).ok_or_else(|| gateway.missing(&input.tool).field("tool"))
 }
