@@ -113,12 +113,19 @@ fn silent(home: &Home) -> Error {
 }
 
 /// For short commands: a client when somebody owns the home, else the home itself for one call. Waits up to 5 s for another short
-/// command, or for an owner that is just starting or ending.
+/// command, or for an owner that is just starting or ending. One that says nothing may be ending: it is looked for once more.
 pub async fn attach_or_own(home: &Home, schema: u32, clock: &SharedClock) -> Result<Door> {
     let deadline = clock.now() + COMMAND_WITHIN;
+    let mut was_silent = false;
     loop {
-        if let Some(client) = attach(home, schema, clock).await? {
-            return Ok(Door::Attached(client));
+        match attach(home, schema, clock).await {
+            Ok(Some(client)) => return Ok(Door::Attached(client)),
+            Ok(None) => {}
+            Err(error) if error.kind() == ErrorKind::Timeout && !was_silent => {
+                was_silent = true;
+                continue;
+            }
+            Err(error) => return Err(error),
         }
         if let Some(lock) = OwnerLock::try_acquire(home, OwnerMode::Command, clock.now())? {
             return Ok(Door::Owned(lock));
@@ -271,6 +278,26 @@ mod tests {
             manual.advance(LOOK_EVERY);
         });
         assert!(matches!(door.unwrap(), Door::Owned(_)));
+    }
+
+    #[tokio::test]
+    async fn an_owner_that_says_nothing_is_looked_for_once_more_by_a_short_command() {
+        let home = TestHome::created();
+        let (_lock, listener) = home.own(OwnerMode::Background);
+        let manual = ManualClock::at(Timestamp::from_millis(0));
+        let clock: SharedClock = manual.clone();
+        let silence = async || {
+            let mut held = listener.accept_checked().await.unwrap();
+            read_request(&mut held).await;
+            manual.advance(ANSWER_WITHIN);
+            held
+        };
+        let body = serde_json::to_string(&handshake(1)).unwrap();
+        let successor = async { (silence().await, answer(&listener, "200 OK", &body).await) };
+        let (door, _held) = tokio::join!(attach_or_own(&home, 1, &clock), successor);
+        assert!(matches!(door.unwrap(), Door::Attached(_)));
+        let (door, _held) = tokio::join!(attach_or_own(&home, 1, &clock), async { (silence().await, silence().await) });
+        assert_eq!(door.unwrap_err().kind(), ErrorKind::Timeout);
     }
 
     #[tokio::test]

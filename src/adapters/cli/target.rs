@@ -103,12 +103,7 @@ impl Target {
     }
 
     async fn call_once(&self, spec: &ToolSpec, input: Map<String, Value>) -> Result<Value, Failure> {
-        // Nothing is sent yet: an owner that says nothing, because it is just ending, is looked for once more.
-        let way = match self.way(spec.name).await {
-            Err(error) if error.kind() == ErrorKind::Timeout => self.way(spec.name).await,
-            found => found,
-        };
-        match way? {
+        match self.way(spec.name).await? {
             Way::To(connection) => Ok(self.send(&connection, spec, input).await?),
             Way::Here(lock) => self.call_here(lock, spec.name, input).await,
         }
@@ -250,10 +245,9 @@ pub(super) fn check_environment(name: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::{ManualClock, SystemClock};
+    use crate::clock::SystemClock;
     use crate::domain::Timestamp;
     use crate::home::{Handshake, Layout, LocalListener, OwnerLock, OwnerMode};
-    use std::time::Duration;
     use tempfile::TempDir;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::UnixStream;
@@ -266,7 +260,7 @@ mod tests {
         _directory: TempDir,
     }
 
-    fn owned(clock: SharedClock) -> Owned {
+    fn owned() -> Owned {
         let directory = tempfile::tempdir().unwrap();
         let home = Home::at(&directory.path().join("home"), Layout::Home, &BTreeMap::new()).unwrap();
         home::create(&home, &[]).unwrap();
@@ -277,7 +271,7 @@ mod tests {
             open: |_| unreachable!("the home has an owner"),
             serve: |_| unreachable!(),
         };
-        let target = Target::local(home, BTreeMap::new(), deps, Arc::new(tools::table()), None, clock);
+        let target = Target::local(home, BTreeMap::new(), deps, Arc::new(tools::table()), None, SystemClock::shared());
         Owned { target, listener, _lock: lock, _directory: directory }
     }
 
@@ -303,7 +297,7 @@ mod tests {
     /// Calls `agent_list` of an owner that gives these answers one after the other, and hangs up where there is none. Returns what came of
     /// it, and how often was asked.
     async fn asked(answers: &[Option<(&str, &str)>]) -> (Result<Value, Failure>, usize) {
-        let owned = owned(SystemClock::shared());
+        let owned = owned();
         let mut asked = 0;
         let owner = async {
             loop {
@@ -341,24 +335,6 @@ mod tests {
         let (called, times) = asked(&[Some(("503 Service Unavailable", &report))]).await;
         assert!(matches!(called, Err(Failure::Error(error)) if error.message() == "no model"));
         assert_eq!(times, 1);
-    }
-
-    #[tokio::test]
-    async fn an_owner_that_says_nothing_is_looked_for_once_more() {
-        let manual = ManualClock::at(Timestamp::from_millis(0));
-        let owned = owned(manual.clone());
-        let owner = async {
-            let mut ending = owned.listener.accept_checked().await.unwrap();
-            request(&mut ending).await;
-            manual.advance(Duration::from_secs(5));
-            for body in [handshake(), "{\"items\":[]}".to_owned()] {
-                let mut stream = owned.listener.accept_checked().await.unwrap();
-                request(&mut stream).await;
-                answer(&mut stream, "200 OK", &body).await;
-            }
-        };
-        let (called, ()) = tokio::join!(owned.target.call("agent_list", Map::new()), owner);
-        assert!(called.is_ok(), "{called:?}");
     }
 
     fn variables(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
