@@ -15,6 +15,9 @@ use tokio::sync::mpsc;
 /// The longest that an attached call may take, whatever its server allows.
 const HARD_CAP: Duration = Duration::from_secs(3600);
 
+/// What a caller whose time is up is told.
+const ENDED: &str = "the call was cancelled; whether its server acted is not known: look before you repeat it";
+
 /// How long a caller waits for servers that are still in their first start.
 pub const FIRST_START: Duration = Duration::from_secs(10);
 
@@ -30,7 +33,7 @@ pub struct Permitted {
 /// The act of a client: `tool_call`, or the tool's own name.
 pub async fn act(station: &Arc<Station>, ctx: Context, name: &str, arguments: Value) -> Result<Box<RawValue>> {
     let mut input = object(name, Value::Null)?;
-    let environment = find_environment(station, &ctx, EnvironmentUse::Required, &mut input).await?;
+    let environment = find_environment(station, &ctx, "tool.call", EnvironmentUse::Required, &mut input).await?;
     let environment =
         environment.ok_or_else(|| Error::internal("an attached tool was called without an environment"))?;
     let gone = ctx.cancel.child_token();
@@ -38,7 +41,7 @@ pub async fn act(station: &Arc<Station>, ctx: Context, name: &str, arguments: Va
     let (inner, name) = (Context { cancel: gone, ..ctx.clone() }, name.to_owned());
     let owned = Arc::clone(station);
     let work = async move { call(&owned, inner, &environment, &name, arguments).await };
-    limited(station, &ctx, HARD_CAP, finished(station, work)).await
+    limited(station, &ctx, HARD_CAP, ENDED, finished(station, work)).await
 }
 
 /// The same, in an environment that is already found.

@@ -16,6 +16,11 @@ use tokio::sync::oneshot;
 /// How long an act waits for a station that is just starting.
 const START: Duration = Duration::from_secs(30);
 
+/// What a caller whose time is up is told: whether anything goes on without it.
+const NOT_BEGUN: &str = "the station is still starting, and nothing was begun: try again";
+const GIVEN_UP: &str = "it was only a look and has been given up: try again, or ask for less";
+const GOES_ON: &str = "it goes on without you: look at what it changes before you ask for it again";
+
 /// Something to do.
 #[derive(Debug, Clone)]
 pub enum Act {
@@ -50,7 +55,7 @@ impl Answer {
 /// Does `act` on behalf of `ctx.principal`.
 pub async fn dispatch(station: &Arc<Station>, ctx: Context, act: Act) -> Result<Answer> {
     let request = ctx.request_id.clone();
-    limited(station, &ctx, START, async {
+    limited(station, &ctx, START, NOT_BEGUN, async {
         station.ready.cancelled().await;
         Ok(())
     })
@@ -81,19 +86,20 @@ pub async fn call(station: &Arc<Station>, ctx: Context, tool: &str, arguments: V
 async fn native(station: &Arc<Station>, ctx: Context, tool: &Tool, arguments: Value) -> Result<Value> {
     ask_a_person(station, &ctx, &tool.spec).await?;
     let mut input = object(tool.spec.name, arguments)?;
-    let environment = find_environment(station, &ctx, tool.spec.environment, &mut input).await?;
-    authorize(station, &ctx, tool.spec.scope, &tool.spec.action(), environment.as_ref()).await?;
+    let action = tool.spec.action();
+    let environment = find_environment(station, &ctx, &action, tool.spec.environment, &mut input).await?;
+    authorize(station, &ctx, tool.spec.scope, &action, environment.as_ref()).await?;
     let input = Value::Object(input);
     station.table.validate(tool, &input)?;
     let started = station.clock.now();
     let gone = ctx.cancel.child_token();
     let _leaving = gone.clone().drop_guard();
     let inner = Context { cancel: gone, ..ctx.clone() };
-    let work = tool.run(Call::new(inner, Arc::clone(station), environment, tool.spec.action()), input);
-    let output = limited(station, &ctx, tool.spec.deadline, async {
-        if tool.spec.effect == Effect::Read { work.await } else { finished(station, work).await }
-    })
-    .await;
+    let work = tool.run(Call::new(inner, Arc::clone(station), environment, action), input);
+    let output = match tool.spec.effect {
+        Effect::Read => limited(station, &ctx, tool.spec.deadline, GIVEN_UP, work).await,
+        _ => limited(station, &ctx, tool.spec.deadline, GOES_ON, finished(station, work)).await,
+    };
     if tool.spec.audit == AuditPolicy::DeniedOnly {
         let (took_ms, ok) = (station.clock.now().millis_since(started), output.is_ok());
         tracing::debug!(target: "access", tool = tool.spec.name, principal = ctx.principal.who.id, request = ctx.request_id, took_ms, ok);
@@ -103,7 +109,7 @@ async fn native(station: &Arc<Station>, ctx: Context, tool: &Tool, arguments: Va
 
 async fn subscribe(station: &Arc<Station>, ctx: Context, run: &str) -> Result<Answer> {
     let mut input = Map::from_iter([("run".to_owned(), Value::from(run))]);
-    let environment = find_environment(station, &ctx, EnvironmentUse::OfRun, &mut input).await?;
+    let environment = find_environment(station, &ctx, "run.events", EnvironmentUse::OfRun, &mut input).await?;
     authorize(station, &ctx, Scope::RunsRead, "run.events", environment.as_ref()).await?;
     let call = Call::new(ctx, Arc::clone(station), environment, "run.events".into());
     let run = super::run::find(&call, run).await?;
@@ -124,20 +130,21 @@ pub(super) async fn finished<T: Send + 'static>(
     answered.await.unwrap_or_else(|_| Err(Error::unavailable("the station is stopping").hint("try again")))
 }
 
-/// Runs `work` until it is done, the caller goes away, or time is up; the earlier deadline counts.
+/// Runs `work` until it is done, the caller goes away, or time is up; the earlier deadline counts. `hint` says what then becomes of it.
 pub(super) async fn limited<T>(
     station: &Station,
     ctx: &Context,
     deadline: Duration,
+    hint: &'static str,
     work: impl Future<Output = Result<T>>,
 ) -> Result<T> {
     let left = ctx.deadline.map_or(deadline, |at| at.since(station.clock.now()).min(deadline));
     tokio::select! {
         biased;
         () = ctx.cancel.cancelled() => Err(Error::cancelled("the request was cancelled")),
-        done = station.clock.timeout(left, work) => done.unwrap_or_else(|| {
-            Err(Error::timeout(format!("no answer within {} ms", left.as_millis())).hint("what was started goes on; look with `run_list`"))
-        }),
+        done = station.clock.timeout(left, work) => {
+            done.unwrap_or_else(|| Err(Error::timeout(format!("no answer within {} ms", left.as_millis())).hint(hint)))
+        }
     }
 }
 
@@ -150,23 +157,24 @@ pub(super) fn object(tool: &str, arguments: Value) -> Result<Map<String, Value>>
     }
 }
 
-/// Takes `environment` out of the input, or finds it by the run, or falls back to the caller's.
+/// Takes `environment` out of the input, or finds it by the run, or falls back to the caller's. A denial leaves an audit row of `action`.
 pub(super) async fn find_environment(
     station: &Arc<Station>,
     ctx: &Context,
+    action: &str,
     needs: EnvironmentUse,
     input: &mut Map<String, Value>,
 ) -> Result<Option<Arc<Environment>>> {
     match needs {
         EnvironmentUse::None => Ok(None),
-        EnvironmentUse::Required => match asked_for(station, ctx, input)? {
+        EnvironmentUse::Required => match asked_for(station, ctx, action, input).await? {
             Some(asked) => Ok(Some(asked)),
             None => station.environments.named(own(station, ctx).as_str()).map(Some),
         },
         EnvironmentUse::OfRun => {
-            let only = asked_for(station, ctx, input)?;
+            let only = asked_for(station, ctx, action, input).await?;
             match input.get("run").and_then(Value::as_str) {
-                Some(run) => super::run::environment_of(station, ctx, run, only.as_deref()).await.map(Some),
+                Some(run) => super::run::environment_of(station, ctx, action, run, only.as_ref()).await.map(Some),
                 None => Err(Error::invalid_input("`run` is missing")
                     .hint("give a run's id; `run_list` lists them")
                     .field("run")),
@@ -181,7 +189,12 @@ fn own<'a>(station: &'a Station, ctx: &'a Context) -> &'a Name {
 }
 
 /// Takes `environment` out of the input. An error when there is none of that name, or the connection is bound to another.
-fn asked_for(station: &Station, ctx: &Context, input: &mut Map<String, Value>) -> Result<Option<Arc<Environment>>> {
+async fn asked_for(
+    station: &Station,
+    ctx: &Context,
+    action: &str,
+    input: &mut Map<String, Value>,
+) -> Result<Option<Arc<Environment>>> {
     let asked = match input.remove("environment") {
         None | Some(Value::Null) => return Ok(None),
         Some(Value::String(name)) => name,
@@ -190,6 +203,8 @@ fn asked_for(station: &Station, ctx: &Context, input: &mut Map<String, Value>) -
     let own = own(station, ctx);
     if ctx.bound && own != asked.as_str() {
         let message = format!("this connection is bound to environment `{own}`, not `{}`", asked.escape_debug());
+        let asked = station.environments.named(&asked).ok();
+        deny(station, ctx, action, asked.as_ref(), format!("bound to environment {own}")).await?;
         return Err(Error::permission_denied(message)
             .hint("open a connection to the other environment")
             .field("environment"));
@@ -240,7 +255,7 @@ async fn ask_a_person(station: &Arc<Station>, ctx: &Context, spec: &ToolSpec) ->
 }
 
 /// The row that every denial leaves; without an environment, in the control store.
-async fn deny(
+pub(super) async fn deny(
     station: &Station,
     ctx: &Context,
     action: &str,

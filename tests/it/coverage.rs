@@ -1,4 +1,5 @@
-//! What every tool of the table owes: an authorization case, an audit case, a command, and schemas that don't change unnoticed.
+//! What every tool of the table owes: an authorization case, an audit case, a command, schemas that don't change unnoticed, and answers
+//! that fit them.
 
 use crate::support::home::TestHome;
 use crate::support::station::TestStation;
@@ -95,6 +96,28 @@ async fn tried(station: &TestStation, spec: &ToolSpec, who: Principal) -> (Resul
     (done, audit_of(&store, &request))
 }
 
+/// Where an answer doesn't fit the schema that its tool advertises. An open schema says nothing of a misspelled field, so every field of
+/// an answer has to be a declared one wherever fields are declared.
+fn misfits(schema: &Value, answer: &Value) -> Vec<String> {
+    let mut closed = schema.clone();
+    close(&mut closed);
+    let validator = jsonschema::validator_for(&closed).unwrap();
+    validator.iter_errors(answer).map(|error| format!("{}: {error}", error.instance_path())).collect()
+}
+
+fn close(schema: &mut Value) {
+    match schema {
+        Value::Object(object) => {
+            object.values_mut().for_each(close);
+            if object.get("properties").and_then(Value::as_object).is_some_and(|declared| !declared.is_empty()) {
+                object.entry("unevaluatedProperties").or_insert(Value::Bool(false));
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(close),
+        _ => {}
+    }
+}
+
 #[test]
 fn the_table_of_authorization_names_every_tool_once() {
     let rows: Vec<&str> = AUTHORIZATION.lines().skip(1).map(|line| line.split(',').next().unwrap()).collect();
@@ -120,7 +143,7 @@ async fn each_role_may_do_what_the_table_says_and_every_act_leaves_the_audit_row
                 assert_eq!(rows, [(action.clone(), "denied".to_owned())], "{case}");
                 continue;
             }
-            assert!(done.is_ok(), "{case}");
+            assert_eq!(misfits(&spec.output, done.as_ref().expect(&case)), Vec::<String>::new(), "{case}");
             match spec.audit {
                 AuditPolicy::Always => assert!(rows.contains(&(action.clone(), "done".to_owned())), "{case}"),
                 AuditPolicy::DeniedOnly => assert_eq!(rows, [], "{case}"),
@@ -134,11 +157,45 @@ async fn nobody_acts_in_an_environment_that_was_not_granted() {
     let station = TestStation::open().await;
     let elsewhere = Principal::local_owner().within(Name::new("production").unwrap());
     for spec in specs().iter().filter(|spec| spec.environment != EnvironmentUse::None) {
-        let (done, _) = tried(&station, spec, elsewhere.clone()).await;
+        let (done, rows) = tried(&station, spec, elsewhere.clone()).await;
         // A run that may not be seen doesn't exist.
         let kinds =
             if spec.environment == EnvironmentUse::OfRun { ErrorKind::NotFound } else { ErrorKind::PermissionDenied };
         assert_eq!(done.as_ref().map_err(|error| error.kind()).err(), Some(kinds), "{}: {done:?}", spec.name);
+        assert_eq!(rows, [(spec.action(), "denied".to_owned())], "{}", spec.name);
+    }
+}
+
+#[tokio::test]
+async fn a_bound_connection_that_names_another_environment_is_denied_and_the_denial_is_audited() {
+    let station = TestStation::open().await;
+    for spec in specs().iter().filter(|spec| spec.environment != EnvironmentUse::None) {
+        for (asked, store) in [("staging", Some("staging")), ("nowhere", None)] {
+            let mut context = station.context(Principal::local_owner());
+            context.environment = Some(Name::new("development").unwrap());
+            context.bound = true;
+            let request = context.request_id.clone();
+            let denied = tools::call(&station.app.station, context, spec.name, json!({ "environment": asked })).await;
+            assert_eq!(denied.unwrap_err().kind(), ErrorKind::PermissionDenied, "{}", spec.name);
+            let rows = audit_of(&station.store(store), &request);
+            assert_eq!(rows, [(spec.action(), "denied".to_owned())], "{} in {asked}", spec.name);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_caller_whose_time_is_up_is_told_whether_anything_goes_on() {
+    let station = TestStation::open().await;
+    let run = station.queued_run().await;
+    for (tool, input, told) in [
+        ("run_wait", json!({ "run": run }), "given up"),
+        ("agent_run", json!({ "agent": "hello", "input": "What is here?", "wait_ms": 1000 }), "goes on"),
+    ] {
+        let mut context = station.context(Principal::local_owner());
+        context.deadline = Some(station.app.station.clock.now());
+        let late = tools::call(&station.app.station, context, tool, input).await.unwrap_err();
+        assert_eq!(late.kind(), ErrorKind::Timeout, "{tool}");
+        assert!(late.hint_text().unwrap().contains(told), "{tool}: {late:?}");
     }
 }
 
