@@ -8,7 +8,7 @@ use super::{Deps, OpenHome};
 use crate::clock::SharedClock;
 use crate::config;
 use crate::domain::{Name, Origin, Principal};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::home::{self, Door, Home, SpawnOwner};
 use crate::tools::model::PROVIDER_VARIABLES;
 use crate::tools::{self, Context, EnvironmentUse, Table, ToolSpec};
@@ -247,6 +247,7 @@ mod tests {
     use super::*;
     use crate::clock::SystemClock;
     use crate::domain::Timestamp;
+    use crate::error::ErrorKind;
     use crate::home::{Handshake, Layout, LocalListener, OwnerLock, OwnerMode};
     use tempfile::TempDir;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -4,13 +4,16 @@
 //! Lines pass unchanged, save for a key on each `agent_run`. Nothing else is ever written to the client. JSON-RPC batches (MCP 2025-03-26
 //! alone has them) pass as well, but are not answered or sent again when their owner goes.
 //!
-//! `line.rs` reads lines, `envelope.rs` reads and edits a message, `session.rs` decides, `connector.rs` reaches the owner; here the bytes
-//! move. What the messages mean to Station belongs to `adapters/mcp`.
+//! `line.rs` reads lines, `envelope.rs` reads and edits a message, `session.rs` decides, with what `kept.rs` keeps for the next owner and
+//! in the words of `words.rs`, `connector.rs` reaches the owner; here the bytes move. What the messages mean to Station belongs to
+//! `adapters/mcp`.
 
 mod connector;
 mod envelope;
+mod kept;
 mod line;
 mod session;
+mod words;
 
 pub use connector::{Connector, OwnerConnector, PROTOCOL, StdioOptions};
 

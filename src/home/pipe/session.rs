@@ -2,25 +2,18 @@
 //! out.
 
 use super::envelope::{Envelope, Salvaged, Stamped, salvage};
-use serde_json::{Value, json};
+use super::kept::Kept;
+use super::words;
+use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How often one `agent_run` is sent before it is taken for the cause of the owner's end.
 const MOST_SENDS: u32 = 3;
 
-/// JSON-RPC 2.0: internal error, and invalid request.
-const INTERNAL_ERROR: i32 = -32603;
-const INVALID_REQUEST: i32 = -32600;
-
 /// The session of one client over any number of owners. Lines have no line end here.
 #[derive(Debug, Default)]
 pub(super) struct Session {
-    /// Told to every new owner, in this order.
-    initialize: Option<String>,
-    initialized: Option<String>,
-    log_level: Option<String>,
-    /// By URI.
-    subscriptions: BTreeMap<String, String>,
+    kept: Kept,
     /// The client's requests without an answer, oldest first.
     pending: Vec<Pending>,
     /// Ids of replayed requests, whose answers the client has had already.
@@ -92,38 +85,20 @@ impl Session {
     fn client_request(&mut self, line: &str, envelope: &Envelope<'_>, method: &str, key: String) -> Fate {
         let mut fate = Fate::Pass;
         let keep = || Recovery::Resend { line: line.to_owned(), sends: 1 };
-        let recovery = match method {
-            "initialize" => {
-                self.initialize = Some(line.to_owned());
-                keep()
-            }
-            "logging/setLevel" => {
-                self.log_level = Some(line.to_owned());
-                keep()
-            }
-            "resources/subscribe" => {
-                if let Some(uri) = envelope.text_param("uri") {
-                    self.subscriptions.insert(uri, line.to_owned());
+        let is_agent_run = method == "tools/call" && envelope.text_param("name").as_deref() == Some("agent_run");
+        let recovery = if self.kept.request(line, envelope, method) {
+            keep()
+        } else if is_agent_run {
+            match stamp(line, envelope) {
+                Stamped::Already => keep(),
+                Stamped::Now(stamped) => {
+                    fate = Fate::Replace(stamped.clone());
+                    Recovery::Resend { line: stamped, sends: 1 }
                 }
-                keep()
+                Stamped::Impossible => Recovery::Answer,
             }
-            "resources/unsubscribe" => {
-                if let Some(uri) = envelope.text_param("uri") {
-                    self.subscriptions.remove(&uri);
-                }
-                Recovery::Answer
-            }
-            "tools/call" if envelope.text_param("name").as_deref() == Some("agent_run") => {
-                match stamp(line, envelope) {
-                    Stamped::Already => keep(),
-                    Stamped::Now(stamped) => {
-                        fate = Fate::Replace(stamped.clone());
-                        Recovery::Resend { line: stamped, sends: 1 }
-                    }
-                    Stamped::Impossible => Recovery::Answer,
-                }
-            }
-            _ => Recovery::Answer,
+        } else {
+            Recovery::Answer
         };
         let id = envelope.id.map_or_else(|| key.clone(), |id| id.get().to_owned());
         self.pending.push(Pending { key, id, recovery });
@@ -132,7 +107,7 @@ impl Session {
 
     fn client_notification(&mut self, line: &str, envelope: &Envelope<'_>, method: &str) {
         match method {
-            "notifications/initialized" => self.initialized = Some(line.to_owned()),
+            "notifications/initialized" => self.kept.initialized = Some(line.to_owned()),
             // A cancelled request may go unanswered, and must not be sent again.
             "notifications/cancelled" => {
                 if let Some(key) = envelope.cancelled_key() {
@@ -177,38 +152,21 @@ impl Session {
         if let Some(at) = self.pending.iter().position(|pending| pending.key == key) {
             let answered = self.pending.remove(at);
             if let (true, Recovery::Resend { line, .. }) = (is_error, answered.recovery) {
-                self.forget(&line);
+                self.kept.forget(&line);
             }
         }
         Fate::Pass
     }
 
-    /// What an owner has refused is not replayed to the next one.
-    fn forget(&mut self, line: &str) {
-        for kept in [&mut self.initialize, &mut self.log_level] {
-            if kept.as_deref() == Some(line) {
-                *kept = None;
-            }
-        }
-        self.subscriptions.retain(|_, kept| kept != line);
-    }
-
     /// A line that was too long to pass on, and where it came from. The answer for the client, if it waits for one.
     pub(super) fn too_long(&mut self, beginning: &[u8], from_owner: bool) -> Option<String> {
         let Salvaged { id, has_method } = salvage(beginning);
-        let limit = super::line::LONGEST_LINE;
         if !from_owner {
-            let id = id.unwrap_or_else(|| "null".to_owned());
-            return Some(error_line(&id, INVALID_REQUEST, &format!("the message is longer than {limit} bytes")));
+            return Some(words::request_too_long(id.as_deref().unwrap_or("null")));
         }
         let key = id.filter(|_| !has_method)?;
         let at = self.pending.iter().position(|pending| pending.key == key)?;
-        let id = self.pending.remove(at).id;
-        Some(error_line(
-            &id,
-            INTERNAL_ERROR,
-            &format!("the call was carried out, but its answer is longer than {limit} bytes"),
-        ))
+        Some(words::answer_too_long(&self.pending.remove(at).id))
     }
 
     /// The owner is gone. Returns what the client must be told: errors for the requests that can't be sent again, and the withdrawal of
@@ -219,48 +177,40 @@ impl Session {
         self.awaiting = None;
         let mut lines = Vec::new();
         for (key, id) in std::mem::take(&mut self.asked) {
-            lines.push(withdrawal(&id));
+            lines.push(words::withdrawal(&id));
             self.abandoned.insert(key);
         }
         let (again, unknown): (Vec<_>, Vec<_>) = std::mem::take(&mut self.pending)
             .into_iter()
             .partition(|pending| matches!(pending.recovery, Recovery::Resend { sends, .. } if sends < MOST_SENDS));
         self.pending = again;
-        lines.extend(unknown.iter().map(|pending| interrupted(&pending.id)));
+        lines.extend(unknown.iter().map(|pending| words::interrupted(&pending.id)));
         lines
     }
 
     /// Errors for everything without an answer: there will be no other owner.
     pub(super) fn give_up(&mut self, why: GivenUp) -> Vec<String> {
-        let message = match why {
-            GivenUp::ClientClosed => {
-                "The client closed its end before this was answered. A run that it started goes on."
-            }
-            GivenUp::NoOwner => {
-                "Station went away and doesn't come back. Whether this request was carried out is unknown; look before you repeat it."
-            }
+        let tell = match why {
+            GivenUp::ClientClosed => words::closed,
+            GivenUp::NoOwner => words::abandoned,
         };
-        let pending = std::mem::take(&mut self.pending);
-        pending.iter().map(|pending| error_line(&pending.id, INTERNAL_ERROR, message)).collect()
+        std::mem::take(&mut self.pending).iter().map(|pending| tell(&pending.id)).collect()
     }
 
     /// What a new owner is told at once. If that is the `initialize` of the session, the rest comes out of [`Session::released`] after
     /// its answer: nothing may overtake it.
     pub(super) fn replay(&mut self) -> Vec<String> {
-        let mut first = None;
-        if let Some(line) = self.initialize.clone() {
-            first = Some(self.replayed(&line));
-        }
-        let mut rest: Vec<String> = self.initialized.iter().cloned().collect();
-        let kept: Vec<String> = self.log_level.iter().chain(self.subscriptions.values()).cloned().collect();
-        for line in kept {
+        let first = self.kept.initialize.clone().map(|line| self.replayed(&line));
+        let mut rest: Vec<String> = self.kept.initialized.iter().cloned().collect();
+        let settings: Vec<String> = self.kept.settings().cloned().collect();
+        for line in settings {
             if !self.pending.iter().any(|pending| pending.is(&line)) {
                 rest.push(self.replayed(&line));
             }
         }
         for pending in &mut self.pending {
             if let Recovery::Resend { line, sends } = &mut pending.recovery
-                && Some(&*line) != self.initialize.as_ref()
+                && Some(&*line) != self.kept.initialize.as_ref()
             {
                 *sends += 1;
                 rest.push(line.clone());
@@ -308,8 +258,7 @@ impl Session {
     /// What the client hears after it was given a new owner, whose tools may be others. Clients of the stateless era get no
     /// notifications that they didn't subscribe to.
     pub(super) fn news(&self) -> Option<String> {
-        self.initialized.as_ref()?;
-        Some(json!({ "jsonrpc": "2.0", "method": "notifications/tools/list_changed" }).to_string())
+        self.kept.initialized.as_ref().map(|_| words::tools_changed())
     }
 }
 
@@ -317,26 +266,6 @@ impl Pending {
     fn is(&self, line: &str) -> bool {
         matches!(&self.recovery, Recovery::Resend { line: kept, .. } if kept == line)
     }
-}
-
-fn interrupted(id: &str) -> String {
-    error_line(
-        id,
-        INTERNAL_ERROR,
-        "Station was restarted while it worked on this request, and whether it was carried out is unknown. Look before you repeat it.",
-    )
-}
-
-/// `id` is JSON text.
-fn error_line(id: &str, code: i32, message: &str) -> String {
-    let message = Value::from(message);
-    format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":{code},"message":{message}}}}}"#)
-}
-
-fn withdrawal(id: &str) -> String {
-    format!(
-        r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{id},"reason":"Station was restarted"}}}}"#
-    )
 }
 
 /// Without randomness there is no key, and the call is like any other.
