@@ -194,14 +194,17 @@ impl Connection {
         params: RawObject,
         options: RequestOptions,
     ) -> Result<Box<RawValue>, CallError> {
-        let protocol = self.inner.protocol();
-        match self.inner.ask(protocol.as_ref(), method, params.clone(), &options).await {
-            Err(CallError::SessionLost { session }) => {
-                self.inner.renew(&session, options.timeout).await?;
-                self.inner.ask(self.inner.protocol().as_ref(), method, params, &options).await
+        let inner = &self.inner;
+        let answered = async {
+            match inner.exchange(inner.protocol().as_ref(), method, params.clone(), &options).await {
+                Err(CallError::SessionLost { session }) => {
+                    inner.renew(&session).await?;
+                    inner.exchange(inner.protocol().as_ref(), method, params, &options).await
+                }
+                outcome => outcome,
             }
-            outcome => outcome,
-        }
+        };
+        inner.limited(&options, answered).await
     }
 
     /// Ends the connection and, on stdio, the child with its whole process group; returns when they are gone.
@@ -215,8 +218,36 @@ impl Inner {
         self.protocol.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// One request under `protocol`, which is `None` during the handshake.
+    /// Gives `work` up when its caller does, and when its time is up.
+    pub(super) async fn limited<T>(
+        &self,
+        options: &RequestOptions,
+        work: impl Future<Output = Result<T, CallError>>,
+    ) -> Result<T, CallError> {
+        let limit = options.timeout.unwrap_or(Duration::MAX);
+        let alarm: Sleep =
+            options.timeout.map_or_else(|| Box::pin(std::future::pending()) as Sleep, |limit| self.clock.sleep(limit));
+        tokio::select! {
+            biased;
+            () = options.cancel.cancelled() => Err(CallError::Cancelled),
+            outcome = work => outcome,
+            () = alarm => Err(CallError::TimedOut(limit)),
+        }
+    }
+
+    /// One request under `protocol`, within the limits of `options`.
     pub(super) async fn ask(
+        &self,
+        protocol: Option<&Protocol>,
+        method: &str,
+        params: RawObject,
+        options: &RequestOptions,
+    ) -> Result<Box<RawValue>, CallError> {
+        self.limited(options, self.exchange(protocol, method, params, options)).await
+    }
+
+    /// One request under `protocol`, which is `None` during the handshake; its limits are the caller's affair.
+    pub(super) async fn exchange(
         &self,
         protocol: Option<&Protocol>,
         method: &str,
@@ -235,18 +266,6 @@ impl Inner {
             headers: &options.headers,
             cancellable: !matches!(method, "initialize" | "server/discover"),
         };
-        let limit = options.timeout.unwrap_or(Duration::MAX);
-        let alarm: Sleep =
-            options.timeout.map_or_else(|| Box::pin(std::future::pending()) as Sleep, |limit| self.clock.sleep(limit));
-        tokio::select! {
-            biased;
-            () = options.cancel.cancelled() => Err(CallError::Cancelled),
-            outcome = self.carry(exchange) => outcome,
-            () = alarm => Err(CallError::TimedOut(limit)),
-        }
-    }
-
-    async fn carry(&self, exchange: Exchange<'_>) -> Result<Box<RawValue>, CallError> {
         match &self.link {
             Link::Stdio(pipe) => pipe.exchange(exchange).await,
             Link::Http(endpoint) => endpoint.exchange(exchange).await,
@@ -257,19 +276,20 @@ impl Inner {
     pub(super) async fn tell(&self, protocol: &Protocol, method: &str) {
         let line = message::notification(method, &RawObject::new());
         match &self.link {
-            Link::Stdio(pipe) => pipe.send(line),
+            Link::Stdio(pipe) => pipe.tell(line).await,
             Link::Http(endpoint) => endpoint.tell(Some(protocol), line).await,
         }
     }
 
-    /// Makes a new session in place of `lost`, unless another caller has done so meanwhile.
-    async fn renew(&self, lost: &str, timeout: Option<Duration>) -> Result<(), CallError> {
+    /// Makes a new session in place of `lost`, unless another caller has done so meanwhile. Until then `lost` stays, so that a renewal
+    /// that is given up is made by the next caller.
+    async fn renew(&self, lost: &str) -> Result<(), CallError> {
         let Link::Http(endpoint) = &self.link else { return Ok(()) };
         let _one_at_a_time = self.renewing.lock().await;
-        if !endpoint.forget_session(lost) {
+        if !endpoint.is_in_session(lost) {
             return Ok(());
         }
-        let agreement = self.initialize(timeout).await?;
+        let agreement = self.initialize(None).await?;
         *self.protocol.lock().unwrap_or_else(PoisonError::into_inner) = Some(agreement.protocol);
         self.signals.tools_may_have_changed();
         Ok(())

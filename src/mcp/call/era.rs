@@ -167,17 +167,19 @@ impl Inner {
             .with("capabilities", &json!({}))
             .with("clientInfo", &client_info());
         let options = RequestOptions { timeout, ..RequestOptions::default() };
-        let result = self.ask(None, "initialize", params, &options).await?;
-        let found = Introduction::read(&result)?;
-        let version = found.protocol_version.clone().unwrap_or_default();
-        if !LEGACY.contains(&version.as_str()) {
-            return Err(CallError::Malformed(format!(
-                "the server wants protocol version `{version}`, which is unknown"
-            )));
-        }
-        let agreement = found.agree(Protocol { era: Era::Legacy, version });
-        self.tell(&agreement.protocol, "notifications/initialized").await;
-        Ok(agreement)
+        let shaking_hands = async {
+            let result = self.exchange(None, "initialize", params, &options).await?;
+            let found = Introduction::read(&result)?;
+            let version = found.protocol_version.clone().unwrap_or_default();
+            if !LEGACY.contains(&version.as_str()) {
+                let reason = format!("the server wants protocol version `{version}`, which is unknown");
+                return Err(CallError::Malformed(reason));
+            }
+            let agreement = found.agree(Protocol { era: Era::Legacy, version });
+            self.tell(&agreement.protocol, "notifications/initialized").await;
+            Ok(agreement)
+        };
+        self.limited(&options, shaking_hands).await
     }
 }
 

@@ -71,14 +71,9 @@ impl Endpoint {
         self.session.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Forgets the session `lost`; false when another one has taken its place.
-    pub(super) fn forget_session(&self, lost: &str) -> bool {
-        let mut session = self.session();
-        let same = session.as_deref() == Some(lost);
-        if same {
-            *session = None;
-        }
-        same
+    /// Whether no other session has taken the place of this one.
+    pub(super) fn is_in_session(&self, id: &str) -> bool {
+        self.session().as_deref() == Some(id)
     }
 
     /// Sends a request and reads its answer. Dropping the future closes the stream, which withdraws a modern request; a legacy server is

@@ -22,6 +22,10 @@ use tokio_util::sync::CancellationToken;
 /// along; it is used up only where the child lives on without its pipes, or something it started still holds them.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
+/// Messages that wait for a server to read them. Callers wait for room; what only tells or answers is left out where there is none, since
+/// a server that reads nothing misses nothing.
+const QUEUE: usize = 64;
+
 /// A connection over a pair of byte streams.
 #[derive(Debug)]
 pub(super) struct Pipe {
@@ -35,7 +39,7 @@ pub(super) struct Pipe {
 #[derive(Debug)]
 struct Wire {
     table: RequestTable,
-    outgoing: mpsc::UnboundedSender<String>,
+    outgoing: mpsc::Sender<String>,
     signals: Arc<Signals>,
 }
 
@@ -93,7 +97,7 @@ impl Pipe {
         R: AsyncRead + Unpin + Send + 'static,
         W: AsyncWrite + Unpin + Send + 'static,
     {
-        let (outgoing, lines) = mpsc::unbounded_channel();
+        let (outgoing, lines) = mpsc::channel(QUEUE);
         let wire = Arc::new(Wire { table: RequestTable::default(), outgoing, signals });
         let pipe =
             Self { wire: wire.clone(), pid, stderr, closing: CancellationToken::new(), gone: CancellationToken::new() };
@@ -127,15 +131,19 @@ impl Pipe {
 
     /// Sends a request and waits for its answer. Dropping the future withdraws the request.
     pub(super) async fn exchange(&self, exchange: Exchange<'_>) -> Result<Box<RawValue>, CallError> {
+        let room = self.wire.outgoing.reserve().await;
         let answer = self.wire.table.open(exchange.id, exchange.progress)?;
         let _withdraw = Withdraw { wire: &self.wire, id: exchange.id, tell: exchange.cancellable };
-        self.send(exchange.body);
+        // When the writer has ended, so will the table, and whoever waits is told why.
+        if let Ok(room) = room {
+            room.send(exchange.body);
+        }
         answer.await.unwrap_or_else(|_| Err(CallError::Closed("the connection has ended".to_owned())))
     }
 
-    /// Queues a message. When the writer has ended, so has the table, and whoever waits is told.
-    pub(super) fn send(&self, line: String) {
-        let _ended = self.wire.outgoing.send(line);
+    /// Sends something that has no answer.
+    pub(super) async fn tell(&self, line: String) {
+        let _ended = self.wire.outgoing.send(line).await;
     }
 
     /// Closes the input and returns when the child's whole group is gone.
@@ -176,7 +184,7 @@ struct Withdraw<'a> {
 impl Drop for Withdraw<'_> {
     fn drop(&mut self) {
         if self.wire.table.forget(self.id) && self.tell {
-            let _ended = self.wire.outgoing.send(message::cancelled(self.id));
+            let _full_or_ended = self.wire.outgoing.try_send(message::cancelled(self.id));
         }
     }
 }
@@ -200,7 +208,7 @@ impl Wire {
             Incoming::Answer { id: Some(id), outcome } => self.table.answer(id, outcome),
             Incoming::Answer { id: None, outcome } => tracing::debug!(?outcome, "a server sent an answer to nothing"),
             Incoming::Request { id, method } => {
-                let _ended = self.outgoing.send(message::answer(&id, &method));
+                let _full_or_ended = self.outgoing.try_send(message::answer(&id, &method));
             }
             Incoming::Notification { method, params: Some(params) } if method == "notifications/progress" => {
                 self.table.progress(&params);
@@ -229,7 +237,7 @@ async fn read<R: AsyncRead + Unpin>(mut lines: BoundedLines<R>, wire: &Wire) {
 }
 
 /// Writes until the other side stops reading.
-async fn write<W: AsyncWrite + Unpin>(mut writer: W, mut lines: mpsc::UnboundedReceiver<String>) {
+async fn write<W: AsyncWrite + Unpin>(mut writer: W, mut lines: mpsc::Receiver<String>) {
     while let Some(mut line) = lines.recv().await {
         line.push('\n');
         if writer.write_all(line.as_bytes()).await.is_err() || writer.flush().await.is_err() {
@@ -282,3 +290,6 @@ fn obituary(status: Option<ExitStatus>, stderr: &StderrTail) -> String {
         words => format!("{end}; it last said: {words}"),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -283,3 +283,35 @@ async fn a_modern_server_that_announces_changes_is_listened_to() {
     peer.say(r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed","params":{}}"#).await;
     changes.changed().await.unwrap();
 }
+
+#[tokio::test]
+async fn a_server_that_reads_nothing_is_sent_only_as_much_as_may_wait_and_later_what_is_new() {
+    let clock = ManualClock::at(Timestamp::from_millis(0));
+    let (connection, mut peer) = legacy(&setup(clock.clone())).await;
+    let call = |text: String| {
+        let options = RequestOptions { timeout: Some(Duration::from_secs(5)), ..RequestOptions::default() };
+        connection.request("tools/call", RawObject::new().with("name", &text.into()), options)
+    };
+    // More than the stream holds: what comes behind it has to wait.
+    let large = call("x".repeat(100_000));
+    let small = futures_util::future::join_all((0..1_000).map(|number| call(number.to_string())));
+    let in_time = async {
+        tokio::task::yield_now().await;
+        clock.advance(Duration::from_secs(5));
+    };
+    let (_large, small, ()) = tokio::join!(large, small, in_time);
+    assert!(small.iter().all(|outcome| matches!(outcome, Err(CallError::TimedOut(_)))));
+    let mut heard = 0;
+    let server = async {
+        loop {
+            let call = peer.hear().await;
+            if call["params"]["name"] == "new" {
+                return peer.answer(&call, json!("fine")).await;
+            }
+            heard += 1;
+        }
+    };
+    let (answer, ()) = tokio::join!(call("new".into()), server);
+    assert_eq!(answer.unwrap().get(), r#""fine""#);
+    assert!((1..100).contains(&heard), "{heard} messages waited");
+}

@@ -1,5 +1,6 @@
 use super::*;
-use crate::clock::SystemClock;
+use crate::clock::{ManualClock, SystemClock};
+use crate::domain::Timestamp;
 use crate::mcp::call::{Connection, RawObject, RequestOptions, Setup};
 use crate::net::testing::DeafPort;
 use serde_json::{Value, json};
@@ -65,9 +66,17 @@ impl Server {
     }
 
     async fn connect(&self, tasks: &Tasks) -> Result<Connection, crate::mcp::call::ConnectError> {
+        self.connect_by(SystemClock::shared(), tasks).await
+    }
+
+    async fn connect_by(
+        &self,
+        clock: SharedClock,
+        tasks: &Tasks,
+    ) -> Result<Connection, crate::mcp::call::ConnectError> {
         let target = HttpTarget { url: self.url.clone(), headers: [("x-key".into(), "k".into())].into() };
         let setup = Setup {
-            clock: SystemClock::shared(),
+            clock,
             tasks: tasks.clone(),
             remembered: None,
             timeout: Duration::from_secs(10),
@@ -168,6 +177,41 @@ async fn a_lost_session_is_renewed_once_and_the_call_made_again() {
     let last = seen.last().unwrap();
     assert_eq!((last.verb.as_str(), last.header("mcp-session-id")), ("DELETE", Some("s2")));
     assert_eq!(last.header("mcp-protocol-version"), Some("2025-06-18"));
+}
+
+#[tokio::test]
+async fn one_deadline_covers_a_call_and_the_renewal_before_it_and_the_next_caller_renews_again() {
+    let tasks = Tasks::new();
+    let clock = ManualClock::at(Timestamp::from_millis(0));
+    let (slow, sessions) = (clock.clone(), Mutex::new(0));
+    let server = Server::start(&tasks, move |request| match request.rpc() {
+        "server/discover" => ("400 Bad Request", vec![], r#"{"error":{"code":-32000,"message":"no session"}}"#.into()),
+        "initialize" => {
+            let mut sessions = sessions.lock().unwrap();
+            *sessions += 1;
+            // The first renewal takes too long.
+            if *sessions == 2 {
+                slow.advance(Duration::from_secs(3));
+                return ("503 Service Unavailable", vec![], String::new());
+            }
+            let (status, mut headers, body) = as_json(result(request, LEGACY));
+            headers.push(("Mcp-Session-Id", format!("s{sessions}")));
+            (status, headers, body)
+        }
+        "notifications/initialized" => ("202 Accepted", vec![], String::new()),
+        _ if request.header("mcp-session-id") == Some("s1") => {
+            slow.advance(Duration::from_secs(3));
+            ("404 Not Found", vec![], String::new())
+        }
+        _ => as_json(result(request, r#""fine""#)),
+    })
+    .await;
+    let connection = server.connect_by(clock, &tasks).await.unwrap();
+    let five_seconds = || RequestOptions { timeout: Some(Duration::from_secs(5)), ..RequestOptions::default() };
+    let late = connection.request("tools/call", RawObject::new(), five_seconds()).await;
+    assert!(matches!(late, Err(CallError::TimedOut(_))), "{late:?}");
+    let next = connection.request("tools/call", RawObject::new(), five_seconds()).await;
+    assert_eq!(next.unwrap().get(), r#""fine""#);
 }
 
 #[tokio::test]
