@@ -23,8 +23,8 @@ pub struct EnvironmentFiles {
     pub servers: Vec<ServerEntry>,
     /// Faults that belong to no agent and no server.
     pub problems: Vec<FileProblem>,
-    /// Of `variables.yml`.
-    pub variables: BTreeMap<String, String>,
+    /// Of `variables.yml`, or what is wrong with it, which is among the problems too.
+    pub variables: Result<BTreeMap<String, String>, FileProblem>,
     /// SHA-256 over the names and bytes of all files, in hex.
     pub config_hash: String,
 }
@@ -55,7 +55,7 @@ pub fn load_environment(directory: &Path, shown: &str, process: &BTreeMap<String
         agents: Vec::new(),
         servers: Vec::new(),
         problems: Vec::new(),
-        variables: BTreeMap::new(),
+        variables: Ok(BTreeMap::new()),
         config_hash: String::new(),
     };
     let mut hashed = Vec::new();
@@ -87,18 +87,17 @@ type Hashed = Vec<(String, Vec<u8>)>;
 impl Reader<'_> {
     fn variables(&self, files: &mut EnvironmentFiles, hashed: &mut Hashed) {
         let relative = "variables.yml";
-        if fs::symlink_metadata(self.root.join(relative)).is_err() {
+        if fs::symlink_metadata(self.root.join(relative))
+            .is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+        {
             return;
         }
-        let found = self.read(relative).and_then(|bytes| {
+        files.variables = self.read(relative).and_then(|bytes| {
             let parsed = self.text(relative, &bytes).and_then(|text| parse_variables(&self.shown(relative), text));
             hashed.push((relative.to_owned(), bytes));
             parsed
         });
-        match found {
-            Ok(variables) => files.variables = variables,
-            Err(problem) => files.problems.push(problem),
-        }
+        files.problems.extend(files.variables.clone().err());
     }
 
     fn servers(
@@ -118,7 +117,7 @@ impl Reader<'_> {
             };
             match self.text(&name, &bytes) {
                 Ok(text) => {
-                    let scope = VariableScope { process, file: &files.variables };
+                    let scope = VariableScope { process, file: files.variables.as_ref() };
                     let parsed = parse_servers(&self.shown(&name), text, &scope);
                     files.problems.extend(parsed.problems);
                     for entry in parsed.servers {
@@ -357,6 +356,25 @@ mod tests {
     }
 
     #[test]
+    fn while_the_variables_are_broken_a_server_that_needs_one_is_an_error_even_with_a_default() {
+        let servers = r#"{ "servers": {
+  "defaulted": { "url": "https://{{ .HOST | default \"public.example\" }}/mcp" },
+  "plain": { "url": "https://a.example/mcp" },
+  "given": { "command": "{{ .TOOL }}" } } }"#;
+        let home = home(&[("s.json", servers), ("variables.yml", "HOST: mine.example\nHOST: twice\n")]);
+        let process = BTreeMap::from([("TOOL".to_owned(), "x".to_owned())]);
+        let files = load_environment(home.path(), "environments/dev", &process).unwrap();
+        let state: Vec<_> = files.servers.iter().map(|entry| (entry.name.as_str(), entry.definition.is_ok())).collect();
+        assert_eq!(state, [("defaulted", false), ("given", true), ("plain", true)]);
+        let problem = files.servers[0].definition.clone().unwrap_err().to_string();
+        assert!(problem.starts_with("environments/dev/s.json:2:"), "{problem}");
+        for part in ["server `defaulted`", "`HOST`", "environments/dev/variables.yml:2:"] {
+            assert!(problem.contains(part), "{problem}");
+        }
+        assert_eq!(files.problems.len(), 1);
+    }
+
+    #[test]
     fn links_lead_nowhere_outside_the_environment() {
         let outside = tempfile::tempdir().unwrap();
         fs::write(outside.path().join("x.prompt"), PROMPT).unwrap();
@@ -368,7 +386,7 @@ mod tests {
         let files = load(&home);
         let state: Vec<_> = files.agents.iter().map(|agent| (agent.name.as_str(), agent.definition.is_ok())).collect();
         assert_eq!(state, [("inner", true), ("out", false), ("within", true)]);
-        assert!(files.agents[1].bytes.is_empty() && files.variables.is_empty());
+        assert!(files.agents[1].bytes.is_empty() && files.variables.is_err());
         assert!(files.problems[0].message.contains("link"));
     }
 

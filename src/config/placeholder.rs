@@ -1,18 +1,28 @@
 //! `{{ .VAR }}` in one text of a server's JSON. A value is put in as it is and never parsed again, so nothing in it can add JSON or
 //! another placeholder.
 
+use super::problem::FileProblem;
 use std::collections::BTreeMap;
 
 /// Where variables come from: the process's first (only those that the environment allow-lists), then `variables.yml`.
 #[derive(Debug, Clone, Copy)]
 pub struct VariableScope<'a> {
     pub process: &'a BTreeMap<String, String>,
-    pub file: &'a BTreeMap<String, String>,
+    /// Or what is wrong with the file: then nobody knows what it would say.
+    pub file: Result<&'a BTreeMap<String, String>, &'a FileProblem>,
 }
 
 impl VariableScope<'_> {
-    fn get(&self, name: &str) -> Option<&str> {
-        self.process.get(name).or_else(|| self.file.get(name)).map(String::as_str)
+    fn get(&self, name: &str) -> Result<Option<&str>, Unfilled> {
+        let found = match (self.process.get(name), self.file) {
+            (None, Ok(file)) => file.get(name),
+            // Not even a default may stand in: the server would be another one than the person has written.
+            (None, Err(problem)) => {
+                return Err(Unfilled::Unreadable { name: name.to_owned(), problem: problem.to_string() });
+            }
+            (given, _) => given,
+        };
+        Ok(found.map(String::as_str))
     }
 }
 
@@ -21,6 +31,11 @@ impl VariableScope<'_> {
 pub(super) enum Unfilled {
     /// No source has the variable.
     Missing(String),
+    /// `variables.yml` would have to say it, and is broken.
+    Unreadable {
+        name: String,
+        problem: String,
+    },
     /// It refers to a secret.
     Secret(String),
     Malformed(String),
@@ -63,7 +78,7 @@ fn evaluate(expression: &str, scope: &VariableScope<'_>) -> Result<String, Unfil
     }
     let name = source.strip_prefix('.').filter(|name| is_name(name));
     let name = name.ok_or_else(|| malformed(expression, "write {{ .NAME }} or {{ secret.NAME }}"))?;
-    let mut value = scope.get(name).map(str::to_owned);
+    let mut value = scope.get(name)?.map(str::to_owned);
     for filter in parts {
         value = match filter {
             "upper" => value.map(|value| value.to_uppercase()),
@@ -114,7 +129,7 @@ mod tests {
         let file = BTreeMap::from(
             [("A", "from file"), ("B", "b\"}\n{{ .A }}"), ("EMPTY", "")].map(|(k, v)| (k.to_owned(), v.to_owned())),
         );
-        fill(text, &VariableScope { process: &process, file: &file })
+        fill(text, &VariableScope { process: &process, file: Ok(&file) })
     }
 
     #[test]

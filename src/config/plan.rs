@@ -150,12 +150,12 @@ mod tests {
 
     fn files(agents: Vec<AgentFile>, servers: &str) -> EnvironmentFiles {
         let none = BTreeMap::new();
-        let parsed = parse_servers("s.json", servers, &VariableScope { process: &none, file: &none });
+        let parsed = parse_servers("s.json", servers, &VariableScope { process: &none, file: Ok(&none) });
         EnvironmentFiles {
             agents,
             servers: parsed.servers,
             problems: parsed.problems,
-            variables: BTreeMap::new(),
+            variables: Ok(BTreeMap::new()),
             config_hash: String::new(),
         }
     }

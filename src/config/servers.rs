@@ -213,6 +213,10 @@ impl Filler<'_> {
                     "define `{name}` in variables.yml, or name it in variables_from_process of this environment"
                 ))
             }
+            Unfilled::Unreadable { name, problem: fault } => {
+                problem(format!("server `{server}` needs the variable `{name}`, and variables.yml is broken: {fault}"))
+                    .hint("mend variables.yml; until then the server stays as it was")
+            }
             Unfilled::Secret(name) => problem(format!(
                 "server `{server}` needs the secret `{name}`; secrets are not available in this version"
             ))
@@ -233,7 +237,7 @@ mod tests {
         parse_servers(
             "environments/dev/servers.json",
             text,
-            &VariableScope { process: &process, file: &BTreeMap::new() },
+            &VariableScope { process: &process, file: Ok(&BTreeMap::new()) },
         )
     }
 

@@ -127,6 +127,29 @@ fn a_broken_servers_file_names_its_line_and_leaves_the_agents_alone() {
     assert_eq!(home.json(&["agent", "get", "added"])["max_steps"], 2);
 }
 
+#[test]
+fn broken_variables_leave_a_server_that_needs_one_running_and_accepted() {
+    let home = TestHome::with_agent("worker", "");
+    let counter = Counter::beside(&home);
+    let mut servers = counter.servers(&json!({}));
+    servers["counter"]["args"].as_array_mut().unwrap().push(json!("{{ .MARK | default \"public\" }}"));
+    home.write("environments/staging/variables.yml", "MARK: mine\n");
+    home.write_servers("staging", &servers);
+    let _accepted = home.stn(&["mcp-server", "accept", "counter", "-e", "staging", "--yes"]).ok();
+    let call = ["tool", "call", "counter__count", r#"{"note":"x"}"#, "-e", "staging"];
+    let _counted = home.stn(&call).ok();
+    home.write("environments/staging/variables.yml", "MARK: mine\nMARK: twice\n");
+    let synced = home.stn(&["sync", "staging", "--json"]);
+    assert_eq!(synced.code, 1, "{synced:?}");
+    let items = synced.json()["items"].clone();
+    let of_server = items.as_array().unwrap().iter().find(|item| item["name"] == "counter").unwrap();
+    let problem = of_server["problem"]["message"].as_str().unwrap();
+    assert!(of_server["action"] == "error" && problem.contains("environments/staging/variables.yml:2:"), "{problem}");
+    let _counted = home.stn(&call).ok();
+    let shown = home.json(&["mcp-server", "get", "counter", "-e", "staging"]);
+    assert_eq!((&shown["command_state"], counter.starts().len()), (&json!("accepted"), 1));
+}
+
 /// Comments everywhere, flow and block style, unusual spacing and quotes, and no newline at the end.
 const COMMENTED: &str = "---
 # who wrote this, and why
