@@ -347,8 +347,8 @@ mod tests {
 
     #[test]
     fn a_server_in_two_files_is_an_error_naming_both() {
-        let server = "{ \"servers\": { \"x\": { \"url\": \"http://x\" }, \"y\": { \"url\": \"http://y\" } } }";
-        let home = home(&[("a.json", server), ("b.json", "{ \"servers\": { \"x\": { \"url\": \"http://z\" } } }")]);
+        let server = "{ \"servers\": { \"x\": { \"url\": \"https://x\" }, \"y\": { \"url\": \"https://y\" } } }";
+        let home = home(&[("a.json", server), ("b.json", "{ \"servers\": { \"x\": { \"url\": \"https://z\" } } }")]);
         let files = load(&home);
         let problem = files.servers[0].definition.clone().unwrap_err();
         assert!(problem.message.contains("a.json") && problem.message.contains("b.json"));

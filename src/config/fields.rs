@@ -6,6 +6,7 @@ use super::node::Node;
 use super::problem::{FileProblem, Position};
 use super::yaml::Syntax;
 use crate::domain::nearest;
+use crate::net::{OUTBOUND_HINT, check_outbound};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
@@ -105,6 +106,11 @@ impl<'a> Fields<'a> {
                 Err(self.problem(key, reason).hint("write provider/model, such as openai/gpt-5.4-mini"))
             }
         }
+    }
+
+    /// Refuses an address, the value of `key`, that requests may not go to.
+    pub(super) fn outbound(&self, key: &str, url: &str) -> Result<(), FileProblem> {
+        check_outbound(url).map_err(|reason| self.problem(key, reason).hint(OUTBOUND_HINT))
     }
 
     /// A text for people; an empty one counts as absent.

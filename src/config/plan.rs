@@ -195,7 +195,7 @@ mod tests {
     fn servers_are_compared_by_what_they_say() {
         let files = files(
             Vec::new(),
-            "{ \"servers\": { \"a\": { \"url\": \"http://a\" }, \"b\": { \"url\": \"http://b\" } } }",
+            "{ \"servers\": { \"a\": { \"url\": \"https://a\" }, \"b\": { \"url\": \"https://b\" } } }",
         );
         let hash = server_hash(files.servers[0].definition.as_ref().unwrap());
         let server = |name: &str, hash: &str| KnownServer {

@@ -125,17 +125,16 @@ fn transport(fields: &Fields<'_>) -> Result<ServerTransport, FileProblem> {
             env: checked_names(fields, "env", |name| !name.is_empty() && !name.contains(['=', '\0']))?,
             cwd: fields.text("cwd")?,
         }),
-        // Of a server that is switched off, the variables aren't filled in.
-        _ if text.starts_with("https://")
-            || text.starts_with("http://")
-            || fields.boolean("disabled")? == Some(true) =>
-        {
+        _ => {
+            // Of a server that is switched off, the variables aren't filled in.
+            if fields.boolean("disabled")? != Some(true) {
+                fields.outbound("url", &text)?;
+            }
             let is_token = |name: &str| {
                 !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
             };
             Ok(ServerTransport::Http { url: text, headers: checked_names(fields, "headers", is_token)? })
         }
-        _ => Err(fields.problem("url", format!("`{text}` is no http or https URL"))),
     }
 }
 
@@ -268,13 +267,13 @@ mod tests {
     #[test]
     fn the_operators_word_on_tools_is_kept() {
         let found = definition(
-            "{ \"url\": \"http://x\", \"tools\": { \"lookup\": { \"effect\": \"read\", \"idempotent\": true } } }",
+            "{ \"url\": \"https://x\", \"tools\": { \"lookup\": { \"effect\": \"read\", \"idempotent\": true } } }",
         )
         .unwrap();
         let expected = ToolOverride { effect: Some(Effect::Read), idempotent: Some(true), open_world: None };
         assert_eq!(found.tools["lookup"], expected);
         let problem =
-            definition("{ \"url\": \"http://x\", \"tools\": { \"a\": { \"effect\": \"reed\" } } }").unwrap_err();
+            definition("{ \"url\": \"https://x\", \"tools\": { \"a\": { \"effect\": \"reed\" } } }").unwrap_err();
         assert!(problem.message.contains("did you mean `read`?"), "{problem}");
     }
 
@@ -318,7 +317,8 @@ mod tests {
             ("{ \"command\": \"x\", \"url\": \"http://y\" }", "only one of"),
             ("{ \"args\": [] }", "needs one of"),
             ("{ \"url\": \"http://y\", \"env\": { \"a\": \"b\" } }", "`env` doesn't go with `url`"),
-            ("{ \"url\": \"ftp://y\" }", "no http or https URL"),
+            ("{ \"url\": \"ftp://y\" }", "`mcpServers.s.url`: `ftp://y` is no http or https URL"),
+            ("{ \"url\": \"http://y/mcp\" }", "`mcpServers.s.url`: `http://y` is plain http to another machine"),
             ("{ \"command\": \"x\", \"args\": [1] }", "expected a text, found the number 1"),
             ("{ \"command\": \"x\", \"timeout\": \"soon\" }", "not a duration"),
             ("{ \"command\": \"x\", \"env\": { \"A=B\": \"c\" } }", "can't be a name"),

@@ -252,8 +252,8 @@ fn named<'a>(root: &Fields<'a>, key: &str) -> Result<Vec<(Name, Fields<'a>)>, Fi
 fn provider(fields: &Fields<'_>) -> Result<ProviderSettings, FileProblem> {
     fields.allow(&["api", "base_url", "api_key", "headers", "timeout"])?;
     let base_url = fields.text("base_url")?;
-    if base_url.as_ref().is_some_and(|url| !url.starts_with("https://") && !url.starts_with("http://")) {
-        return Err(fields.problem("base_url", "it is no http or https URL"));
+    if let Some(url) = &base_url {
+        fields.outbound("base_url", url)?;
     }
     let secret = |key: &str, text: String| secret_or(fields, key, text);
     Ok(ProviderSettings {
@@ -406,6 +406,8 @@ environments:
             ("environments:\n  a: { sandbox: strict }\n", "`environments.a.sandbox` is not supported"),
             ("providers:\n  g: { api: gemini }\n", "`gemini` is not supported"),
             ("providers:\n  g: { api: openai }\n", "is none of openai_chat"),
+            ("providers:\n  o: { api: anthropic, base_url: \"http://h/v1\" }\n", "`http://h` is plain http"),
+            ("providers:\n  o: { api: anthropic, base_url: h }\n", "no http or https URL"),
             ("\nviews: { a: [b] }\n", "`views` is not supported"),
             ("runs:\n  retention: 30d\n", "`runs.retention` is not supported"),
             ("log:\n  level: loud\n", "is none of error"),
