@@ -1,9 +1,8 @@
 //! The tools of an environment, under the names by which they are called.
 
 use super::effects::{Annotations, Speaker, effect};
-use super::names::{full_name, glob_matches, nearest, sha256_hex};
+use super::names::{full_name, glob_matches, nearest};
 use crate::domain::{McpServerDefinition, Name, ToolEffect};
-use crate::mcp::call::{RawObject, raw};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -24,19 +23,6 @@ pub struct CatalogTool {
     /// As the server gave it, under its own name.
     pub definition: Box<RawValue>,
     pub effect: ToolEffect,
-}
-
-impl CatalogTool {
-    /// The definition as it is listed to clients: under the full name, otherwise untouched.
-    pub fn listed(&self) -> Box<RawValue> {
-        match RawObject::parse(self.definition.get()) {
-            Ok(mut definition) => {
-                definition.set("name", raw(&json!(self.name)));
-                definition.to_raw()
-            }
-            Err(_) => self.definition.clone(),
-        }
-    }
 }
 
 /// The part of a definition that Station reads.
@@ -98,8 +84,6 @@ pub(super) fn find_tool<'a>(tools: &'a [Arc<CatalogTool>], name: &str) -> Option
 pub struct Catalog {
     /// Sorted by name, every name once.
     pub tools: Vec<Arc<CatalogTool>>,
-    /// SHA-256 over names and definitions: equal hashes mean equal tools.
-    pub hash: String,
 }
 
 /// A pattern that selects nothing, or not clearly.
@@ -125,14 +109,11 @@ impl UnmatchedPattern {
 }
 
 impl Catalog {
-    /// Sorts and hashes `tools`. Two tools never share a name: full names are unique but for a collision of hashes, where one is dropped.
+    /// Sorts `tools`. Two tools never share a name: full names are unique but for a collision of hashes, where one is dropped.
     pub(super) fn new(mut tools: Vec<Arc<CatalogTool>>) -> Self {
         tools.sort_by(|one, other| one.name.cmp(&other.name));
         tools.dedup_by(|later, first| later.name == first.name);
-        let parts: Vec<&[u8]> =
-            tools.iter().flat_map(|tool| [tool.name.as_bytes(), tool.definition.get().as_bytes()]).collect();
-        let hash = sha256_hex(&parts);
-        Self { tools, hash }
+        Self { tools }
     }
 
     /// The tool with this full name.
@@ -183,6 +164,7 @@ impl Catalog {
 mod tests {
     use super::*;
     use crate::domain::ServerTransport;
+    use crate::mcp::call::raw;
 
     fn server(name: &str) -> McpServerDefinition {
         McpServerDefinition {
@@ -223,18 +205,11 @@ mod tests {
     }
 
     #[test]
-    fn the_hash_follows_the_definitions_and_not_the_order() {
-        let one = catalog(&[("a", "x"), ("b", "y")]);
-        assert_eq!(one.hash, catalog(&[("b", "y"), ("a", "x")]).hash);
-        assert_ne!(one.hash, catalog(&[("a", "x"), ("b", "z")]).hash);
-    }
-
-    #[test]
-    fn a_listed_definition_differs_in_its_name_alone() {
+    fn a_definition_is_kept_as_it_came_and_one_without_a_name_is_left_out() {
         let text = r#"{"name":"t","x-vendor":1.0,"inputSchema":{"b":1,"a":2}}"#;
         let definition = RawValue::from_string(text.to_owned()).unwrap();
         let tools = read_tools(&server("s"), Speaker::Server, &[definition, raw(&json!({ "noName": 1 }))]);
         assert_eq!(tools.len(), 1);
-        assert_eq!(tools[0].listed().get(), r#"{"name":"s__t","x-vendor":1.0,"inputSchema":{"b":1,"a":2}}"#);
+        assert_eq!((tools[0].name.as_str(), tools[0].definition.get()), ("s__t", text));
     }
 }

@@ -29,7 +29,6 @@ pub use state::{ServerState, ServerStatus};
 use crate::clock::{ClockExt, SharedClock};
 use crate::config::FileProblem;
 use crate::domain::{CommandState, McpServerDefinition, Name};
-use crate::error::{Error, Result};
 use crate::lifecycle::Tasks;
 use crate::process::Spawner;
 use cache::Cache;
@@ -160,14 +159,6 @@ impl Gateway {
         let servers = self.servers();
         let tools = servers.attached.values().flat_map(|server| server.snapshot.borrow().tools.as_ref().clone());
         Catalog::new(tools.collect())
-    }
-
-    /// Starts `server` anew, and returns how it then is.
-    pub async fn restart(&self, server: &Name) -> Result<ServerStatus> {
-        let missing = || Error::not_found(format!("no server `{server}` is attached to `{}`", self.shared.environment));
-        let waiter = self.servers().attached.get(server).map(Attached::waiter).ok_or_else(missing)?;
-        waiter.restarted().await?;
-        self.servers().attached.get(server).map(Attached::status).ok_or_else(missing)
     }
 
     /// Ends every server and returns when all their processes are gone. Nothing can be attached afterwards.

@@ -30,7 +30,6 @@ pub(super) struct Attached {
     pub(super) snapshot: watch::Receiver<Snapshot>,
     /// Starts the next try now.
     wake: Arc<Notify>,
-    restart: Arc<Notify>,
     stop: CancellationToken,
     gone: CancellationToken,
 }
@@ -58,7 +57,6 @@ impl Attached {
             command,
             snapshot,
             wake: Arc::new(Notify::new()),
-            restart: Arc::new(Notify::new()),
             stop: CancellationToken::new(),
             gone: CancellationToken::new(),
         };
@@ -71,7 +69,6 @@ impl Attached {
             definition,
             state,
             wake: attached.wake.clone(),
-            restart: attached.restart.clone(),
             stop: attached.stop.clone(),
         };
         let gone = attached.gone.clone().drop_guard();
@@ -109,12 +106,7 @@ impl Attached {
 
     /// What a caller needs to wait for this server, without holding it.
     pub(super) fn waiter(&self) -> Waiter {
-        Waiter {
-            name: self.definition.name.clone(),
-            snapshot: self.snapshot.clone(),
-            wake: self.wake.clone(),
-            restart: self.restart.clone(),
-        }
+        Waiter { name: self.definition.name.clone(), snapshot: self.snapshot.clone(), wake: self.wake.clone() }
     }
 }
 
@@ -146,7 +138,6 @@ fn speaker(definition: &McpServerDefinition) -> Speaker {
 /// How one connection to a server ended.
 enum End {
     Stopped,
-    Restart,
     Failed(String),
 }
 
@@ -155,7 +146,6 @@ struct Life {
     definition: Arc<McpServerDefinition>,
     state: watch::Sender<Snapshot>,
     wake: Arc<Notify>,
-    restart: Arc<Notify>,
     stop: CancellationToken,
 }
 
@@ -166,7 +156,6 @@ impl Life {
             let began = self.now();
             match self.connect_and_serve(&mut protocol).await {
                 End::Stopped => break,
-                End::Restart => failures = 0,
                 End::Failed(problem) => {
                     failures = if self.now().since(began) >= STABLE { 1 } else { failures + 1 };
                     self.log_failure(&problem);
@@ -189,7 +178,6 @@ impl Life {
         tokio::select! {
             () = self.stop.cancelled() => {}
             () = self.wake.notified() => {}
-            () = self.restart.notified() => {}
             () = self.shared.deps.clock.sleep(backoff(failures, jitter())) => {}
         }
     }
@@ -223,7 +211,6 @@ impl Life {
         let end = tokio::select! {
             biased;
             () = self.stop.cancelled() => End::Stopped,
-            () = self.restart.notified() => End::Restart,
             reason = live.ended() => End::Failed(reason),
             problem = self.serve(&live) => self.failed_to_start(problem),
         };

@@ -75,7 +75,7 @@ pub(super) struct Snapshot {
     pub(super) tools: Arc<Vec<Arc<CatalogTool>>>,
     pub(super) problem: Option<String>,
     pub(super) protocol: Option<Protocol>,
-    /// Tries begun, so that a caller can tell a new one from the one it saw.
+    /// Tries begun.
     pub(super) tries: u64,
     /// Tries that didn't get as far as a list of tools.
     pub(super) failed_tries: u64,
@@ -111,7 +111,6 @@ pub(super) struct Waiter {
     pub(super) name: Name,
     pub(super) snapshot: watch::Receiver<Snapshot>,
     pub(super) wake: Arc<Notify>,
-    pub(super) restart: Arc<Notify>,
 }
 
 impl Waiter {
@@ -132,22 +131,6 @@ impl Waiter {
             if self.snapshot.changed().await.is_err() {
                 return Err(unavailable(&self.name, &snapshot_of(&self.snapshot)));
             }
-        }
-    }
-
-    /// Starts the server anew and waits for how that ends.
-    pub(super) async fn restarted(mut self) -> Result<()> {
-        let snapshot = snapshot_of(&self.snapshot);
-        if matches!(snapshot.phase, Phase::Pending | Phase::Disabled | Phase::Stopped) {
-            return Err(unavailable(&self.name, &snapshot));
-        }
-        self.restart.notify_one();
-        let settled = |now: &Snapshot| now.tries > snapshot.tries && !matches!(now.phase, Phase::Starting);
-        let settled = self.snapshot.wait_for(settled).await.map(|now| now.clone());
-        match settled {
-            Ok(now) if matches!(now.phase, Phase::Ready(_)) => Ok(()),
-            Ok(now) => Err(unavailable(&self.name, &now)),
-            Err(_) => Err(unavailable(&self.name, &snapshot_of(&self.snapshot))),
         }
     }
 }

@@ -1,7 +1,7 @@
 use super::*;
 use crate::clock::SystemClock;
 use crate::domain::{Effect, ServerTransport, ToolOverride};
-use crate::error::ErrorKind;
+use crate::error::{ErrorKind, Result};
 use crate::mcp::call::raw;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -163,7 +163,6 @@ async fn a_server_that_cannot_start_ends_in_error_with_its_last_words_and_delays
     assert_eq!(status[0].state, ServerState::Error);
     assert!(status[0].problem.as_deref().unwrap().contains("no config"), "{status:?}");
     assert_eq!((status[1].state, status[1].tools), (ServerState::Ready, 7));
-    assert!(gateway.restart(&name("broken")).await.is_err());
     gateway.close().await;
 }
 
@@ -197,8 +196,6 @@ async fn applying_again_leaves_what_is_the_same_alone() {
     let after = pids(&gateway);
     assert_eq!(before["same"], after["same"]);
     assert!(before["changed"] != after["changed"] && !after.contains_key("removed"));
-    gateway.restart(&name("same")).await.unwrap();
-    assert_ne!(pids(&gateway)["same"], after["same"]);
     gateway.close().await;
     let last = after["changed"].unwrap();
     assert!(nix::sys::signal::killpg(nix::unistd::Pid::from_raw(i32::try_from(last).unwrap()), None).is_err());
@@ -217,7 +214,6 @@ async fn a_command_that_nobody_accepted_is_not_run() {
     assert_eq!(error.hint_text(), Some("stn mcp-server accept waiting"));
     let states: Vec<_> = gateway.status().into_iter().map(|status| status.state).collect();
     assert_eq!(states, [ServerState::Disabled, ServerState::Pending]);
-    assert!(gateway.restart(&name("waiting")).await.is_err());
     gateway.close().await;
     assert!(!marker.exists());
 }

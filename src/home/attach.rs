@@ -68,7 +68,7 @@ impl Handshake {
 }
 
 /// A connection to the owner of `home`; `None` when nobody listens.
-pub async fn connect(home: &Home) -> Result<Option<UnixStream>> {
+async fn connect(home: &Home) -> Result<Option<UnixStream>> {
     Ok(connect_somewhere(home).await?.map(|(stream, _)| stream))
 }
 

@@ -27,7 +27,7 @@ mod variables;
 mod testing;
 
 pub use api_key::{ApiKey, KeyKind};
-pub use attach::{Door, Handshake, attach, attach_or_own, connect, take_over};
+pub use attach::{Door, Handshake, attach, attach_or_own, take_over};
 pub use background::{SpawnOwner, attach_or_spawn, own_in_background};
 pub use client::{LocalBody, LocalClient, LocalResponse, LocalStream};
 pub use first_use::create;

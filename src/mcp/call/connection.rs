@@ -88,7 +88,6 @@ pub(super) struct Inner {
     pub(super) signals: Arc<Signals>,
     pub(super) clock: SharedClock,
     protocol: Mutex<Option<Protocol>>,
-    instructions: Mutex<Option<String>>,
     next_id: AtomicU64,
     renewing: tokio::sync::Mutex<()>,
 }
@@ -127,7 +126,6 @@ impl Connection {
             signals,
             clock: setup.clock.clone(),
             protocol: Mutex::new(None),
-            instructions: Mutex::new(None),
             next_id: AtomicU64::new(1),
             renewing: tokio::sync::Mutex::new(()),
         });
@@ -139,7 +137,6 @@ impl Connection {
         match agreed {
             Ok(agreement) => {
                 *inner.protocol.lock().unwrap_or_else(PoisonError::into_inner) = Some(agreement.protocol.clone());
-                *inner.instructions.lock().unwrap_or_else(PoisonError::into_inner) = agreement.instructions;
                 if agreement.tells_changes {
                     setup.tasks.spawn("mcp listen", listen::follow(inner.clone(), agreement.protocol));
                 }
@@ -156,11 +153,6 @@ impl Connection {
     /// What the server speaks; worth remembering for the next connection.
     pub fn protocol(&self) -> Protocol {
         self.inner.protocol().unwrap_or_else(Protocol::legacy)
-    }
-
-    /// How the server wants to be used, in its own words.
-    pub fn instructions(&self) -> Option<String> {
-        self.inner.instructions.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The process id of the child, if there is one.

@@ -65,7 +65,6 @@ pub(super) struct Agreement {
     pub(super) protocol: Protocol,
     /// The server announces changes of its tools.
     pub(super) tells_changes: bool,
-    pub(super) instructions: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -77,8 +76,6 @@ struct Introduction {
     supported_versions: Vec<String>,
     #[serde(default)]
     capabilities: Value,
-    #[serde(default)]
-    instructions: Option<String>,
 }
 
 impl Introduction {
@@ -88,7 +85,7 @@ impl Introduction {
 
     fn agree(self, protocol: Protocol) -> Agreement {
         let tells_changes = self.capabilities["tools"]["listChanged"] == Value::Bool(true);
-        Agreement { protocol, tells_changes, instructions: self.instructions }
+        Agreement { protocol, tells_changes }
     }
 }
 
@@ -145,7 +142,7 @@ impl Inner {
                 _ => Discovered::NotModern,
             },
             Err(CallError::Rpc(RpcError { code, .. })) if MODERN_CODES.contains(&code) => {
-                Discovered::Modern(Agreement { protocol: modern, tells_changes: false, instructions: None })
+                Discovered::Modern(Agreement { protocol: modern, tells_changes: false })
             }
             Err(CallError::Rpc(RpcError { code: UNSUPPORTED_VERSION, message, data }))
                 if !offers_legacy(data.as_deref()) =>
