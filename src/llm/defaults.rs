@@ -38,15 +38,18 @@ pub const TABLE: [ProviderDefaults; 3] = [
         key_variable: Some("ANTHROPIC_API_KEY"),
         base_url_variable: Some("ANTHROPIC_BASE_URL"),
     },
-    ProviderDefaults {
-        provider: "offline",
-        api: Api::Offline,
-        base_url: "",
-        model: "rules-1",
-        key_variable: None,
-        base_url_variable: None,
-    },
+    OFFLINE,
 ];
+
+/// The rules that stand in for a model.
+pub const OFFLINE: ProviderDefaults = ProviderDefaults {
+    provider: "offline",
+    api: Api::Offline,
+    base_url: "",
+    model: "rules-1",
+    key_variable: None,
+    base_url_variable: None,
+};
 
 /// Output tokens asked of Anthropic, whose API requires a number, when the request has none.
 pub const ANTHROPIC_MAX_TOKENS: u32 = 8192;

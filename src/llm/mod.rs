@@ -38,6 +38,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use error::{ProviderError, ProviderErrorKind};
+pub use retry::RetryBudget;
 pub use turn::{
     Finish, Message, Native, ToolCall, ToolDefinition, ToolResult, TurnLimits, TurnReply, TurnRequest, TurnSink,
 };
@@ -92,6 +93,8 @@ pub struct ProviderConfig {
     /// The longest silence: until the answer begins, and between two pieces of it. The turn as a whole is bound by
     /// [`TurnLimits::deadline`].
     pub timeout: Duration,
+    /// Shared by all that are built for the same provider.
+    pub retries: Arc<RetryBudget>,
 }
 
 impl fmt::Debug for ProviderConfig {
@@ -122,6 +125,7 @@ mod tests {
             api_key: Some("sk-secret".into()),
             headers: vec![("X-Token".into(), "sk-header".into())],
             timeout: Duration::from_secs(1),
+            retries: Arc::default(),
         };
         let provider = provider(config.clone(), reqwest::Client::new(), crate::clock::SystemClock::shared());
         let shown = format!("{config:?} {provider:?}");

@@ -77,17 +77,13 @@ fn named_wait(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
 
 /// Twenty retries at once, then one every three seconds, over all calls to a provider.
 #[derive(Debug)]
-pub(super) struct RetryBudget {
+pub struct RetryBudget {
     state: Mutex<(f64, Timestamp)>,
 }
 
 impl RetryBudget {
     const FULL: f64 = 20.0;
     const SECONDS_PER_RETRY: f64 = 3.0;
-
-    pub(super) fn new(now: Timestamp) -> Self {
-        Self { state: Mutex::new((Self::FULL, now)) }
-    }
 
     /// Takes one retry out, if one is there.
     pub(super) fn take(&self, now: Timestamp) -> bool {
@@ -97,6 +93,13 @@ impl RetryBudget {
         let granted = tokens >= 1.0;
         *state = (if granted { tokens - 1.0 } else { tokens }, now);
         granted
+    }
+}
+
+impl Default for RetryBudget {
+    /// A full one, whatever the time is when it is first asked.
+    fn default() -> Self {
+        Self { state: Mutex::new((Self::FULL, Timestamp::from_millis(0))) }
     }
 }
 
@@ -177,7 +180,8 @@ fn given_up(mut error: error::ProviderError, retry: Retry, attempts: u32) -> Pro
         error.message = format!("{} (after {attempts} attempts)", error.message);
     }
     if let Retry::After(wait) = retry {
-        error.hint = Some(format!("the provider asks to wait {} s", wait.as_secs_f64().ceil()));
+        let fix = error.hint.unwrap_or_else(|| "run it again after that".to_owned());
+        error.hint = Some(format!("the provider asks to wait {} s; {fix}", wait.as_secs_f64().ceil()));
     }
     error
 }
@@ -253,7 +257,7 @@ mod tests {
     #[test]
     fn the_budget_runs_dry_and_grows_back_with_time() {
         let clock = ManualClock::at(Timestamp::from_millis(0));
-        let budget = RetryBudget::new(clock.now());
+        let budget = RetryBudget::default();
         let granted = (0..30).filter(|_| budget.take(clock.now())).count();
         assert_eq!(granted, 20);
         clock.advance(Duration::from_secs(3));

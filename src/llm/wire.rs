@@ -13,6 +13,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use std::error::Error as StdError;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -45,7 +46,7 @@ pub(super) struct Endpoint {
     timeout: Duration,
     http: reqwest::Client,
     clock: SharedClock,
-    budget: RetryBudget,
+    budget: Arc<RetryBudget>,
 }
 
 impl fmt::Debug for Endpoint {
@@ -75,7 +76,7 @@ impl Endpoint {
             base_url: base_url.trim_end_matches('/').to_owned(),
             headers: headers(&config, credential, own_headers),
             secrets: secrets(&config),
-            budget: RetryBudget::new(clock.now()),
+            budget: config.retries,
             name: config.name,
             timeout: config.timeout,
             http,
@@ -263,7 +264,9 @@ impl Endpoint {
         let name = &self.name;
         match kind {
             ProviderErrorKind::Auth => Some(match defaults::of_provider(name).and_then(|row| row.key_variable) {
-                Some(variable) => format!("check the key in `{variable}` or `providers.{name}.api_key`"),
+                Some(variable) => format!(
+                    "check the key in `{variable}`, or in `providers.{name}.api_key` if station.yml has the provider's key or address"
+                ),
                 None => format!("check the key in `providers.{name}.api_key`"),
             }),
             ProviderErrorKind::Billing => Some(format!("add credit or raise the spend limit of `{name}`")),

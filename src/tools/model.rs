@@ -3,12 +3,15 @@
 //! The order: the call's `model`, the agent's, the environment's, the station's default, a provider key among the variables that the
 //! environment lets in, and in `development` the `offline` rules. Never a silent choice: the reason is part of the run.
 
+mod access;
+
 use crate::clock::SharedClock;
-use crate::config::{self, ProviderApi, ProviderSettings, SecretOr, Settings};
+use crate::config::{self, ProviderApi, Settings};
 use crate::domain::{ModelChoice, Name, RunId};
 use crate::error::{Error, Result};
-use crate::llm::{self, Api, Provider, ProviderConfig, defaults};
-use secrecy::{ExposeSecret, SecretString};
+use crate::llm::{self, Api, Provider, ProviderConfig, RetryBudget, defaults, defaults::OFFLINE};
+use access::Source;
+use secrecy::SecretString;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -68,6 +71,8 @@ pub struct Models {
     brought: Mutex<HashMap<RunId, Arc<ProviderVariables>>>,
     /// Providers that whoever embeds the station brought along; they win over configured ones.
     given: HashMap<String, Arc<dyn Provider>>,
+    /// By name and address: a provider is built for every run, and what is down is down for all of them.
+    retries: Mutex<HashMap<(String, Option<String>), Arc<RetryBudget>>>,
 }
 
 /// A choice, and whether it stands on variables that the caller brought along.
@@ -79,7 +84,15 @@ pub struct Chosen {
 
 impl Models {
     pub fn new(settings: Arc<Settings>, process: ProviderVariables, http: reqwest::Client, clock: SharedClock) -> Self {
-        Self { settings, process, http, clock, brought: Mutex::default(), given: HashMap::new() }
+        Self {
+            settings,
+            process,
+            http,
+            clock,
+            brought: Mutex::default(),
+            given: HashMap::new(),
+            retries: Mutex::default(),
+        }
     }
 
     /// Lets `provider` answer for every model `name/...`: the seam for programs that embed the station, and for tests.
@@ -106,19 +119,15 @@ impl Models {
         if let Some((name, reason)) = named.into_iter().find_map(|(name, reason)| name.map(|name| (name, reason))) {
             return self.named(environment, name, reason, caller);
         }
-        let detected = defaults::TABLE.iter().filter(|_| self.settings.models.detect).find_map(|row| {
-            let key = row.key_variable?;
-            Some((row, key, self.source_of(environment, key, caller)?))
-        });
-        if let Some((row, key, from_caller)) = detected {
+        if let Some((row, key, source)) = self.detect(environment, caller)? {
             let model =
                 ModelChoice { provider: row.provider.into(), id: row.model.into(), reason: format!("{key} is set") };
-            return Ok(Chosen { model, from_caller });
+            return Ok(Chosen { model, from_caller: source == Source::Caller });
         }
         if *environment == DEVELOPMENT {
-            let reason = "no model is configured and no provider key is set".into();
+            let reason = self.undetected(environment, caller);
             return Ok(Chosen {
-                model: ModelChoice { provider: "offline".into(), id: "rules-1".into(), reason },
+                model: ModelChoice { provider: OFFLINE.provider.into(), id: OFFLINE.model.into(), reason },
                 from_caller: false,
             });
         }
@@ -152,16 +161,10 @@ impl Models {
         from_caller: bool,
     ) -> Result<Option<Arc<dyn Provider>>> {
         let brought = self.brought.lock().unwrap_or_else(PoisonError::into_inner).get(&run).cloned();
-        if from_caller && brought.is_none() && !self.has_key(environment, &choice.provider) {
+        if from_caller && self.access(environment, &choice.provider, brought.as_deref())?.is_none() {
             return Ok(None);
         }
         self.provider(environment, &choice.provider, brought.as_deref()).map(Some)
-    }
-
-    /// Whether the station itself has a key of `provider`, from its settings or its process.
-    fn has_key(&self, environment: &Name, provider: &str) -> bool {
-        let configured = self.settings.providers.get(provider).is_some_and(|settings| settings.api_key.is_some());
-        configured || key_variable(provider).is_some_and(|key| self.source_of(environment, key, None).is_some())
     }
 
     fn environment_model(&self, environment: &Name) -> Option<&str> {
@@ -181,26 +184,23 @@ impl Models {
                 .field("model")
         })?;
         self.provider(environment, provider, caller)?;
-        let key = key_variable(provider);
-        let configured = self.settings.providers.get(provider).is_some_and(|settings| settings.api_key.is_some());
-        let from_caller = !configured && key.is_some_and(|key| self.source_of(environment, key, caller) == Some(true));
+        if !self.given.contains_key(provider) && self.api(provider)? == Api::Offline && id != OFFLINE.model {
+            return Err(Error::invalid_input(format!("model `{}` doesn't exist", name.escape_debug()))
+                .hint(format!("the only model of provider `{provider}` is `{provider}/{}`", OFFLINE.model))
+                .field("model"));
+        }
+        let from_caller =
+            self.access(environment, provider, caller)?.is_some_and(|access| access.source == Source::Caller);
         Ok(Chosen { model: ModelChoice { provider: provider.into(), id: id.into(), reason }, from_caller })
     }
 
-    /// Where `variable` comes from: `Some(false)` this process, `Some(true)` the caller, `None` nowhere.
-    fn source_of(&self, environment: &Name, variable: &str, caller: Option<&ProviderVariables>) -> Option<bool> {
-        if self.allowed(environment, &self.process).get(variable).is_some() {
-            return Some(false);
+    /// The dialect that provider `name` speaks.
+    fn api(&self, name: &str) -> Result<Api> {
+        match (self.settings.providers.get(name), defaults::of_provider(name)) {
+            (Some(settings), _) => Ok(dialect(settings.api)),
+            (None, Some(row)) => Ok(row.api),
+            (None, None) => Err(self.unknown_provider(name)),
         }
-        caller.is_some_and(|caller| self.allowed(environment, caller).get(variable).is_some()).then_some(true)
-    }
-
-    fn allowed(&self, environment: &Name, variables: &ProviderVariables) -> ProviderVariables {
-        let named =
-            self.settings.environments.get(environment).map(|settings| settings.variables_from_process.as_slice());
-        variables.only(|variable| {
-            *environment == DEVELOPMENT || named.is_some_and(|named| named.iter().any(|name| name == variable))
-        })
     }
 
     fn provider(
@@ -212,37 +212,35 @@ impl Models {
         if let Some(given) = self.given.get(name) {
             return Ok(Arc::clone(given));
         }
-        let settings = self.settings.providers.get(name);
-        let api = match (settings, defaults::of_provider(name)) {
-            (Some(settings), _) => dialect(settings.api),
-            (None, Some(row)) => row.api,
-            (None, None) => return Err(self.unknown_provider(name)),
-        };
-        let process = self.allowed(environment, &self.process);
-        let brought = caller.map(|caller| self.allowed(environment, caller)).unwrap_or_default();
-        let variable = |variable: &str| process.get(variable).or_else(|| brought.get(variable)).cloned();
-        let api_key = match settings.and_then(|settings| settings.api_key.as_ref()) {
-            Some(SecretOr::Plain(key)) => Some(key.clone()),
-            Some(SecretOr::Reference(secret)) => return Err(no_secrets(&format!("providers.{name}.api_key"), secret)),
-            None => key_variable(name).and_then(variable),
-        };
-        if api_key.is_none() && settings.is_none_or(|settings| settings.base_url.is_none()) && api != Api::Offline {
-            let key = key_variable(name).unwrap_or("its key");
-            return Err(Error::unavailable(format!("provider `{name}` has no API key in environment `{environment}`"))
-                .hint(format!("set {key}, or `providers.{name}.api_key` in station.yml")));
+        let (api, settings) = (self.api(name)?, self.settings.providers.get(name));
+        let access = self.access(environment, name, caller)?;
+        if access.is_none() && api != Api::Offline {
+            let error = Error::unavailable(format!("provider `{name}` has no API key in environment `{environment}`"));
+            return Err(match defaults::of_provider(name).and_then(|row| row.key_variable) {
+                Some(key) => error.hint(format!("set {key}, or `providers.{name}.api_key` in station.yml")),
+                None => error.hint(format!(
+                    "set `providers.{name}.api_key` in station.yml, or `base_url` alone for a server that wants no key"
+                )),
+            });
         }
-        let base_url = settings
-            .and_then(|settings| settings.base_url.clone())
-            .or_else(|| base_variable(name).and_then(variable).map(|url| url.expose_secret().to_owned()));
+        let (api_key, base_url) = access.map(|access| (access.api_key, access.base_url)).unwrap_or_default();
         let config = ProviderConfig {
             name: name.to_owned(),
             api,
+            retries: self.retries(name, base_url.as_deref()),
             base_url,
             api_key,
-            headers: settings.map(|settings| headers(name, settings)).transpose()?.unwrap_or_default(),
+            headers: settings.map(|settings| access::headers(name, settings)).transpose()?.unwrap_or_default(),
             timeout: settings.and_then(|settings| settings.timeout_ms).map_or(PROVIDER_TIMEOUT, Duration::from_millis),
         };
         Ok(llm::provider(config, self.http.clone(), Arc::clone(&self.clock)))
+    }
+
+    /// The retries that all calls to one provider at one address share.
+    fn retries(&self, name: &str, base_url: Option<&str>) -> Arc<RetryBudget> {
+        let place = (name.to_owned(), base_url.map(str::to_owned));
+        let mut retries = self.retries.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(retries.entry(place).or_default())
     }
 
     fn unknown_provider(&self, name: &str) -> Error {
@@ -254,33 +252,12 @@ impl Models {
     }
 }
 
-fn headers(provider: &str, settings: &ProviderSettings) -> Result<Vec<(String, String)>> {
-    let header = |(name, value): (&String, &SecretOr)| match value {
-        SecretOr::Plain(value) => Ok((name.clone(), value.expose_secret().to_owned())),
-        SecretOr::Reference(secret) => Err(no_secrets(&format!("providers.{provider}.headers.{name}"), secret)),
-    };
-    settings.headers.iter().map(header).collect()
-}
-
-fn no_secrets(key: &str, secret: &str) -> Error {
-    Error::unavailable(format!("`{key}` refers to secret `{secret}`, and this version keeps no secrets yet"))
-        .hint("give the key by the environment variable of the provider")
-}
-
 fn dialect(api: ProviderApi) -> Api {
     match api {
         ProviderApi::OpenaiChat => Api::OpenaiChat,
         ProviderApi::Anthropic => Api::Anthropic,
         ProviderApi::Offline => Api::Offline,
     }
-}
-
-fn key_variable(provider: &str) -> Option<&'static str> {
-    defaults::of_provider(provider).and_then(|row| row.key_variable)
-}
-
-fn base_variable(provider: &str) -> Option<&'static str> {
-    defaults::of_provider(provider).and_then(|row| row.base_url_variable)
 }
 
 #[cfg(test)]

@@ -16,17 +16,21 @@ fn good() -> Answer {
     whole("200 OK", "Content-Type: text/event-stream\r\n", GOOD)
 }
 
-fn connect(url: &str, api: Api, clock: SharedClock) -> Arc<dyn Provider> {
-    let config = ProviderConfig {
+fn config(url: &str, api: Api) -> ProviderConfig {
+    ProviderConfig {
         name: "local".into(),
         api,
         base_url: Some(url.to_owned()),
         api_key: Some(SecretString::from("sk-very-secret")),
         headers: vec![("X-Team".into(), "blue".into())],
         timeout: Duration::from_secs(600),
-    };
+        retries: Arc::default(),
+    }
+}
+
+fn connect(url: &str, api: Api, clock: SharedClock) -> Arc<dyn Provider> {
     // The machine's proxy must not see the test.
-    provider(config, reqwest::Client::builder().no_proxy().build().unwrap(), clock)
+    provider(config(url, api), reqwest::Client::builder().no_proxy().build().unwrap(), clock)
 }
 
 fn question() -> TurnRequest {
@@ -122,6 +126,24 @@ async fn an_unknown_model_is_answered_with_those_there_are() {
 }
 
 #[tokio::test]
+async fn providers_that_share_their_retries_stop_beating_a_server_that_is_down() {
+    let clock = HastyClock::new();
+    let down = || whole("503 Service Unavailable", "", "{}");
+    let server = Server::answering((0..200).map(|_| down()).collect()).await;
+    let retries = Arc::default();
+    let mut attempts = Vec::new();
+    for _ in 0..20 {
+        let config = ProviderConfig { retries: Arc::clone(&retries), ..config(&server.url, Api::OpenaiChat) };
+        let provider = provider(config, reqwest::Client::builder().no_proxy().build().unwrap(), clock.clone());
+        let limits = TurnLimits::default();
+        let error = provider.turn(&question(), &mut Transcript::default(), &limits).await.unwrap_err();
+        assert_eq!(error.kind, ProviderErrorKind::Server);
+        attempts.push(error.message.contains("(after 4 attempts)"));
+    }
+    assert!(attempts[0] && !attempts[19], "{attempts:?}");
+}
+
+#[tokio::test]
 async fn a_redirect_is_not_followed() {
     let moved = whole("308 Permanent Redirect", "Location: http://127.0.0.1:1/\r\n", "");
     let server = Server::answering(vec![moved]).await;
@@ -132,6 +154,7 @@ async fn a_redirect_is_not_followed() {
         api_key: None,
         headers: vec![],
         timeout: Duration::from_secs(600),
+        retries: Arc::default(),
     };
     let http = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
     let provider = provider(config, http, HastyClock::new());

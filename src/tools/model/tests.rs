@@ -5,7 +5,7 @@ use crate::clock::ManualClock;
 use crate::domain::{EnvironmentNumber, Timestamp};
 use crate::error::ErrorKind;
 
-const LOCAL: &str = "providers: { local: { api: openai_chat, base_url: 'http://127.0.0.1:1' } }\n";
+const LOCAL: &str = "providers:\n  local: { api: openai_chat, base_url: 'http://127.0.0.1:1' }\n";
 
 fn variables(set: &[&str]) -> ProviderVariables {
     ProviderVariables::from_map(&set.iter().map(|name| ((*name).to_owned(), "sk-test".to_owned())).collect())
@@ -68,8 +68,76 @@ fn a_newcomer_in_development_gets_the_offline_rules() {
     let chosen = models("", &["OPENAI_BASE_URL"]).choose(&name("development"), None, None, Some(&caller));
     let reason = "no model is configured and no provider key is set";
     assert_eq!(shown(chosen), ("offline/rules-1".to_owned(), reason.to_owned()));
-    let unasked = models("models: { detect: false }", &["OPENAI_API_KEY"]);
-    assert_eq!(shown(unasked.choose(&name("development"), None, None, None)).0, "offline/rules-1");
+}
+
+#[test]
+fn the_reason_for_the_offline_rules_says_which_key_does_not_count_and_why() {
+    for (yaml, reason) in [
+        ("models: { detect: false }", "OPENAI_API_KEY isn't looked at: `models.detect` is off"),
+        (
+            "  openai: { api: openai_chat, base_url: 'https://gate.example' }",
+            "OPENAI_API_KEY isn't used: station.yml has its provider's key or address",
+        ),
+    ] {
+        let chosen = models(yaml, &["OPENAI_API_KEY"]).choose(&name("development"), None, None, None);
+        assert_eq!(shown(chosen), ("offline/rules-1".to_owned(), format!("no model is configured, and {reason}")));
+    }
+}
+
+#[test]
+fn key_and_address_come_from_one_source() {
+    let set = |pairs: &[(&str, &str)]| {
+        let pairs = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        ProviderVariables::from_map(&pairs.collect())
+    };
+    let (key, url) = (("OPENAI_API_KEY", "sk-a"), ("OPENAI_BASE_URL", "https://a.example"));
+    let (other_key, other_url) = (("OPENAI_API_KEY", "sk-b"), ("OPENAI_BASE_URL", "https://b.example"));
+    let keyed = "  openai: { api: openai_chat, api_key: sk-file }";
+    let addressed = "  openai: { api: openai_chat, base_url: 'https://file.example' }";
+    let (none, a, b): (_, Option<&str>, _) = (None, Some("https://a.example"), Some("https://b.example"));
+    for (yaml, process, caller, found) in [
+        ("", set(&[key]), set(&[other_url]), Some((Source::Process, Some("sk-a"), none))),
+        ("", set(&[url]), set(&[other_key]), Some((Source::Caller, Some("sk-b"), none))),
+        ("", set(&[key, url]), set(&[other_key, other_url]), Some((Source::Process, Some("sk-a"), a))),
+        ("", set(&[]), set(&[other_key, other_url]), Some((Source::Caller, Some("sk-b"), b))),
+        ("", set(&[url]), set(&[other_url]), None),
+        (keyed, set(&[url]), set(&[other_url]), Some((Source::Settings, Some("sk-file"), none))),
+        (addressed, set(&[key]), set(&[other_key]), Some((Source::Settings, None, Some("https://file.example")))),
+        ("  openai: { api: anthropic }", set(&[key]), set(&[]), None),
+    ] {
+        let station = Models { process, ..models(yaml, &[]) };
+        let access = station.access(&name("development"), "openai", Some(&caller)).unwrap();
+        let access = access.as_ref().map(|access| {
+            let key = access.api_key.as_ref().map(secrecy::ExposeSecret::expose_secret);
+            (access.source, key, access.base_url.as_deref())
+        });
+        assert_eq!(access, found, "{yaml}");
+    }
+}
+
+#[test]
+fn an_address_in_a_variable_is_held_to_the_rule_for_addresses() {
+    let process = BTreeMap::from([
+        ("OPENAI_API_KEY".to_owned(), "sk-a".to_owned()),
+        ("OPENAI_BASE_URL".to_owned(), "http://llm.example/v1".to_owned()),
+    ]);
+    let station = Models { process: ProviderVariables::from_map(&process), ..models("", &[]) };
+    for asked in [None, Some("openai/m")] {
+        let refused = station.choose(&name("development"), asked, None, None).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Unavailable);
+        assert!(refused.message().starts_with("OPENAI_BASE_URL: `http://llm.example` is plain http"), "{refused}");
+        assert!(refused.hint_text().unwrap().contains("https"), "{refused:?}");
+    }
+}
+
+#[test]
+fn all_calls_to_one_provider_at_one_address_share_their_retries() {
+    let station = models("", &[]);
+    let of = |name, url| station.retries(name, url);
+    assert!(Arc::ptr_eq(&of("a", Some("https://a")), &of("a", Some("https://a"))));
+    for other in [of("b", Some("https://a")), of("a", Some("https://b")), of("a", None)] {
+        assert!(!Arc::ptr_eq(&of("a", Some("https://a")), &other));
+    }
 }
 
 #[test]
@@ -92,10 +160,15 @@ fn elsewhere_the_offline_rules_answer_only_where_they_are_named() {
 fn a_model_that_nobody_can_answer_for_is_refused_with_the_fix() {
     for (asked, kind, told) in [
         ("gpt", ErrorKind::InvalidInput, "provider/model"),
-        ("nobody/m", ErrorKind::InvalidInput, "openai, anthropic, offline, local"),
+        ("nobody/m", ErrorKind::InvalidInput, "openai, anthropic, offline, bare, local"),
         ("anthropic/m", ErrorKind::Unavailable, "ANTHROPIC_API_KEY"),
+        ("bare/m", ErrorKind::Unavailable, "`providers.bare.api_key`"),
+        ("offline/gpt", ErrorKind::InvalidInput, "`offline/rules-1`"),
+        ("rules/gpt", ErrorKind::InvalidInput, "`rules/rules-1`"),
+        ("sealed/m", ErrorKind::Unavailable, "write the key itself there"),
     ] {
-        let refused = models("", &[]).choose(&name("development"), Some(asked), None, None).unwrap_err();
+        let yaml = "  bare: { api: openai_chat }\n  rules: { api: offline }\n  sealed: { api: openai_chat, api_key: '{{ secret.A }}' }";
+        let refused = models(yaml, &[]).choose(&name("development"), Some(asked), None, None).unwrap_err();
         assert_eq!(refused.kind(), kind, "{asked}");
         assert!(refused.hint_text().unwrap().contains(told), "{refused:?}");
     }

@@ -1,0 +1,151 @@
+//! Where a provider's key and address come from.
+//!
+//! Both come from one source: `station.yml`, the process, or the caller. An address from one place and a key from another would send the
+//! key to a host that it was never meant for.
+
+use super::{DEVELOPMENT, Models, ProviderVariables};
+use crate::config::{ProviderSettings, SecretOr};
+use crate::domain::Name;
+use crate::error::{Error, Result};
+use crate::llm::defaults::{self, ProviderDefaults};
+use crate::net::{OUTBOUND_HINT, check_outbound};
+use secrecy::{ExposeSecret, SecretString};
+
+/// Who gives key and address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Source {
+    Settings,
+    Process,
+    Caller,
+}
+
+/// A provider's key and address.
+#[derive(Debug)]
+pub(super) struct Access {
+    pub(super) source: Source,
+    /// Absent = no credential is sent.
+    pub(super) api_key: Option<SecretString>,
+    /// Absent = the dialect's own address.
+    pub(super) base_url: Option<String>,
+}
+
+impl Models {
+    /// Key and address of provider `name` in `environment`: from `station.yml` if that names either, else from the first whose variables
+    /// have the key. `None` where nobody has one.
+    pub(super) fn access(
+        &self,
+        environment: &Name,
+        name: &str,
+        caller: Option<&ProviderVariables>,
+    ) -> Result<Option<Access>> {
+        let settings = self.settings.providers.get(name);
+        if let Some(settings) = settings.filter(|settings| says_where(settings)) {
+            return of_settings(name, settings).map(Some);
+        }
+        // A name that station.yml gives to another dialect says nothing about whose key the variable holds.
+        let same_dialect = |row: &&ProviderDefaults| settings.is_none_or(|own| super::dialect(own.api) == row.api);
+        match defaults::of_provider(name).filter(same_dialect) {
+            Some(row) => self.by_variables(environment, row, caller),
+            None => Ok(None),
+        }
+    }
+
+    /// The first provider whose key is among the variables, with the key's name.
+    pub(super) fn detect(
+        &self,
+        environment: &Name,
+        caller: Option<&ProviderVariables>,
+    ) -> Result<Option<(&'static ProviderDefaults, &'static str, Source)>> {
+        let is_configured = |name: &str| self.settings.providers.get(name).is_some_and(says_where);
+        let rows = defaults::TABLE.iter().filter(|row| self.settings.models.detect && !is_configured(row.provider));
+        for row in rows {
+            if let (Some(key), Some(access)) = (row.key_variable, self.access(environment, row.provider, caller)?) {
+                return Ok(Some((row, key, access.source)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Why [`Models::detect`] finds nothing.
+    pub(super) fn undetected(&self, environment: &Name, caller: Option<&ProviderVariables>) -> String {
+        let is_set = |variable: &str| {
+            let sources = std::iter::once(&self.process).chain(caller);
+            sources.into_iter().any(|variables| self.allowed(environment, variables).get(variable).is_some())
+        };
+        let set = defaults::TABLE.iter().find_map(|row| row.key_variable.filter(|key| is_set(key)));
+        match set {
+            None => "no model is configured and no provider key is set".to_owned(),
+            Some(key) if self.settings.models.detect => {
+                format!("no model is configured, and {key} isn't used: station.yml has its provider's key or address")
+            }
+            Some(key) => format!("no model is configured, and {key} isn't looked at: `models.detect` is off"),
+        }
+    }
+
+    fn by_variables(
+        &self,
+        environment: &Name,
+        row: &ProviderDefaults,
+        caller: Option<&ProviderVariables>,
+    ) -> Result<Option<Access>> {
+        let sources = [(Source::Process, Some(&self.process)), (Source::Caller, caller)];
+        for (source, variables) in sources {
+            let Some(variables) = variables.map(|variables| self.allowed(environment, variables)) else { continue };
+            let value = |variable: Option<&str>| variable.and_then(|variable| variables.get(variable));
+            let Some(key) = value(row.key_variable) else { continue };
+            let base_url = value(row.base_url_variable).map(|url| url.expose_secret().to_owned());
+            if let (Some(variable), Some(url)) = (row.base_url_variable, &base_url) {
+                check_outbound(url)
+                    .map_err(|reason| Error::unavailable(format!("{variable}: {reason}")).hint(OUTBOUND_HINT))?;
+            }
+            return Ok(Some(Access { source, api_key: Some(key.clone()), base_url }));
+        }
+        Ok(None)
+    }
+
+    /// Those of `variables` that `environment` lets in.
+    fn allowed(&self, environment: &Name, variables: &ProviderVariables) -> ProviderVariables {
+        let named =
+            self.settings.environments.get(environment).map(|settings| settings.variables_from_process.as_slice());
+        variables.only(|variable| {
+            *environment == DEVELOPMENT || named.is_some_and(|named| named.iter().any(|name| name == variable))
+        })
+    }
+}
+
+/// Whether station.yml names the provider's key or its address.
+fn says_where(settings: &ProviderSettings) -> bool {
+    settings.api_key.is_some() || settings.base_url.is_some()
+}
+
+fn of_settings(name: &str, settings: &ProviderSettings) -> Result<Access> {
+    let api_key = match &settings.api_key {
+        None => None,
+        Some(SecretOr::Plain(key)) => Some(key.clone()),
+        Some(SecretOr::Reference(secret)) => {
+            let error = no_secrets(&format!("providers.{name}.api_key"), secret);
+            return Err(match defaults::of_provider(name).and_then(|row| row.key_variable) {
+                Some(variable) => error.hint(format!(
+                    "write the key itself there, or leave `api_key` and `base_url` out and set {variable}"
+                )),
+                None => error.hint("write the key itself there"),
+            });
+        }
+    };
+    Ok(Access { source: Source::Settings, api_key, base_url: settings.base_url.clone() })
+}
+
+/// The headers that station.yml adds to every request.
+pub(super) fn headers(provider: &str, settings: &ProviderSettings) -> Result<Vec<(String, String)>> {
+    let header =
+        |(name, value): (&String, &SecretOr)| match value {
+            SecretOr::Plain(value) => Ok((name.clone(), value.expose_secret().to_owned())),
+            SecretOr::Reference(secret) => Err(no_secrets(&format!("providers.{provider}.headers.{name}"), secret)
+                .hint("write the value itself there")),
+        };
+    settings.headers.iter().map(header).collect()
+}
+
+fn no_secrets(key: &str, secret: &str) -> Error {
+    Error::unavailable(format!("`{key}` refers to secret `{secret}`, and this version keeps no secrets yet"))
+}
