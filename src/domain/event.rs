@@ -55,7 +55,7 @@ impl EventType {
     }
 }
 
-/// One event. `seq` goes on over epochs; `epoch-seq` is the SSE id. A transient event repeats the `seq` of the last stored one.
+/// One event. `seq` goes on over epochs; `epoch-seq` is the SSE id. A transient event carries 0: only stored ones are counted.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Event {
     pub run_id: RunId,

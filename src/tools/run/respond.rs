@@ -49,10 +49,16 @@ pub async fn respond(call: Call, input: Input) -> Result<Run> {
         (decision, result) => Answer { decision, result },
     };
     let run = find(&call, &input.run).await?;
-    if let (Some(WaitingFor::Provider), Some(brought)) = (run.waiting_for, &call.ctx.provider_variables) {
+    let brought = call.ctx.provider_variables.as_ref().filter(|_| run.waiting_for == Some(WaitingFor::Provider));
+    if let Some(brought) = brought {
+        // Before the commit: from then on a worker may take the run up, and would miss them.
         call.station.models.remember(run.id, Arc::clone(brought));
     }
-    let run = call.environment()?.store.answer(run.id, input.step, answer, call.audit(run.id)).await?;
+    let answered = call.environment()?.store.answer(run.id, input.step, answer, call.audit(run.id)).await;
+    if brought.is_some() && answered.is_err() {
+        call.station.models.forget(run.id);
+    }
+    let run = answered?;
     call.station.admission.wake();
     Ok(run)
 }
