@@ -30,6 +30,9 @@ use tokio_util::sync::CancellationToken;
 /// The environments of a new home; the first is the default one.
 const FIRST_ENVIRONMENTS: [&str; 3] = ["development", "staging", "production"];
 
+/// The settings file, as people know it.
+const STATION_YML: &str = "station.yml";
+
 /// A home that this process owns, opened.
 #[derive(Debug)]
 pub struct App {
@@ -57,7 +60,7 @@ pub struct Parts {
 
 /// The settings of `home`, from `station.yml` and the `STN_` variables. Problems name file and line.
 pub fn settings(home: &Home, variables: &BTreeMap<String, String>) -> Result<Settings> {
-    config::load_settings(&home.station_yml(), "station.yml", variables)
+    config::load_settings(&home.station_yml(), STATION_YML, variables)
 }
 
 /// Creates what an empty home lacks, with the sample agent. `true` when it was empty.
@@ -112,6 +115,8 @@ pub async fn open(parts: Parts) -> Result<App> {
     let control = open_control(&home, &clock).await?;
     let rows = known_environments(&*control, &home, &clock).await?;
     let default_environment = default_environment(&settings, &rows)?;
+    let existing: Vec<&str> = rows.iter().map(|row| row.name.as_str()).collect();
+    config::check_environments(&settings, STATION_YML, &existing)?;
     let environments = Environments::default();
     for row in rows {
         let store = open_store(&home, &row, &clock, &events).await?;
@@ -157,6 +162,7 @@ pub async fn open(parts: Parts) -> Result<App> {
         default_environment,
         ready: CancellationToken::new(),
         tasks: tasks.clone(),
+        spawner: spawner.clone(),
     });
     Ok(App { station, workers, tasks, spawner, lock })
 }
@@ -241,7 +247,7 @@ fn default_environment(settings: &Settings, rows: &[EnvironmentRow]) -> Result<N
     match &settings.default_environment {
         Some(name) => exists(name.as_str()).ok_or_else(|| {
             Error::invalid_input(format!(
-                "station.yml: `default_environment` is `{name}`, and there is no such environment"
+                "{STATION_YML}: `default_environment` is `{name}`, and there is no such environment"
             ))
             .hint(format!("create the directory environments/{name}, or name another one"))
             .details(serde_json::json!({ "exit_code": 78 }))

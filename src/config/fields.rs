@@ -229,8 +229,12 @@ impl<'a> Fields<'a> {
 
     /// A problem with the key itself.
     pub(super) fn key_problem(&self, key: &str, message: impl Into<String>) -> FileProblem {
-        let at = self.node.and_then(|node| node.entry(key)).map(|entry| entry.key_at);
-        self.located(key, at, message.into())
+        self.located(key, self.key_at(key), message.into())
+    }
+
+    /// Where the key itself stands.
+    pub(super) fn key_at(&self, key: &str) -> Option<Position> {
+        self.node.and_then(|node| node.entry(key)).map(|entry| entry.key_at)
     }
 
     /// The node of `key`, for whoever needs more than a message.

@@ -10,6 +10,7 @@ mod duration;
 mod edit;
 mod environment;
 mod fields;
+mod file;
 mod front_matter;
 mod input;
 mod json;
@@ -28,22 +29,23 @@ mod template;
 mod variables;
 mod yaml;
 
-pub use duration::{format_duration, parse_duration};
+pub use duration::parse_duration;
 pub use edit::{AgentPatch, new_prompt, update_prompt};
-pub use environment::{AgentFile, EnvironmentFiles, allow_listed, load_environment};
+pub use environment::{AgentFile, EnvironmentFiles, Promised, allow_listed, load_environment, slug};
+pub use file::read_file;
 pub use input::validate_input;
 pub use model::split_model;
 pub use placeholder::VariableScope;
 pub use plan::{KnownAgent, KnownServer, PlanAction, PlanItem, PlanKind, SyncPlan, plan};
 pub use problem::{FileProblem, ProblemKind};
-pub use prompt::{MAX_PROMPT_BYTES, parse_prompt, revision_of};
-pub use revision::{ConfigRevision, config_revision};
+pub use prompt::{MAX_PROMPT_BYTES, base_name, parse_prompt, revision_of};
+pub use revision::{ConfigRevision, Git, changed_revision, config_revision, in_force_hash};
 pub use sample::{HOME_FILES, SAMPLE_ENVIRONMENT_FILES, SampleFile};
 pub use servers::{ServerEntry, ServersFile, parse_servers, server_hash};
 pub use settings::{
     EnvironmentSettings, HttpSettings, LogFormat, LogSettings, ModelSettings, ProviderApi, ProviderSettings,
     RunSettings, SecretOr, Settings,
 };
-pub use station_yml::{load_settings, parse_settings};
+pub use station_yml::{check_environments, load_settings, parse_settings};
 pub use template::{MessageRole, Rendered, render_prompt};
 pub use variables::parse_variables;

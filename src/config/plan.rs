@@ -64,13 +64,6 @@ pub struct SyncPlan {
     pub items: Vec<PlanItem>,
 }
 
-impl SyncPlan {
-    /// How many items have `action`.
-    pub fn count(&self, action: PlanAction) -> usize {
-        self.items.iter().filter(|item| item.action == action).count()
-    }
-}
-
 /// Compares `files` with what the store knows.
 pub fn plan(files: &EnvironmentFiles, agents: &[KnownAgent], servers: &[KnownServer]) -> SyncPlan {
     let mut items = Vec::new();
@@ -188,7 +181,6 @@ mod tests {
         ];
         assert_eq!(actions(&found), expected);
         assert_eq!(found.items[0].problem.as_ref().and_then(|problem| problem.line), Some(2));
-        assert_eq!(found.count(PlanAction::Update), 2);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What `station.yml` decides, with the defaults in one place.
 
+use super::problem::Position;
 use crate::domain::Name;
-use crate::error::{Error, Result};
 use secrecy::SecretString;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -81,19 +81,6 @@ pub enum SecretOr {
     Reference(String),
 }
 
-impl SecretOr {
-    /// The value. A reference is `unavailable`: this version keeps no secrets.
-    pub fn resolve(&self) -> Result<&SecretString> {
-        match self {
-            Self::Plain(value) => Ok(value),
-            Self::Reference(name) => {
-                let message = format!("the secret `{name}` is needed; secrets are not available in this version");
-                Err(Error::unavailable(message).hint("put the key into an environment variable of the provider"))
-            }
-        }
-    }
-}
-
 #[derive(Debug, Clone)]
 pub struct RunSettings {
     /// Runs that are executed at the same time.
@@ -118,6 +105,8 @@ pub struct EnvironmentSettings {
     pub variables_from_process: Vec<String>,
     /// Whether new and changed commands of servers run without a person's word.
     pub auto_accept_commands: Option<bool>,
+    /// Where the file names the environment.
+    pub(super) at: Option<Position>,
 }
 
 impl Settings {

@@ -44,7 +44,11 @@ const STATIC: [(&str, Form); 18] = [
     ("runs.result_bytes", Form::Number),
     ("runs.retention", Form::Text),
 ];
-/// Variables that are no settings of a file; others read them.
+/// Switches off `models.detect`, above everything else.
+const NO_DETECT: &str = "STN_NO_DETECT";
+/// Names the file with the key to all secrets.
+const MASTER_KEY_FILE: &str = "STN_MASTER_KEY_FILE";
+/// Variables that are no settings of a file.
 const OTHERS: [&str; 9] = [
     "STN_HOME",
     "STN_LAYOUT",
@@ -52,8 +56,8 @@ const OTHERS: [&str; 9] = [
     "STN_KEY",
     "STN_ENVIRONMENT",
     "STN_LOG",
-    "STN_MASTER_KEY_FILE",
-    "STN_NO_DETECT",
+    MASTER_KEY_FILE,
+    NO_DETECT,
     "STN_FORCE_NETWORK_HOME",
 ];
 const KEYS: [&str; 9] =
@@ -71,6 +75,17 @@ pub fn load_settings(path: &Path, file: &str, variables: &BTreeMap<String, Strin
         }
     };
     parse_settings(file, &text, variables).map_err(|problem| misconfigured(problem.into()))
+}
+
+/// Refuses settings for an environment that isn't among `existing`: they would be settings that nobody follows. `file` is where they
+/// stand.
+pub fn check_environments(settings: &Settings, file: &str, existing: &[&str]) -> Result<()> {
+    let unknown = settings.environments.iter().find(|(name, _)| !existing.contains(&name.as_str()));
+    let Some((name, EnvironmentSettings { at, .. })) = unknown else { return Ok(()) };
+    let guess = nearest(name.as_str(), existing.iter().copied()).map(|near| format!("; did you mean `{near}`?"));
+    let message = format!("`environments.{name}`: there is no such environment{}", guess.unwrap_or_default());
+    let problem = Source::file(file).problem(*at, message);
+    Err(misconfigured(problem.hint(format!("correct the name, or create the directory environments/{name}")).into()))
 }
 
 /// Asks for exit code 78 (`EX_CONFIG` of sysexits), beside the details that are there.
@@ -114,18 +129,48 @@ fn overlay(value: &mut Value, variables: &BTreeMap<String, String>) -> Result<BT
             continue;
         }
         let new = read_variable(text, *form)
-            .ok_or_else(|| FileProblem::new(&format!("environment variable {name}"), wrong_form(path, text, *form)))?;
+            .ok_or_else(|| FileProblem::new(&in_variable(name), wrong_form(path, text, *form)))?;
         put(value, path, new);
         given.insert((*path).to_owned(), name.clone());
     }
+    overlay_others(value, variables, &mut given)?;
     Ok(given)
+}
+
+/// The variables that are no path of the file and count all the same.
+fn overlay_others(
+    value: &mut Value,
+    variables: &BTreeMap<String, String>,
+    given: &mut BTreeMap<String, String>,
+) -> Result<(), FileProblem> {
+    let set = |name: &str| variables.get(name).map(|text| text.trim()).filter(|text| !text.is_empty());
+    if set(MASTER_KEY_FILE).is_some() {
+        let reason = "this version keeps no secrets yet, so that no key to them is read";
+        return Err(FileProblem::new(&in_variable(MASTER_KEY_FILE), reason).hint("unset it").unavailable());
+    }
+    match set(NO_DETECT) {
+        None | Some("0" | "false") => {}
+        Some("1" | "true") => {
+            put(value, "models.detect", Value::Bool(false));
+            given.insert("models.detect".to_owned(), NO_DETECT.to_owned());
+        }
+        Some(other) => {
+            let reason = format!("expected 1 or 0, found `{}`", other.escape_debug());
+            return Err(FileProblem::new(&in_variable(NO_DETECT), reason));
+        }
+    }
+    Ok(())
+}
+
+fn in_variable(name: &str) -> String {
+    format!("environment variable {name}")
 }
 
 fn unknown_variable(name: &str) -> FileProblem {
     let known: Vec<String> = STATIC.iter().map(|(path, _)| variable_of(path)).collect();
     let all = known.iter().map(String::as_str).chain(OTHERS);
     let guess = nearest(name, all).map(|near| format!("; did you mean {near}?")).unwrap_or_default();
-    FileProblem::new(&format!("environment variable {name}"), format!("no setting has this name{guess}"))
+    FileProblem::new(&in_variable(name), format!("no setting has this name{guess}"))
 }
 
 fn read_variable(text: &str, form: Form) -> Option<Value> {
@@ -177,7 +222,8 @@ fn read(root: &Fields<'_>, settings: &mut Settings) -> Result<(), FileProblem> {
         settings.providers.insert(name.to_string(), provider(&fields)?);
     }
     for (name, fields) in named(root, "environments")? {
-        settings.environments.insert(name, environment(&fields)?);
+        let at = root.map("environments")?.and_then(|all| all.key_at(name.as_str()));
+        settings.environments.insert(name, EnvironmentSettings { at, ..environment(&fields)? });
     }
     Ok(())
 }
@@ -305,6 +351,7 @@ fn environment(fields: &Fields<'_>) -> Result<EnvironmentSettings, FileProblem> 
         model: fields.model("model")?,
         variables_from_process: fields.texts("variables_from_process")?,
         auto_accept_commands: fields.boolean("auto_accept_commands")?,
+        at: None,
     })
 }
 
@@ -359,9 +406,6 @@ environments:
         assert_eq!((found.http.listen.port(), found.http.allowed_hosts.len()), (9000, 1));
         assert_eq!((found.log.level.as_str(), found.log.format), ("debug", LogFormat::Json));
         let openai = &found.providers["openai"];
-        let error = openai.api_key.as_ref().unwrap().resolve().unwrap_err();
-        assert_eq!(error.kind(), crate::error::ErrorKind::Unavailable);
-        assert!(error.message().contains("`OPENAI`"), "{error}");
         assert!(matches!(&openai.api_key, Some(SecretOr::Reference(name)) if name == "OPENAI"));
         assert!(matches!(&openai.headers["X-Org"], SecretOr::Plain(text) if text.expose_secret() == "abc"));
         assert_eq!((openai.timeout_ms, found.runs.timeout_ms), (Some(120_000), 3_600_000));
@@ -392,6 +436,38 @@ environments:
         let problem = settings("http: { listen: \"127.0.0.1:2\" }", &[("STN_HTTP_LISTEN", "nowhere")]).unwrap_err();
         assert_eq!((problem.file.as_str(), problem.line), ("environment variable STN_HTTP_LISTEN", None));
         assert!(settings("", &[("STN_RUNS_WORKERS", "many")]).unwrap_err().message.contains("whole number"));
+    }
+
+    #[test]
+    fn the_short_switch_against_detection_stands_above_the_setting() {
+        let detects = |text: &str, value: &str| {
+            settings(text, &[("STN_MODELS_DETECT", "true"), ("STN_NO_DETECT", value)]).map(|found| found.models.detect)
+        };
+        for (value, expected) in [("1", false), ("true", false), ("0", true), ("", true)] {
+            assert_eq!(detects("models: { detect: true }", value), Ok(expected), "{value}");
+        }
+        let problem = detects("", "perhaps").unwrap_err();
+        assert!(problem.to_string().contains("STN_NO_DETECT: expected 1 or 0, found `perhaps`"), "{problem}");
+    }
+
+    #[test]
+    fn a_key_file_that_nothing_would_read_is_refused() {
+        let problem = settings("", &[("STN_MASTER_KEY_FILE", "/etc/key")]).unwrap_err();
+        assert!(problem.to_string().contains("STN_MASTER_KEY_FILE: this version keeps no secrets yet"), "{problem}");
+        assert_eq!(problem.hint.as_deref(), Some("unset it"));
+    }
+
+    #[test]
+    fn settings_of_an_environment_that_does_not_exist_are_refused_with_their_line() {
+        let text = "environments:\n  staging:\n    model: a/b\n  prodution:\n    auto_accept_commands: false\n";
+        let found = settings(text, &[]).unwrap();
+        let refused = check_environments(&found, "station.yml", &["production", "staging"]).unwrap_err();
+        assert_eq!(
+            refused.message(),
+            "station.yml:4:3: `environments.prodution`: there is no such environment; did you mean `production`?"
+        );
+        assert_eq!(refused.report().details.unwrap()["exit_code"], 78);
+        assert!(check_environments(&found, "station.yml", &["prodution", "staging"]).is_ok());
     }
 
     #[test]

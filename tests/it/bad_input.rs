@@ -137,6 +137,10 @@ fn settings_that_make_no_sense() {
         ("http:\n  lisen: 127.0.0.1:1\n", ["station.yml:2", "`http.lisen`", "listen"]),
         ("runs:\n  workers: many\n", ["station.yml:2", "`runs.workers`", "many"]),
         ("default_environment: nowhere\n", ["station.yml", "nowhere", "environments/nowhere"]),
+        (
+            "environments:\n  prodution: { auto_accept_commands: false }\n",
+            ["station.yml:2", "`environments.prodution`", "did you mean `production`?"],
+        ),
     ] {
         let home = TestHome::new();
         let _created = home.stn(&["init"]).ok();
@@ -150,6 +154,15 @@ fn settings_that_make_no_sense() {
         before.assert_same(&Dump::of(&home.path()));
         home.write("station.yml", &good);
         let _ran = home.stn(&["agent", "run", "hello", "What is here?"]).ok();
+    }
+}
+
+#[test]
+fn a_key_file_that_this_version_would_not_read() {
+    let mut home = TestHome::new();
+    home.set("STN_MASTER_KEY_FILE", "/etc/station.key");
+    for command in [&["agent", "list"][..], &["serve", "--listen", "127.0.0.1:0"]] {
+        refused(&home.stn(command), 78, &["STN_MASTER_KEY_FILE", "keeps no secrets yet", "unset it"]);
     }
 }
 
@@ -213,7 +226,7 @@ fn a_secret_that_a_provider_needs() {
     let _created = home.stn(&["init"]).ok();
     home.write("station.yml", KEPT_SECRET);
     Doors::of(home).harmless(|doors| {
-        let parts = ["`providers.vault.api_key`", "secret `VAULT_KEY`", "environment variable"];
+        let parts = ["`providers.vault.api_key`", "secret `VAULT_KEY`", "write the key itself there"];
         refused(&doors.home.stn(&["agent", "run", "hello", "x", "--model", "vault/m"]), 6, &parts);
         let given = json!({ "agent": "hello", "input": "x", "model": "vault/m" });
         errors(&doors.mcp.call("agent_run", &given), "unavailable", &parts);
