@@ -148,6 +148,7 @@ async fn station(home: &Home, settings: Settings, clock: &Arc<ManualClock>, task
     Station {
         ready: CancellationToken::new(),
         tasks: tasks.clone(),
+        spawner: crate::process::Spawner::start().unwrap(),
         models: Models::new(Arc::clone(&settings), ProviderVariables::default(), http, clock.clone()),
         started_at: Timestamp::from_millis(0),
         mode: "serve",

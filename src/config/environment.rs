@@ -1,8 +1,9 @@
 //! One environment's directory: every file read, and every fault kept with the file that it belongs to.
 
+use super::file::read_file;
 use super::placeholder::VariableScope;
 use super::problem::FileProblem;
-use super::prompt::{MAX_PROMPT_BYTES, parse_prompt, revision_of};
+use super::prompt::{parse_prompt, revision_of};
 use super::revision::content_hash;
 use super::servers::{ServerEntry, parse_servers};
 use super::variables::parse_variables;
@@ -10,11 +11,10 @@ use crate::domain::{AgentDefinition, Name};
 use crate::error::{Error, Result};
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
-/// Server files and `variables.yml` are at most 1 MiB each, as prompts are.
-const MAX_FILE_BYTES: usize = MAX_PROMPT_BYTES;
+/// Files that are about to be written, as people know them: their content, or that they go.
+pub type Promised = BTreeMap<String, Option<Vec<u8>>>;
 
 /// What an environment's directory holds. Agents and servers are in the order of their names.
 #[derive(Debug, Clone)]
@@ -46,11 +46,17 @@ pub fn allow_listed(names: &[String], process: &BTreeMap<String, String>) -> BTr
     names.iter().filter_map(|name| Some((name.clone(), process.get(name)?.clone()))).collect()
 }
 
-/// Reads `directory`, which people know as `shown` (`environments/development`). `process` holds the allow-listed variables of the
-/// process. Only a directory that can't be listed is an error; then nothing may be concluded about what is missing.
-pub fn load_environment(directory: &Path, shown: &str, process: &BTreeMap<String, String>) -> Result<EnvironmentFiles> {
+/// Reads `directory`, which people know as `shown` (`environments/development`), as it will be once `promised` is written. `process` holds
+/// the allow-listed variables of the process. Only a directory that can't be listed is an error; then nothing may be concluded about what
+/// is missing.
+pub fn load_environment(
+    directory: &Path,
+    shown: &str,
+    process: &BTreeMap<String, String>,
+    promised: &Promised,
+) -> Result<EnvironmentFiles> {
     let root = fs::canonicalize(directory).map_err(|error| unreadable(shown, error))?;
-    let reader = Reader { root, shown };
+    let reader = Reader { root, shown, promised };
     let mut files = EnvironmentFiles {
         agents: Vec::new(),
         servers: Vec::new(),
@@ -58,11 +64,10 @@ pub fn load_environment(directory: &Path, shown: &str, process: &BTreeMap<String
         variables: Ok(BTreeMap::new()),
         config_hash: String::new(),
     };
-    let mut hashed = Vec::new();
+    let mut hashed = Hashed::new();
     reader.variables(&mut files, &mut hashed);
     reader.servers(process, &mut files, &mut hashed)?;
     reader.agents(&mut files, &mut hashed)?;
-    hashed.sort();
     files.config_hash = content_hash(hashed.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())));
     Ok(files)
 }
@@ -79,6 +84,7 @@ struct Reader<'a> {
     /// Canonical: nothing outside it is read, whatever links say.
     root: PathBuf,
     shown: &'a str,
+    promised: &'a Promised,
 }
 
 /// Names, relative to the environment, and bytes of what has been read.
@@ -150,7 +156,7 @@ impl Reader<'_> {
             let (bytes, definition) = match self.read(&relative) {
                 Ok(bytes) => {
                     let definition = parse_prompt(&slug, &file, &bytes);
-                    (bytes, definition.map(|definition| with_old_name(definition, stem)))
+                    (bytes, definition)
                 }
                 Err(problem) => (Vec::new(), Err(problem)),
             };
@@ -185,30 +191,29 @@ impl Reader<'_> {
                 }
             }
         }
+        self.promise(&shown, extension, &mut names);
         names.sort();
         Ok(names)
     }
 
+    /// Changes the names in the folder that people know as `shown` to what they will be.
+    fn promise(&self, shown: &str, extension: &str, names: &mut Vec<String>) {
+        for (file, bytes) in self.promised {
+            let Some(name) = file.strip_prefix(shown).and_then(|name| name.strip_prefix('/')) else { continue };
+            if !name.contains('/') && Path::new(name).extension().is_some_and(|found| found == extension) {
+                names.retain(|other| other != name);
+                names.extend(bytes.as_ref().map(|_| name.to_owned()));
+            }
+        }
+    }
+
     fn read(&self, relative: &str) -> Result<Vec<u8>, FileProblem> {
-        let problem = |message: String| FileProblem::new(&self.shown(relative), message);
-        let path = fs::canonicalize(self.root.join(relative))
-            .map_err(|error| problem(format!("it can't be read: {error}")))?;
-        if !path.starts_with(&self.root) {
-            return Err(problem("it is a link out of its environment".to_owned()));
+        let file = self.shown(relative);
+        if let Some(Some(bytes)) = self.promised.get(&file) {
+            return Ok(bytes.clone());
         }
-        // A pipe or a device would make the read wait for ever.
-        if !fs::metadata(&path).is_ok_and(|metadata| metadata.is_file()) {
-            return Err(problem("it is no regular file".to_owned()));
-        }
-        let mut bytes = Vec::new();
-        let limit = u64::try_from(MAX_FILE_BYTES).unwrap_or(u64::MAX).saturating_add(1);
-        fs::File::open(&path)
-            .and_then(|file| file.take(limit).read_to_end(&mut bytes))
-            .map_err(|error| problem(format!("it can't be read: {error}")))?;
-        if bytes.len() > MAX_FILE_BYTES {
-            return Err(problem("it is larger than 1 MiB".to_owned()));
-        }
-        Ok(bytes)
+        let found = read_file(&self.root, &self.root.join(relative), &file)?;
+        found.ok_or_else(|| FileProblem::new(&file, "it has vanished, or is a link to nowhere"))
     }
 
     fn text<'b>(&self, relative: &str, bytes: &'b [u8]) -> Result<&'b str, FileProblem> {
@@ -244,15 +249,8 @@ fn add_agent(found: &mut BTreeMap<Name, AgentFile>, agent: AgentFile) {
     }
 }
 
-fn with_old_name(mut definition: AgentDefinition, stem: &str) -> AgentDefinition {
-    if definition.name != *stem && definition.display_name.is_none() {
-        definition.display_name = Some(stem.to_owned());
-    }
-    definition
-}
-
 /// The name that a file of another naming loads under: `Cost Forecaster` is `cost-forecaster`.
-fn slug(stem: &str) -> String {
+pub fn slug(stem: &str) -> String {
     let mut slug = String::with_capacity(stem.len());
     for c in stem.chars().map(|c| c.to_ascii_lowercase()) {
         let c = if c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' { c } else { '-' };
@@ -280,7 +278,7 @@ mod tests {
     }
 
     fn load(home: &tempfile::TempDir) -> EnvironmentFiles {
-        load_environment(home.path(), "environments/development", &BTreeMap::new()).unwrap()
+        load_environment(home.path(), "environments/development", &BTreeMap::new(), &Promised::new()).unwrap()
     }
 
     #[test]
@@ -339,6 +337,29 @@ mod tests {
     }
 
     #[test]
+    fn what_is_promised_is_read_as_if_it_were_there() {
+        let home = home(&[("agents/changed.prompt", "old"), ("agents/gone.prompt", PROMPT)]);
+        let shown = |name: &str| format!("environments/development/agents/{name}.prompt");
+        let promised = Promised::from([
+            (shown("added"), Some(PROMPT.into())),
+            (shown("changed"), Some(PROMPT.into())),
+            (shown("gone"), None),
+            ("environments/staging/agents/other.prompt".to_owned(), Some(PROMPT.into())),
+        ]);
+        let none = BTreeMap::new();
+        let before = load_environment(home.path(), "environments/development", &none, &promised).unwrap();
+        for name in ["added", "changed"] {
+            fs::write(home.path().join(format!("agents/{name}.prompt")), PROMPT).unwrap();
+        }
+        fs::remove_file(home.path().join("agents/gone.prompt")).unwrap();
+        let after = load(&home);
+        let names = |files: &EnvironmentFiles| -> Vec<(Name, String)> {
+            files.agents.iter().map(|agent| (agent.name.clone(), agent.revision.clone())).collect()
+        };
+        assert_eq!((names(&before), before.config_hash), (names(&after), after.config_hash));
+    }
+
+    #[test]
     fn a_name_that_has_no_slug_is_a_problem() {
         let home = home(&[("agents/123.prompt", PROMPT), ("agents/agent.prompt", PROMPT)]);
         let files = load(&home);
@@ -363,7 +384,7 @@ mod tests {
   "given": { "command": "{{ .TOOL }}" } } }"#;
         let home = home(&[("s.json", servers), ("variables.yml", "HOST: mine.example\nHOST: twice\n")]);
         let process = BTreeMap::from([("TOOL".to_owned(), "x".to_owned())]);
-        let files = load_environment(home.path(), "environments/dev", &process).unwrap();
+        let files = load_environment(home.path(), "environments/dev", &process, &Promised::new()).unwrap();
         let state: Vec<_> = files.servers.iter().map(|entry| (entry.name.as_str(), entry.definition.is_ok())).collect();
         assert_eq!(state, [("defaulted", false), ("given", true), ("plain", true)]);
         let problem = files.servers[0].definition.clone().unwrap_err().to_string();
@@ -393,7 +414,9 @@ mod tests {
     #[test]
     fn a_directory_that_is_not_there_is_an_error_and_no_empty_environment() {
         let home = tempfile::tempdir().unwrap();
-        assert!(load_environment(&home.path().join("x"), "environments/x", &BTreeMap::new()).is_err());
+        assert!(
+            load_environment(&home.path().join("x"), "environments/x", &BTreeMap::new(), &Promised::new()).is_err()
+        );
         assert!(load(&home).agents.is_empty());
     }
 

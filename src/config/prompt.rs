@@ -36,7 +36,8 @@ pub fn revision_of(bytes: &[u8]) -> String {
     sha256_hex(bytes)
 }
 
-/// Reads the bytes of the file that people know as `file`. Its base name, given as `name`, is the agent's identity.
+/// Reads the bytes of the file that people know as `file`. Its base name, given as `name`, is the agent's identity; a base name that can't
+/// be one stays as the name for people.
 pub fn parse_prompt(name: &Name, file: &str, bytes: &[u8]) -> Result<AgentDefinition, FileProblem> {
     let text = decode(file, bytes)?;
     let halves = front_matter::split(text).map_err(|syntax| Source::file(file).syntax(syntax))?;
@@ -48,7 +49,15 @@ pub fn parse_prompt(name: &Name, file: &str, bytes: &[u8]) -> Result<AgentDefini
         read(&fields, &mut definition)?;
     }
     check_template(file, &definition.prompt, halves.lines_before_body)?;
+    let old_name = Some(base_name(file)).filter(|base| *name != **base).map(str::to_owned);
+    definition.display_name = definition.display_name.or(old_name);
     Ok(definition)
+}
+
+/// `Cost Forecaster` of `environments/development/agents/Cost Forecaster.prompt`.
+pub fn base_name(file: &str) -> &str {
+    let name = file.rsplit('/').next().unwrap_or(file);
+    name.strip_suffix(".prompt").unwrap_or(name)
 }
 
 /// The template as it is rendered: LF line ends, without the newline that ends the file.

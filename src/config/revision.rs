@@ -1,16 +1,34 @@
 //! Which state of the files a station works from: a content hash, and the git commit where there is one.
 
+use super::environment::EnvironmentFiles;
+use super::plan::KnownAgent;
+use crate::clock::{ClockExt, SharedClock};
+use crate::lifecycle::Tasks;
+use crate::process::{CommandSpec, Spawner};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::fmt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::time::Duration;
+use tokio::io::AsyncReadExt;
+
+/// How long git may take in all: a start and a sync wait for it.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// So that git can't prompt, take locks or run anything that the repository or its owner has configured.
+const GIT_VARIABLES: [(&str, &str); 6] = [
+    ("LC_ALL", "C"),
+    ("HOME", "/dev/null"),
+    ("GIT_TERMINAL_PROMPT", "0"),
+    ("GIT_OPTIONAL_LOCKS", "0"),
+    ("GIT_CONFIG_NOSYSTEM", "1"),
+    ("GIT_CONFIG_GLOBAL", "/dev/null"),
+];
 
 /// The state of an environment's files at one sync; runs and audit rows carry its `Display`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ConfigRevision {
-    /// SHA-256 over the names and bytes of the environment's files, in hex.
+    /// Over the names and contents of the environment's files, in hex.
     pub hash: String,
     /// The commit that is checked out, where the files are in a git work tree.
     pub commit: Option<String>,
@@ -29,49 +47,110 @@ impl fmt::Display for ConfigRevision {
     }
 }
 
-/// The revision of the files in `directory`, whose content hash is `hash`. Without git, or outside a work tree, the hash stands alone.
-pub fn config_revision(directory: &Path, hash: &str) -> ConfigRevision {
-    let commit = git(directory, &["rev-parse", "--verify", "HEAD"])
-        .map(|commit| commit.trim().to_owned())
-        .filter(|commit| commit.len() >= 40 && commit.bytes().all(|byte| byte.is_ascii_hexdigit()));
-    let changes = commit.as_ref().and_then(|_| git(directory, &["status", "--porcelain", "--", "."]));
-    ConfigRevision { hash: hash.to_owned(), dirty: changes.is_some_and(|changes| !changes.trim().is_empty()), commit }
+/// What is needed to run git for a while.
+#[derive(Debug, Clone, Copy)]
+pub struct Git<'a> {
+    pub spawner: &'a Spawner,
+    pub tasks: &'a Tasks,
+    pub clock: &'a SharedClock,
 }
 
-/// Runs git so that it can't prompt, take locks or run anything that the repository or its owner has configured.
-fn git(directory: &Path, arguments: &[&str]) -> Option<String> {
-    let output = Command::new("git")
-        .args(["-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", "-C"])
-        .arg(directory)
-        .args(arguments)
-        .env_clear()
-        .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
-        .env("LC_ALL", "C")
-        .env("GIT_TERMINAL_PROMPT", "0")
-        .env("GIT_OPTIONAL_LOCKS", "0")
-        .env("GIT_CONFIG_NOSYSTEM", "1")
-        .env("GIT_CONFIG_GLOBAL", "/dev/null")
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .output()
-        .ok()?;
-    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+/// The revision of the files in `directory`, whose content hash is `hash`. Without git, outside a work tree, or when git takes too long, the
+/// hash stands alone.
+pub async fn config_revision(directory: &Path, hash: String, git: Git<'_>) -> ConfigRevision {
+    match work_tree(command(directory), git).await {
+        Some((commit, dirty)) => ConfigRevision { hash, commit: Some(commit), dirty },
+        None => ConfigRevision { hash, commit: None, dirty: false },
+    }
+}
+
+/// The revision that was `before`, as it is shown, once `file`, as people know it, has the content `new` instead of `old`, given as their
+/// hashes; none stands for no such file. No commit has the change yet.
+pub fn changed_revision(before: &str, file: &str, old: Option<&str>, new: Option<&str>) -> String {
+    let (hash, commit) = before.split_once('@').unwrap_or((before, ""));
+    let hash = swapped(hash, below_environment(file), old, new);
+    match commit.split('-').next() {
+        None | Some("") => hash,
+        Some(commit) => format!("{hash}@{commit}-dirty"),
+    }
+}
+
+/// The hash of what is in force under `files`: of agents whose files are broken, that is what the store knows.
+pub fn in_force_hash(files: &EnvironmentFiles, agents: &[KnownAgent]) -> String {
+    let broken = files.agents.iter().filter(|agent| agent.definition.is_err());
+    broken.fold(files.config_hash.clone(), |hash, agent| {
+        let without = swapped(&hash, below_environment(&agent.file), Some(&agent.revision), None);
+        match agents.iter().find(|known| known.name == agent.name) {
+            Some(known) => swapped(&without, below_environment(&known.file), None, Some(&known.revision)),
+            None => without,
+        }
+    })
+}
+
+/// `agents/hello.prompt` of `environments/development/agents/hello.prompt`: equal files have equal hashes in every environment.
+fn below_environment(file: &str) -> &str {
+    file.splitn(3, '/').nth(2).unwrap_or(file)
+}
+
+fn command(directory: &Path) -> CommandSpec {
+    let arguments = ["-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false"];
+    CommandSpec {
+        program: "git".to_owned(),
+        args: arguments.map(str::to_owned).into(),
+        env: GIT_VARIABLES.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+        cwd: Some(directory.to_owned()),
+    }
+}
+
+/// The commit that is checked out, and whether the files differ from it.
+async fn work_tree(command: CommandSpec, git: Git<'_>) -> Option<(String, bool)> {
+    let asked = git.clock.timeout(PATIENCE, async {
+        let commit = output(&command, &["rev-parse", "--verify", "HEAD"], git).await?.trim().to_owned();
+        if commit.len() < 40 || !commit.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return None;
+        }
+        let changes = output(&command, &["status", "--porcelain", "--", "."], git).await;
+        Some((commit, changes.is_some_and(|changes| !changes.trim().is_empty())))
+    });
+    asked.await.unwrap_or_else(|| {
+        tracing::warn!(directory = ?command.cwd, "git takes too long: the revision of the files is their hash alone");
+        None
+    })
+}
+
+async fn output(command: &CommandSpec, arguments: &[&str], git: Git<'_>) -> Option<String> {
+    let mut command = command.clone();
+    command.args.extend(arguments.iter().map(|argument| (*argument).to_owned()));
+    let mut child = git.spawner.spawn(&command, git.tasks).await.ok()?;
+    drop(child.take_stdin());
+    let mut output = Vec::new();
+    child.take_stdout()?.read_to_end(&mut output).await.ok()?;
+    let status = child.terminate(git.clock).await?;
+    status.success().then(|| String::from_utf8_lossy(&output).into_owned())
 }
 
 pub(super) fn sha256_hex(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }
 
-/// A hash over named contents. Lengths stand before the parts, so that no two different sets read the same.
+/// A hash over named contents. It combines one hash for each by XOR: so the hash after a change of one file follows from the hash before,
+/// whatever else has been written into the directory and not been taken up. It tells states apart and proves nothing.
 pub(super) fn content_hash<'a>(files: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> String {
-    let mut hash = Sha256::new();
-    for (name, bytes) in files {
-        for part in [name.as_bytes(), bytes] {
-            hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
-            hash.update(part);
-        }
+    let none = hex(&[0; 32]);
+    files.into_iter().fold(none, |hash, (name, bytes)| swapped(&hash, name, None, Some(&sha256_hex(bytes))))
+}
+
+/// `hash`, whole or only the beginning of one, with the content `new` of the file `name` in the place of `old`.
+pub(super) fn swapped(hash: &str, name: &str, old: Option<&str>, new: Option<&str>) -> String {
+    let mut bytes: Vec<u8> = (0..hash.len() / 2)
+        .map_while(|at| hash.get(2 * at..2 * at + 2).and_then(|digits| u8::from_str_radix(digits, 16).ok()))
+        .collect();
+    for content in [old, new].into_iter().flatten() {
+        // No name has a NUL byte, so no two files read the same.
+        let file = Sha256::digest(format!("{name}\0{content}"));
+        bytes.iter_mut().zip(file).for_each(|(byte, other)| *byte ^= other);
     }
-    hex(&hash.finalize())
+    hex(&bytes)
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -81,6 +160,22 @@ fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::{ManualClock, SystemClock};
+    use crate::domain::Timestamp;
+    use std::sync::Arc;
+
+    /// What git is run with.
+    struct Bench(Spawner, Tasks, SharedClock);
+
+    impl Bench {
+        fn new(clock: SharedClock) -> Self {
+            Self(Spawner::start().unwrap(), Tasks::new(), clock)
+        }
+
+        fn git(&self) -> Git<'_> {
+            Git { spawner: &self.0, tasks: &self.1, clock: &self.2 }
+        }
+    }
 
     #[test]
     fn a_revision_is_written_short() {
@@ -88,26 +183,65 @@ mod tests {
         assert_eq!(revision.to_string(), "abababababab@121212121212-dirty");
     }
 
-    #[test]
-    fn the_hash_stands_alone_outside_a_work_tree() {
-        let directory = tempfile::tempdir().unwrap();
-        let revision = config_revision(directory.path(), "abc");
+    #[tokio::test]
+    async fn the_hash_stands_alone_outside_a_work_tree() {
+        let (directory, bench) = (tempfile::tempdir().unwrap(), Bench::new(SystemClock::shared()));
+        let revision = config_revision(directory.path(), "abc".into(), bench.git()).await;
         assert_eq!(revision, ConfigRevision { hash: "abc".into(), commit: None, dirty: false });
     }
 
-    #[test]
-    fn a_work_tree_gives_its_commit_and_whether_it_is_dirty() {
-        let directory = tempfile::tempdir().unwrap();
+    #[tokio::test]
+    async fn a_work_tree_gives_its_commit_and_whether_it_is_dirty() {
+        let (directory, bench) = (tempfile::tempdir().unwrap(), Bench::new(SystemClock::shared()));
         let at = directory.path();
         std::fs::write(at.join("a.txt"), "one").unwrap();
         let identity = ["-c", "user.name=t", "-c", "user.email=t@example.invalid", "commit", "-qm", "one"];
         for arguments in [&["init", "-q"][..], &["add", "a.txt"][..], &identity[..]] {
-            git(at, arguments).unwrap_or_else(|| panic!("git {arguments:?} failed"));
+            let done = output(&command(at), arguments, bench.git()).await;
+            done.unwrap_or_else(|| panic!("git {arguments:?} failed"));
         }
-        let clean = config_revision(at, "abc");
+        let clean = config_revision(at, "abc".into(), bench.git()).await;
         assert!(clean.commit.is_some() && !clean.dirty, "{clean:?}");
         std::fs::write(at.join("a.txt"), "two").unwrap();
-        assert!(config_revision(at, "abc").dirty);
+        assert!(config_revision(at, "abc".into(), bench.git()).await.dirty);
+    }
+
+    #[tokio::test]
+    async fn a_git_that_hangs_is_waited_for_two_seconds() {
+        let clock = ManualClock::at(Timestamp::from_millis(0));
+        let bench = Bench::new(Arc::clone(&clock) as SharedClock);
+        let hangs = CommandSpec {
+            program: "/bin/sh".into(),
+            args: ["-c", "exec sleep 1000"].map(str::to_owned).into(),
+            ..CommandSpec::default()
+        };
+        let mut asked = Box::pin(work_tree(hangs, bench.git()));
+        assert_eq!(futures_util::future::poll_immediate(&mut asked).await, None);
+        clock.advance(PATIENCE - Duration::from_millis(1));
+        assert_eq!(futures_util::future::poll_immediate(&mut asked).await, None);
+        clock.advance(Duration::from_millis(1));
+        assert_eq!(asked.await, None);
+    }
+
+    #[test]
+    fn the_revision_after_a_change_is_that_of_the_changed_files() {
+        let whole = |files: &[(&'static str, &'static str)], dirty| {
+            let hash = content_hash(files.iter().map(|(name, text)| (*name, text.as_bytes())));
+            ConfigRevision { hash, commit: Some("12".repeat(20)), dirty }.to_string()
+        };
+        let (old, new) = (sha256_hex(b"old"), sha256_hex(b"new"));
+        let before = whole(&[("a", "x"), ("b", "old")], false);
+        let changed =
+            |old: Option<&str>, new: Option<&str>| changed_revision(&before, "environments/development/b", old, new);
+        assert_eq!(changed(Some(&old), Some(&new)), whole(&[("b", "new"), ("a", "x")], true));
+        assert_eq!(changed(Some(&old), None), whole(&[("a", "x")], true));
+        let added = changed_revision(&before, "environments/development/c", None, Some(&new));
+        assert_eq!(added, whole(&[("a", "x"), ("b", "old"), ("c", "new")], true));
+        assert_eq!(
+            changed_revision(&added, "environments/development/c", Some(&new), None),
+            whole(&[("a", "x"), ("b", "old")], true)
+        );
+        assert!(!changed_revision("0123456789ab", "c", None, Some(&new)).contains('@'));
     }
 
     #[test]

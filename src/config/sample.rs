@@ -38,7 +38,8 @@ mod tests {
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, file.contents).unwrap();
         }
-        let files = load_environment(home.path(), "environments/development", &BTreeMap::new()).unwrap();
+        let files =
+            load_environment(home.path(), "environments/development", &BTreeMap::new(), &BTreeMap::new()).unwrap();
         assert!(files.problems.is_empty(), "{:?}", files.problems);
         let hello = files.agents[0].definition.as_ref().unwrap();
         assert_eq!(hello.tools, ["filesystem__*"]);

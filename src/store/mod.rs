@@ -314,11 +314,13 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     async fn agent(&self, key: &AgentKey) -> Result<Option<AgentRow>>;
 
-    /// Row first: commits the revision and promises the file (see [`Store::pending_files`]).
+    /// Row first: commits the revision and promises the file (see [`Store::pending_files`]). The files' state that the entry names, if any,
+    /// becomes the one that is in force.
     async fn agent_write(&self, write: AgentWrite, audit: AuditEntry) -> Result<AgentRow>;
 
-    /// Forgets the agent and promises that its file goes. Its runs stay. `false` when there was none.
-    async fn agent_delete(&self, name: &Name, audit: AuditEntry) -> Result<bool>;
+    /// Forgets the agent and promises that its file goes, if its content still has the hash `replaces`. Its runs stay. `false` when there
+    /// was none. The files' state that the entry names, if any, becomes the one that is in force.
+    async fn agent_delete(&self, name: &Name, replaces: Option<&str>, audit: AuditEntry) -> Result<bool>;
 
     /// Promised files that nobody has confirmed: what a start has to finish.
     async fn pending_files(&self) -> Result<Vec<PendingFile>>;

@@ -1,6 +1,6 @@
 //! Calls of attached servers' tools. They pass the same stages as every act; a model's arguments are validated, a client's are not.
 
-use super::context::{Call, Context, Environment, Progress, Station};
+use super::context::{Call, Context, Environment, Progress, Station, config_revision};
 use super::dispatch::{authorize, find_environment, finished, limited, object};
 use super::spec::EnvironmentUse;
 use crate::domain::{AuditEntry, AuditOutcome, Effect, Scope};
@@ -70,7 +70,8 @@ pub async fn permit(
     arguments: Box<RawValue>,
 ) -> Result<Permitted> {
     authorize(station, &ctx, Scope::ToolsCall, "tool.call", Some(environment)).await?;
-    let call = Call::new(ctx, Arc::clone(station), Some(Arc::clone(environment)), "tool.call".into());
+    let revision = config_revision(Some(environment)).await?;
+    let call = Call::new(ctx, Arc::clone(station), Some(Arc::clone(environment)), "tool.call".into(), revision);
     Ok(Permitted { tool, arguments, call, environment: Arc::clone(environment) })
 }
 

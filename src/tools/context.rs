@@ -10,6 +10,7 @@ use crate::events::Events;
 use crate::gateway::Gateway;
 use crate::home::Home;
 use crate::lifecycle::Tasks;
+use crate::process::Spawner;
 use crate::store::{Claim, ControlStore, Owner, Store};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -165,6 +166,7 @@ pub struct Station {
     pub environments: Environments,
     /// For what must not end with the request that began it.
     pub tasks: Tasks,
+    pub spawner: Spawner,
     /// Fired once the files have been taken up; acts wait for it.
     pub ready: CancellationToken,
     /// The environment of whoever names none.
@@ -222,6 +224,14 @@ impl Environments {
     }
 }
 
+/// The files' state that is in force in `environment`.
+pub(super) async fn config_revision(environment: Option<&Arc<Environment>>) -> Result<Option<String>> {
+    match environment {
+        Some(environment) => environment.store.config_revision().await,
+        None => Ok(None),
+    }
+}
+
 /// One act under way: what a tool's function is given.
 #[derive(Debug, Clone)]
 pub struct Call {
@@ -229,6 +239,7 @@ pub struct Call {
     pub station: Arc<Station>,
     environment: Option<Arc<Environment>>,
     action: String,
+    config_revision: Option<String>,
 }
 
 impl Call {
@@ -237,8 +248,14 @@ impl Call {
         station: Arc<Station>,
         environment: Option<Arc<Environment>>,
         action: String,
+        config_revision: Option<String>,
     ) -> Self {
-        Self { ctx, station, environment, action }
+        Self { ctx, station, environment, action, config_revision }
+    }
+
+    /// The files' state that the act was begun under. Known for acts that leave an audit row.
+    pub fn config_revision(&self) -> Option<&str> {
+        self.config_revision.as_deref()
     }
 
     /// The environment that was found and authorized. An error only if the tool's spec says it needs none.
@@ -265,7 +282,7 @@ impl Call {
             outcome: AuditOutcome::Done,
             reason: None,
             request_id: self.ctx.request_id.clone(),
-            config_revision: None,
+            config_revision: self.config_revision.clone(),
             details: None,
         }
     }

@@ -2,7 +2,7 @@
 //! find, environment, authorize, validate, run under deadline and cancellation, answer.
 
 use super::attached;
-use super::context::{Call, Context, Environment, Station};
+use super::context::{Call, Context, Environment, Station, config_revision};
 use super::spec::{AuditPolicy, EnvironmentUse, Exposure, Tool, ToolSpec};
 use crate::clock::ClockExt;
 use crate::domain::{AuditEntry, AuditOutcome, Effect, Name, Origin, RunId, Scope, nearest};
@@ -95,7 +95,11 @@ async fn native(station: &Arc<Station>, ctx: Context, tool: &Tool, arguments: Va
     let gone = ctx.cancel.child_token();
     let _leaving = gone.clone().drop_guard();
     let inner = Context { cancel: gone, ..ctx.clone() };
-    let work = tool.run(Call::new(inner, Arc::clone(station), environment, action), input);
+    let revision = match tool.spec.audit {
+        AuditPolicy::Always => config_revision(environment.as_ref()).await?,
+        AuditPolicy::DeniedOnly => None,
+    };
+    let work = tool.run(Call::new(inner, Arc::clone(station), environment, action, revision), input);
     let output = match tool.spec.effect {
         Effect::Read => limited(station, &ctx, tool.spec.deadline, GIVEN_UP, work).await,
         _ => limited(station, &ctx, tool.spec.deadline, GOES_ON, finished(station, work)).await,
@@ -111,7 +115,7 @@ async fn subscribe(station: &Arc<Station>, ctx: Context, run: &str) -> Result<An
     let mut input = Map::from_iter([("run".to_owned(), Value::from(run))]);
     let environment = find_environment(station, &ctx, "run.events", EnvironmentUse::OfRun, &mut input).await?;
     authorize(station, &ctx, Scope::RunsRead, "run.events", environment.as_ref()).await?;
-    let call = Call::new(ctx, Arc::clone(station), environment, "run.events".into());
+    let call = Call::new(ctx, Arc::clone(station), environment, "run.events".into(), None);
     let run = super::run::find(&call, run).await?;
     let follower = station.events.follow(run.id);
     Ok(Answer::Following { run: run.id, environment: Arc::clone(call.environment()?), follower })
@@ -273,7 +277,7 @@ pub(super) async fn deny(
         outcome: AuditOutcome::Denied,
         reason: Some(reason),
         request_id: ctx.request_id.clone(),
-        config_revision: None,
+        config_revision: config_revision(environment).await?,
         details: None,
     };
     match environment {

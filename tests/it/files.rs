@@ -2,9 +2,16 @@
 
 use crate::support::counter::Counter;
 use crate::support::home::TestHome;
+use crate::support::station::TestStation;
 use crate::support::store_dump::Dump;
 use serde_json::{Value, json};
+use station::config;
+use station::domain::{AuditEntry, AuditOutcome, Cause, Name, Origin, Principal};
+use station::error::{Error, ErrorKind};
+use station::store::AgentWrite;
 use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
 
 const AGENTS: &str = "environments/development/agents";
 
@@ -239,4 +246,233 @@ fn a_file_that_was_edited_by_hand_is_not_overwritten() {
     assert!(refused.stderr.contains("stn sync"), "{refused:?}");
     assert_eq!(home.read(&format!("{AGENTS}/kept.prompt")), edited);
     drop(serve);
+}
+
+const GOOD: &str = "---\nmax_steps: 3\n---\nBe brief.\n";
+const BROKEN: &str = "---\nmax_steps: 3\nmax_stepz: 5\n---\nBe brief.\n";
+
+/// A station that has taken up an agent `kept`.
+async fn settled_station() -> TestStation {
+    let station = TestStation::open().await;
+    station.write(&kept(), GOOD);
+    let _synced = sync(&station).await;
+    station
+}
+
+fn kept() -> String {
+    format!("{AGENTS}/kept.prompt")
+}
+
+fn path(station: &TestStation) -> PathBuf {
+    station.path().join(kept())
+}
+
+async fn sync(station: &TestStation) -> Value {
+    station.call("environment_sync", json!({})).await.unwrap()
+}
+
+/// A call that must be refused as a conflict and change nothing.
+async fn refused(station: &TestStation, tool: &str, input: Value) -> Error {
+    let before = Dump::of(&station.path());
+    let error = station.call(tool, input).await.unwrap_err();
+    before.assert_same(&Dump::of(&station.path()));
+    assert_eq!(error.kind(), ErrorKind::Conflict, "{error:?}");
+    assert!(error.message().contains(&kept()), "{error:?}");
+    error
+}
+
+#[tokio::test]
+async fn a_file_that_was_edited_by_hand_is_not_deleted_before_a_sync() {
+    let station = settled_station().await;
+    station.write(&kept(), "---\nmax_steps: 4\n---\nBe brief.\n");
+    let error = refused(&station, "agent_delete", json!({ "agent": "kept" })).await;
+    assert!(error.message().contains("changed by hand"), "{error:?}");
+    assert_eq!(error.hint_text(), Some("run `stn sync development` first"));
+    let _synced = sync(&station).await;
+    station.call("agent_delete", json!({ "agent": "kept" })).await.unwrap();
+    assert!(!path(&station).exists());
+}
+
+#[tokio::test]
+async fn a_broken_agent_is_not_updated_and_the_error_says_where_to_fix_it() {
+    let station = settled_station().await;
+    station.write(&kept(), BROKEN);
+    for _before_and_after in 0..2 {
+        let error = refused(&station, "agent_update", json!({ "agent": "kept", "max_steps": 6 })).await;
+        assert!(error.message().contains(&format!("{}:3:1: ", kept())), "{error:?}");
+        assert_eq!(error.hint_text(), Some("fix the file, then run `stn sync development`"));
+        let _synced = sync(&station).await;
+    }
+}
+
+#[tokio::test]
+async fn a_broken_agent_is_deleted_with_its_file_as_the_last_sync_saw_it() {
+    let station = settled_station().await;
+    station.write(&kept(), BROKEN);
+    let _unseen = refused(&station, "agent_delete", json!({ "agent": "kept" })).await;
+    let _synced = sync(&station).await;
+    station.write(&kept(), &BROKEN.replace("max_stepz", "max_stepy"));
+    let _edited_since = refused(&station, "agent_delete", json!({ "agent": "kept" })).await;
+    station.write(&kept(), BROKEN);
+    station.call("agent_delete", json!({ "agent": "kept" })).await.unwrap();
+    assert!(!path(&station).exists());
+    let left = sync(&station).await;
+    assert!(plan(&left).iter().all(|[_, _, action]| *action == "unchanged"), "{left:#}");
+}
+
+#[tokio::test]
+async fn what_is_no_regular_file_in_the_place_of_an_agents_blocks_nobody_and_stays() {
+    let station = settled_station().await;
+    let everything: [(&str, fn(&PathBuf)); 3] = [
+        ("no regular file", |at| nix::unistd::mkfifo(at, nix::sys::stat::Mode::S_IRWXU).unwrap()),
+        ("no regular file", |at| fs::create_dir(at).unwrap()),
+        ("out of its environment", |at| symlink("/etc/hostname", at).unwrap()),
+    ];
+    for (told, make) in everything {
+        fs::remove_file(path(&station)).unwrap();
+        make(&path(&station));
+        for tool in ["agent_update", "agent_delete"] {
+            let error = station.call(tool, json!({ "agent": "kept" })).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Conflict, "{tool}: {error:?}");
+            assert!(error.message().contains(&kept()) && error.message().contains(told), "{tool}: {error:?}");
+        }
+        assert!(fs::symlink_metadata(path(&station)).is_ok());
+        let _gone = fs::remove_file(path(&station)).or_else(|_| fs::remove_dir(path(&station)));
+        station.write(&kept(), GOOD);
+    }
+}
+
+#[tokio::test]
+async fn runs_and_audit_rows_carry_the_files_state_that_a_change_of_an_agent_led_to() {
+    let station = settled_station().await;
+    let mut seen = vec![in_force(&station).await];
+    for (tool, input) in [
+        ("agent_create", json!({ "name": "new", "prompt": "Be brief." })),
+        ("agent_update", json!({ "agent": "new", "max_steps": 7 })),
+        ("agent_delete", json!({ "agent": "new" })),
+    ] {
+        station.call(tool, input).await.unwrap();
+        let now = in_force(&station).await;
+        let looked = station.call("environment_sync", json!({ "dry_run": true })).await.unwrap();
+        assert_eq!(looked["config_revision"], now, "{tool}");
+        let run = station.call("agent_run", json!({ "agent": "kept", "input": "hello" })).await.unwrap();
+        assert_eq!(run["config_revision"], now, "{tool}");
+        let rows = audit(&station).await;
+        let [change, .., run] = &rows[rows.len() - 3..] else { panic!("{rows:?}") };
+        let carried = |entry: &AuditEntry| (entry.action.clone(), entry.config_revision.clone().unwrap());
+        assert_eq!(carried(change), (tool.replace('_', "."), now.clone()));
+        assert_eq!(carried(run), ("agent.run".to_owned(), now.clone()));
+        seen.push(now);
+    }
+    assert_eq!(seen[0], seen[3], "what was created is gone again");
+    assert!(seen[0] != seen[1] && seen[1] != seen[2] && seen[2] != seen[0], "{seen:?}");
+}
+
+#[tokio::test]
+async fn a_sync_reports_the_files_state_that_it_left_in_force() {
+    let station = settled_station().await;
+    let before = in_force(&station).await;
+    station.write(&kept(), BROKEN);
+    let synced = sync(&station).await;
+    assert_eq!((&synced["config_revision"], &in_force(&station).await), (&json!(before), &before));
+    station.write(&format!("{AGENTS}/new.prompt"), GOOD);
+    let synced = sync(&station).await;
+    assert_eq!(synced["config_revision"], in_force(&station).await);
+    assert_ne!(synced["config_revision"], before);
+}
+
+async fn in_force(station: &TestStation) -> String {
+    let shown = station.call("environment_get", json!({})).await.unwrap();
+    shown["config_revision"].as_str().unwrap().to_owned()
+}
+
+async fn audit(station: &TestStation) -> Vec<AuditEntry> {
+    let environment = station.app.station.environments.named("development").unwrap();
+    environment.store.audit_after(0, 1_000).await.unwrap().into_iter().map(|row| row.entry).collect()
+}
+
+#[tokio::test]
+async fn a_dry_run_counts_in_the_files_that_a_crash_left_open() {
+    let station = settled_station().await;
+    promise(&station, "kept", Some(config::revision_of(GOOD.as_bytes()))).await;
+    promise(&station, "new", None).await;
+    let before = Dump::of(&station.path());
+    let dry = station.call("environment_sync", json!({ "dry_run": true })).await.unwrap();
+    before.assert_same(&Dump::of(&station.path()));
+    assert!(plan(&dry).iter().all(|[_, _, action]| *action == "unchanged"), "{dry:#}");
+    let done = sync(&station).await;
+    assert_eq!((&dry["items"], &dry["config_revision"]), (&done["items"], &done["config_revision"]));
+    assert_ne!(station.call("agent_get", json!({ "agent": "new" })).await.unwrap()["max_steps"], Value::Null);
+}
+
+/// Commits a change of an agent as a process does that ends before it has written the file.
+async fn promise(station: &TestStation, name: &str, expected: Option<String>) {
+    let (name, file) = (Name::new(name).unwrap(), format!("{AGENTS}/{name}.prompt"));
+    let bytes = b"---\nmax_steps: 9\n---\nBe brief.\n".to_vec();
+    let definition = config::parse_prompt(&name, &file, &bytes).unwrap();
+    let write = AgentWrite { definition, revision: config::revision_of(&bytes), bytes, file, expected };
+    let audit = AuditEntry {
+        at: station.app.station.clock.now(),
+        principal: Principal::local_owner().who,
+        origin: Origin::Rest,
+        cause: Cause::call(),
+        action: "agent.update".into(),
+        target: Some(name.to_string()),
+        environment: Some(Name::new("development").unwrap()),
+        outcome: AuditOutcome::Done,
+        reason: None,
+        request_id: "cut off".into(),
+        config_revision: None,
+        details: None,
+    };
+    let environment = station.app.station.environments.named("development").unwrap();
+    environment.store.agent_write(write, audit).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_dry_run_waits_for_a_change_of_the_files_that_is_under_way() {
+    let station = settled_station().await;
+    let environment = station.app.station.environments.named("development").unwrap();
+    let under_way = environment.files.lock().await;
+    let change = async {
+        for _ in 0..1_000 {
+            tokio::task::yield_now().await;
+        }
+        station.write(&kept(), &GOOD.replace('3', "4"));
+        drop(under_way);
+    };
+    let looking = station.call("environment_sync", json!({ "dry_run": true }));
+    let (dry, ()) = tokio::join!(looking, change);
+    assert!(plan(&dry.unwrap()).contains(&["agent", "kept", "update"]));
+}
+
+#[test]
+fn commands_that_waited_may_run_once_the_environment_accepts_them_by_itself() {
+    let home = TestHome::with_agent("kept", "");
+    home.write("environments/staging/servers.json", r#"{ "mcpServers": { "waiting": { "command": "true" } } }"#);
+    let state =
+        |home: &TestHome| home.json(&["mcp-server", "get", "waiting", "-e", "staging"])["command_state"].clone();
+    let serve = home.serve();
+    assert_eq!(state(&home), "pending");
+    serve.terminate();
+    home.write("station.yml", "environments: { staging: { auto_accept_commands: true } }\n");
+    let serve = home.serve();
+    assert_eq!(state(&home), "accepted");
+    drop(serve);
+}
+
+#[test]
+fn an_agent_of_a_file_with_another_name_keeps_it_and_is_found_by_it() {
+    let home = TestHome::with_agent("kept", "");
+    let file = format!("{AGENTS}/Cost Forecaster.prompt");
+    home.write(&file, GOOD);
+    let found = home.json(&["agent", "get", "Cost Forecaster"]);
+    assert_eq!((&found["name"], &found["file"]), (&json!("cost-forecaster"), &json!(file)));
+    let updated = home.json(&["agent", "update", "Cost Forecaster", "--max-steps", "5"]);
+    assert_eq!((&updated["display_name"], &updated["file"]), (&json!("Cost Forecaster"), &json!(file)));
+    assert!(home.read(&file).contains("max_steps: 5"));
+    assert!(!home.path().join(AGENTS).join("cost-forecaster.prompt").exists());
+    assert_eq!(home.stn(&["agent", "get", "cost forecaster"]).code, 2, "it isn't called that");
+    let _deleted = home.stn(&["agent", "delete", "Cost Forecaster"]).ok();
+    assert!(!home.path().join(&file).exists());
 }

@@ -205,6 +205,7 @@ impl Bench {
         let station = Arc::new(Station {
             ready,
             tasks: tasks.clone(),
+            spawner: crate::process::Spawner::start().unwrap(),
             models: models.with_provider("scripted", model.clone()),
             started_at: clock.now(),
             mode: "serve",

@@ -2,6 +2,7 @@
 
 use super::cases;
 use super::fixture::{Subject, agent_write, name, present};
+use crate::domain::AuditEntry;
 use crate::error::{ErrorKind, Result};
 use crate::store::AgentKey;
 
@@ -10,6 +11,7 @@ cases!(
     agents_are_listed_by_name_in_pages,
     a_write_against_another_revision_is_a_conflict_and_changes_nothing,
     a_write_promises_its_file_until_it_is_confirmed,
+    a_change_of_an_agent_moves_the_files_state_along,
     a_deleted_agent_keeps_its_runs_and_its_handle_is_never_used_again,
 );
 
@@ -61,7 +63,7 @@ async fn a_write_against_another_revision_is_a_conflict_and_changes_nothing(case
 async fn a_write_promises_its_file_until_it_is_confirmed(case: Subject) -> Result<()> {
     let agent = case.agent("reader").await?;
     case.store.agent_write(agent_write("reader", "r2", Some("r1"))?, case.entry("agent.update")).await?;
-    assert!(case.store.agent_delete(&name("reader")?, case.entry("agent.delete")).await?);
+    assert!(case.store.agent_delete(&name("reader")?, Some("r2"), case.entry("agent.delete")).await?);
     let pending = case.store.pending_files().await?;
     let promised: Vec<_> = pending.iter().map(|file| (file.bytes.as_deref(), file.replaces.as_deref())).collect();
     let (first, second) = (b"reader r1".as_slice(), b"reader r2".as_slice());
@@ -74,11 +76,25 @@ async fn a_write_promises_its_file_until_it_is_confirmed(case: Subject) -> Resul
     Ok(())
 }
 
+async fn a_change_of_an_agent_moves_the_files_state_along(case: Subject) -> Result<()> {
+    let leading_to =
+        |state: Option<&str>| AuditEntry { config_revision: state.map(str::to_owned), ..case.entry("agent.update") };
+    case.store.agent_write(agent_write("reader", "r1", None)?, leading_to(None)).await?;
+    assert_eq!(case.store.config_revision().await?, None);
+    case.store.agent_write(agent_write("reader", "r2", Some("r1"))?, leading_to(Some("s2"))).await?;
+    assert_eq!(case.store.config_revision().await?.as_deref(), Some("s2"));
+    assert!(case.store.agent_write(agent_write("reader", "r3", Some("r1"))?, leading_to(Some("s3"))).await.is_err());
+    assert_eq!(case.store.config_revision().await?.as_deref(), Some("s2"));
+    assert!(case.store.agent_delete(&name("reader")?, Some("r2"), leading_to(Some("s4"))).await?);
+    assert_eq!(case.store.config_revision().await?.as_deref(), Some("s4"));
+    Ok(())
+}
+
 async fn a_deleted_agent_keeps_its_runs_and_its_handle_is_never_used_again(case: Subject) -> Result<()> {
     let agent = case.agent("reader").await?;
     let run = case.submit(&agent).await?.run;
-    assert!(case.store.agent_delete(&name("reader")?, case.entry("agent.delete")).await?);
-    assert!(!case.store.agent_delete(&name("reader")?, case.entry("agent.delete")).await?);
+    assert!(case.store.agent_delete(&name("reader")?, Some("r2"), case.entry("agent.delete")).await?);
+    assert!(!case.store.agent_delete(&name("reader")?, Some("r2"), case.entry("agent.delete")).await?);
     assert_eq!(case.store.agent(&AgentKey::Id(agent.id)).await?, None);
     let refused = case.submit(&agent).await;
     assert_eq!(refused.map(|_| ()).map_err(|error| error.kind()), Err(ErrorKind::NotFound));

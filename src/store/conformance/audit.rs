@@ -24,7 +24,7 @@ async fn every_act_leaves_its_entry(case: Subject) -> Result<()> {
     assert_eq!(case.store.journal(&claim.grant, batch).await?, Written::Done);
     case.store.cancel(claim.run.id, case.entry("run.cancel")).await?;
     assert_eq!(case.store.finish(&claim.grant, Ending::Cancelled, case.entry("run.end")).await?, Written::Done);
-    assert!(case.store.agent_delete(&name("reader")?, case.entry("agent.delete")).await?);
+    assert!(case.store.agent_delete(&name("reader")?, Some("r2"), case.entry("agent.delete")).await?);
     case.store.audit(case.entry("tool.denied")).await?;
     assert_eq!(
         case.actions().await?,
@@ -50,7 +50,7 @@ async fn an_act_that_is_refused_leaves_none(case: Subject) -> Result<()> {
     let full = Submit { queue_limit: 0, audit: case.entry("no"), ..case.submission(&agent)? };
     assert!(case.store.submit(full).await.is_err());
     let nobody = name("nobody")?;
-    assert!(!case.store.agent_delete(&nobody, case.entry("no")).await?);
+    assert!(!case.store.agent_delete(&nobody, None, case.entry("no")).await?);
     assert!(case.store.server_accept(&nobody, "argv", case.entry("no")).await.is_err());
     let id = case.new_id()?;
     assert!(case.store.cancel(id, case.entry("no")).await.is_err());

@@ -1,8 +1,8 @@
 //! Agents and their revisions.
 
 use super::column::Json;
-use super::files;
 use super::transaction::Tx;
+use super::{files, servers};
 use crate::domain::{AgentDefinition, AgentId, AuditEntry, Name};
 use crate::error::{Error, Result};
 use crate::store::{AgentKey, AgentRow, AgentWrite};
@@ -37,6 +37,7 @@ pub(super) fn write(tx: &mut Tx<'_>, write: AgentWrite, audit: AuditEntry) -> Re
     put(tx, &write)?;
     let replaces = known.map(|agent| agent.revision);
     files::promise(tx, &write.file, Some(&write.bytes), replaces.as_deref())?;
+    servers::put_config_revision(tx, audit.config_revision.as_deref())?;
     tx.audit(audit)?;
     get(tx.conn, &AgentKey::Name(name))?.ok_or_else(|| Error::internal("an agent vanished while it was written"))
 }
@@ -59,11 +60,12 @@ fn expect_revision(name: &Name, known: Option<&AgentRow>, expected: Option<&str>
 }
 
 /// Forgets an agent and promises that its file goes.
-pub(super) fn delete(tx: &mut Tx<'_>, name: &Name, audit: AuditEntry) -> Result<bool> {
+pub(super) fn delete(tx: &mut Tx<'_>, name: &Name, replaces: Option<&str>, audit: AuditEntry) -> Result<bool> {
     tx.require_audit()?;
     let Some(agent) = get(tx.conn, &AgentKey::Name(name.clone()))? else { return Ok(false) };
     forget(tx, name)?;
-    files::promise(tx, &agent.file, None, Some(&agent.revision))?;
+    files::promise(tx, &agent.file, None, replaces)?;
+    servers::put_config_revision(tx, audit.config_revision.as_deref())?;
     tx.audit(audit)?;
     Ok(true)
 }

@@ -96,9 +96,9 @@ impl Store for SqliteStore {
         self.writer.write(move |tx| agents::write(tx, write, audit)).await
     }
 
-    async fn agent_delete(&self, name: &Name, audit: AuditEntry) -> Result<bool> {
-        let name = name.clone();
-        self.writer.write(move |tx| agents::delete(tx, &name, audit)).await
+    async fn agent_delete(&self, name: &Name, replaces: Option<&str>, audit: AuditEntry) -> Result<bool> {
+        let (name, replaces) = (name.clone(), replaces.map(str::to_owned));
+        self.writer.write(move |tx| agents::delete(tx, &name, replaces.as_deref(), audit)).await
     }
 
     async fn pending_files(&self) -> Result<Vec<PendingFile>> {

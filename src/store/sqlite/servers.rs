@@ -50,14 +50,21 @@ pub(super) fn apply_sync(tx: &mut Tx<'_>, changes: &SyncChanges, audit: AuditEnt
         agents::mark_broken(tx, name, problem)?;
     }
     replace_all(tx, &changes.servers)?;
+    put_config_revision(tx, Some(&changes.config_revision))?;
+    tx.audit(audit)
+}
+
+/// Notes the files' state that is in force from now on. Without one, it stays.
+pub(super) fn put_config_revision(tx: &Tx<'_>, revision: Option<&str>) -> Result<()> {
+    let Some(revision) = revision else { return Ok(()) };
     tx.conn
         .prepare_cached(
             "INSERT INTO sync_state (id, config_revision, synced_at) VALUES (1, ?1, ?2)
              ON CONFLICT DO UPDATE SET config_revision = excluded.config_revision, synced_at = excluded.synced_at
              WHERE config_revision <> excluded.config_revision",
         )?
-        .execute((&changes.config_revision, tx.now))?;
-    tx.audit(audit)
+        .execute((revision, tx.now))?;
+    Ok(())
 }
 
 /// The files' state that was applied last.

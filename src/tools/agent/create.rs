@@ -1,6 +1,6 @@
 //! `agent_create`: a new agent, as a new `.prompt` file.
 
-use super::{files, view};
+use super::{changes, files, view};
 use crate::config::{self, AgentPatch};
 use crate::domain::{Agent, Effect, Name, OnInDoubt, Scope};
 use crate::error::{Error, Result};
@@ -67,7 +67,7 @@ pub async fn create(call: Call, input: Input) -> Result<Agent> {
     let text = config::new_prompt(&input.name, &file, &patch)?;
     let definition = config::parse_prompt(&input.name, &file, text.as_bytes())?;
     let _one_at_a_time = environment.files.lock().await;
-    if files::read(&call.station.home, &file).await?.is_some() {
+    if files::read(&call.station.home, environment, &file).await?.is_some() {
         return Err(Error::conflict(format!("`{file}` exists already"))
             .hint("choose another name, or use agent_update")
             .field("name"));
@@ -79,7 +79,8 @@ pub async fn create(call: Call, input: Input) -> Result<Agent> {
         file,
         expected: None,
     };
-    let row = environment.store.agent_write(write, call.audit(&input.name)).await?;
-    files::finish(&call.station.home, &*environment.store, Some(&row.file)).await?;
+    let audit = changes(&call, &input.name, &write.file, None, Some(&write.revision)).await?;
+    let row = environment.store.agent_write(write, audit).await?;
+    files::finish(&call.station.home, environment, Some(&row.file)).await?;
     Ok(view(row, environment))
 }

@@ -1,8 +1,10 @@
 //! `agent_delete`: forgets an agent and removes its file. Its runs stay readable.
 
-use super::{Handle, files, find};
+use super::{Handle, changed_by_hand, changes, files, find};
+use crate::config;
 use crate::domain::{Effect, Name, Scope};
 use crate::error::Result;
+use crate::store::AgentRow;
 use crate::tools::{Call, Method, ToolSpec};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -31,8 +33,20 @@ pub async fn delete(call: Call, input: Input) -> Result<Output> {
     let environment = call.environment()?;
     let _one_at_a_time = environment.files.lock().await;
     let row = find(&call, &input.agent).await?;
-    let (name, file) = (row.definition.name, row.file);
-    environment.store.agent_delete(&name, call.audit(&name)).await?;
-    files::finish(&call.station.home, &*environment.store, Some(&file)).await?;
-    Ok(Output { deleted: name })
+    let found = files::read(&call.station.home, environment, &row.file).await?;
+    if found.as_ref().is_some_and(|bytes| !is_known(&row, bytes)) {
+        return Err(changed_by_hand(&row, environment));
+    }
+    let name = &row.definition.name;
+    let audit = changes(&call, name, &row.file, Some(&row.revision), None).await?;
+    let replaces = found.as_deref().map(config::revision_of);
+    environment.store.agent_delete(name, replaces.as_deref(), audit).await?;
+    files::finish(&call.station.home, environment, Some(&row.file)).await?;
+    Ok(Output { deleted: row.definition.name })
+}
+
+/// The file is what the last sync or change saw, or broken in the very way that the last sync saw.
+fn is_known(row: &AgentRow, bytes: &[u8]) -> bool {
+    let broken = || config::parse_prompt(&row.definition.name, &row.file, bytes).err().map(|fault| fault.to_string());
+    config::revision_of(bytes) == row.revision || (row.problem.is_some() && broken() == row.problem)
 }

@@ -1,32 +1,70 @@
 //! The agents' files. A change is a row first (committed, with the bytes), then the file, then the row is marked done; whatever a crash
 //! leaves open is finished by the next owner.
 
-use crate::config::revision_of;
+use crate::config::{FileProblem, Promised, read_file, revision_of};
 use crate::error::{Error, Result};
 use crate::home::Home;
-use crate::store::{PendingFile, Store};
+use crate::store::PendingFile;
+use crate::tools::Environment;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
+/// Where the files of an environment are.
+#[derive(Debug, Clone)]
+struct Place {
+    /// What `file` of a row is relative to.
+    base: PathBuf,
+    /// Nothing outside of it is read.
+    root: PathBuf,
+}
+
+impl Place {
+    fn of(home: &Home, environment: &Environment) -> Self {
+        Self { base: home.config_dir(), root: home.environment_dir(&environment.name) }
+    }
+
+    fn read(&self, file: &str) -> Result<Option<Vec<u8>>, FileProblem> {
+        read_file(&self.root, &self.base.join(file), file)
+    }
+}
+
 /// What is on the disk for `file`, a path relative to the home's configuration directory. `None` without such a file.
-pub async fn read(home: &Home, file: &str) -> Result<Option<Vec<u8>>> {
-    let path = home.config_dir().join(file);
-    blocking(move || match fs::read(&path) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(cause) if cause.kind() == ErrorKind::NotFound => Ok(None),
-        Err(cause) => Err(unwritable(&path, &cause)),
+pub async fn read(home: &Home, environment: &Environment, file: &str) -> Result<Option<Vec<u8>>> {
+    let (place, file) = (Place::of(home, environment), file.to_owned());
+    let read = blocking(move || Ok(place.read(&file))).await?;
+    read.map_err(|problem| {
+        Error::conflict(problem.to_string())
+            .hint(format!("remove it, or put a readable file there, then run `stn sync {}`", environment.name))
+    })
+}
+
+/// The files that [`finish`] would write now, for whoever must not write them.
+pub async fn promised(home: &Home, environment: &Environment) -> Result<Promised> {
+    let (place, pending) = (Place::of(home, environment), environment.store.pending_files().await?);
+    blocking(move || {
+        let mut promised = Promised::new();
+        for file in pending {
+            let found = match promised.get(&file.file) {
+                Some(bytes) => Ok(bytes.clone()),
+                None => place.read(&file.file),
+            };
+            if found.is_ok_and(|found| is_due(&file, found.as_deref())) {
+                promised.insert(file.file, file.bytes);
+            }
+        }
+        Ok(promised)
     })
     .await
 }
 
 /// Writes every file that committed rows promise. One that can't be written stays promised and doesn't stop the others; it is an error
 /// for whoever asks for that very file.
-pub async fn finish(home: &Home, store: &dyn Store, asked: Option<&str>) -> Result<()> {
-    let mut outcome = Ok(());
+pub async fn finish(home: &Home, environment: &Environment, asked: Option<&str>) -> Result<()> {
+    let (store, mut outcome) = (&environment.store, Ok(()));
     for pending in store.pending_files().await? {
-        let (id, path, file) = (pending.id, home.config_dir().join(&pending.file), pending.file.clone());
-        match blocking(move || apply(&path, &pending)).await {
+        let (id, place, file) = (pending.id, Place::of(home, environment), pending.file.clone());
+        match blocking(move || apply(&place, &pending)).await {
             Ok(()) => store.file_written(id).await?,
             Err(error) if asked == Some(file.as_str()) => outcome = Err(error),
             Err(error) => tracing::error!(file, ?error, "a file that was promised can't be written"),
@@ -36,21 +74,27 @@ pub async fn finish(home: &Home, store: &dyn Store, asked: Option<&str>) -> Resu
 }
 
 /// A file that somebody changed by hand meanwhile is theirs: it stays, and the next sync takes it up.
-fn apply(path: &Path, pending: &PendingFile) -> Result<()> {
-    let found = fs::read(path).ok().map(|bytes| revision_of(&bytes));
-    let promised = pending.bytes.as_deref().map(revision_of);
-    if found == promised {
-        return Ok(());
+fn apply(place: &Place, pending: &PendingFile) -> Result<()> {
+    match place.read(&pending.file) {
+        Ok(found) if found == pending.bytes => return Ok(()),
+        Ok(found) if is_due(pending, found.as_deref()) => {}
+        changed => {
+            let problem = changed.err().map(|problem| problem.message);
+            tracing::warn!(file = pending.file, problem, "the file was changed by hand meanwhile and is left alone");
+            return Ok(());
+        }
     }
-    if found != pending.replaces {
-        tracing::warn!(file = pending.file, "the file was changed by hand meanwhile and is left alone");
-        return Ok(());
-    }
+    let path = place.base.join(&pending.file);
     match &pending.bytes {
-        Some(bytes) => replace(path, bytes),
-        None => fs::remove_file(path),
+        Some(bytes) => replace(&path, bytes),
+        None => fs::remove_file(&path),
     }
-    .map_err(|cause| unwritable(path, &cause))
+    .map_err(|cause| unwritable(&path, &cause))
+}
+
+/// What was `found` is still what the change was made against.
+fn is_due(pending: &PendingFile, found: Option<&[u8]>) -> bool {
+    found.map(revision_of) == pending.replaces
 }
 
 /// Temporary file, fsync, rename, fsync of the directory: after a crash the old or the new content is there, whole.

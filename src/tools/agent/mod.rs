@@ -10,7 +10,7 @@ pub mod update;
 
 use super::context::{Call, Environment};
 use crate::config;
-use crate::domain::{Agent, AgentState, Name, nearest};
+use crate::domain::{Agent, AgentState, AuditEntry, Name, nearest};
 use crate::error::{Error, Result};
 use crate::store::{AgentKey, AgentRow};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -18,7 +18,7 @@ use serde::{Deserialize, Deserializer, de};
 use serde_json::Value;
 use std::borrow::Cow;
 
-/// An agent's name or its id.
+/// An agent's name, its id, or the old name of a file that can't be a name: `Cost Forecaster` for `cost-forecaster`.
 #[derive(Debug, Clone)]
 pub struct Handle(String);
 
@@ -54,7 +54,10 @@ pub async fn find(call: &Call, handle: &Handle) -> Result<AgentRow> {
         Ok(id) => AgentKey::Id(id),
         Err(_) => match Name::new(&handle.0) {
             Ok(name) => AgentKey::Name(name),
-            Err(invalid) => return Err(Error::invalid_input(invalid.to_string()).field("agent")),
+            Err(invalid) => {
+                let found = by_old_name(environment, &handle.0).await?;
+                return found.ok_or_else(|| Error::invalid_input(invalid.to_string()).field("agent"));
+            }
         },
     };
     if let Some(row) = environment.store.agent(&key).await? {
@@ -73,10 +76,30 @@ pub async fn find(call: &Call, handle: &Handle) -> Result<AgentRow> {
     })
 }
 
+/// The agent whose file is called `old`. Two such agents would have one name, and a sync refuses that.
+async fn by_old_name(environment: &Environment, old: &str) -> Result<Option<AgentRow>> {
+    let Ok(name) = Name::new(&config::slug(old)) else { return Ok(None) };
+    let row = environment.store.agent(&AgentKey::Name(name)).await?;
+    Ok(row.filter(|row| config::base_name(&row.file) == old))
+}
+
+/// The error when an agent's file isn't what the last sync or change saw.
+fn changed_by_hand(row: &AgentRow, environment: &Environment) -> Error {
+    Error::conflict(format!("`{}` was changed by hand since the last sync", row.file))
+        .hint(format!("run `stn sync {}` first", environment.name))
+}
+
+/// The entry of an act that changes the content of `file`, with the files' state that it leads to.
+async fn changes(call: &Call, name: &Name, file: &str, old: Option<&str>, new: Option<&str>) -> Result<AuditEntry> {
+    let before = call.environment()?.store.config_revision().await?;
+    let config_revision = before.map(|before| config::changed_revision(&before, file, old, new));
+    Ok(AuditEntry { config_revision, ..call.audit(name) })
+}
+
 /// An error when there is a file of that name all the same: it doesn't parse, or nobody has taken it up yet.
 async fn not_taken_up(call: &Call, environment: &Environment, name: &Name) -> Result<()> {
     let file = format!("environments/{}/agents/{name}.prompt", environment.name);
-    let Some(bytes) = files::read(&call.station.home, &file).await? else { return Ok(()) };
+    let Some(bytes) = files::read(&call.station.home, environment, &file).await? else { return Ok(()) };
     config::parse_prompt(name, &file, &bytes)?;
     Err(Error::not_found(format!("`{file}` has not been taken up yet")).hint("run `stn sync`").field("agent"))
 }

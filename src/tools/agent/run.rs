@@ -84,11 +84,10 @@ async fn submit(call: &Call, agent: AgentRow, input: Input) -> Result<Run> {
         station.models.remember(id, brought);
     }
     let reservation = station.admission.reserve();
-    let config_revision = environment.store.config_revision().await?;
+    let config_revision = call.config_revision().map(str::to_owned);
     let mut cause = call.ctx.cause.clone();
     cause.key.clone_from(&key);
     let mut audit = call.audit(&definition.name);
-    audit.config_revision.clone_from(&config_revision);
     audit.details = Some(json!({ "run": id, "revision": agent.revision }));
     let submit = Submit {
         id,

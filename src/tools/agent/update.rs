@@ -1,11 +1,11 @@
 //! `agent_update`: changes single keys of an agent's file and leaves every other byte as it is.
 
-use super::{Handle, files, find, view};
+use super::{Handle, changed_by_hand, changes, files, find, view};
 use crate::config::{self, AgentPatch};
 use crate::domain::{Agent, Effect, OnInDoubt, Scope};
 use crate::error::{Error, Result};
-use crate::store::AgentWrite;
-use crate::tools::{Call, Exposure, Method, ToolSpec};
+use crate::store::{AgentRow, AgentWrite};
+use crate::tools::{Call, Environment, Exposure, Method, ToolSpec};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
@@ -69,10 +69,9 @@ pub async fn update(call: Call, input: Input) -> Result<Agent> {
         let message = format!("agent `{name}` is at revision `{}`, not `{}`", row.revision, expected.escape_debug());
         return Err(Error::conflict(message).hint("read the agent again and repeat the change").field("revision"));
     }
-    let bytes = files::read(&call.station.home, &row.file).await?.unwrap_or_default();
-    if config::revision_of(&bytes) != row.revision {
-        return Err(Error::conflict(format!("`{}` was changed by hand since the last sync", row.file))
-            .hint("run `stn sync` first"));
+    let bytes = files::read(&call.station.home, environment, &row.file).await?.unwrap_or_default();
+    if let Some(refused) = refusal(&row, environment, &bytes) {
+        return Err(refused);
     }
     let text = String::from_utf8(bytes)
         .map_err(|cause| Error::internal(format!("`{}` is not UTF-8", row.file)).source(cause))?;
@@ -95,9 +94,24 @@ pub async fn update(call: Call, input: Input) -> Result<Agent> {
         return Ok(view(row, environment));
     }
     let definition = config::parse_prompt(&name, &row.file, text.as_bytes())?;
+    let audit = changes(&call, &name, &row.file, Some(&row.revision), Some(&revision)).await?;
     let write =
         AgentWrite { definition, revision, bytes: text.into_bytes(), file: row.file, expected: Some(row.revision) };
-    let row = environment.store.agent_write(write, call.audit(&name)).await?;
-    files::finish(&call.station.home, &*environment.store, Some(&row.file)).await?;
+    let row = environment.store.agent_write(write, audit).await?;
+    files::finish(&call.station.home, environment, Some(&row.file)).await?;
     Ok(view(row, environment))
+}
+
+/// Why a file with these bytes can't be changed: it is broken, or not what the last sync or change saw.
+fn refusal(row: &AgentRow, environment: &Environment, bytes: &[u8]) -> Option<Error> {
+    let is_known = config::revision_of(bytes) == row.revision;
+    let fault = config::parse_prompt(&row.definition.name, &row.file, bytes).err().map(|fault| fault.to_string());
+    match fault.or_else(|| row.problem.clone().filter(|_| is_known)) {
+        Some(fault) => Some(
+            Error::conflict(format!("agent `{}` is broken: {fault}", row.definition.name))
+                .hint(format!("fix the file, then run `stn sync {}`", environment.name)),
+        ),
+        None if is_known => None,
+        None => Some(changed_by_hand(row, environment)),
+    }
 }

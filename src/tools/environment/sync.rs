@@ -1,7 +1,7 @@
 //! `environment_sync`: takes up what the environment's files say. One broken file never stops the others.
 
 use crate::config::{
-    self, EnvironmentFiles, FileProblem, KnownAgent, KnownServer, PlanAction, PlanItem, PlanKind, SyncPlan,
+    self, EnvironmentFiles, FileProblem, Git, KnownAgent, KnownServer, PlanAction, PlanItem, PlanKind, SyncPlan,
 };
 use crate::domain::{AgentState, AuditEntry, CommandState, Effect, McpServerDefinition, Name, Scope};
 use crate::error::{Error, Result};
@@ -28,7 +28,7 @@ pub struct Input {
 pub struct Output {
     pub environment: Name,
     pub dry_run: bool,
-    /// Content hash of the files, with the git commit where there is one.
+    /// Content hash of the files that are in force then, with the git commit where there is one.
     pub config_revision: String,
     /// Every agent and server, with what happens to it.
     pub items: Vec<PlanItem>,
@@ -47,6 +47,7 @@ pub async fn sync(call: Call, input: Input) -> Result<Output> {
     let audit = call.audit(&environment.name);
     let looked = if input.dry_run {
         environment.store.audit(AuditEntry { details: Some(json!({ "dry_run": true })), ..audit }).await?;
+        let _not_while_files_change = environment.files.lock().await;
         look(&call.station, environment).await?
     } else {
         apply(&call.station, environment, audit).await?
@@ -64,7 +65,7 @@ pub async fn sync(call: Call, input: Input) -> Result<Output> {
 pub struct Looked {
     files: EnvironmentFiles,
     plan: SyncPlan,
-    /// Hash, commit and dirtiness, as runs and audit rows carry it.
+    /// The files' state that is in force once the plan is applied, as runs and audit rows carry it.
     revision: String,
     /// The servers as the store knows them.
     known: Vec<ServerRow>,
@@ -82,6 +83,10 @@ impl Looked {
         servers.filter_map(|item| Some((Name::new(&item.name).ok()?, item.problem.clone()?))).collect()
     }
 
+    fn changes_something(&self) -> bool {
+        self.plan.items.iter().any(|item| item.action != PlanAction::Unchanged)
+    }
+
     /// The known servers whose entry or file can't be read: nobody can tell how they are meant now, so they stay as they are.
     fn unclear(&self) -> impl Iterator<Item = &ServerRow> {
         let is_broken = |item: &&PlanItem| item.kind == PlanKind::McpServer && item.action == PlanAction::Error;
@@ -93,7 +98,7 @@ impl Looked {
 /// Finishes promised files, reads all files, commits what changed, and tells the gateway.
 pub async fn apply(station: &Arc<Station>, environment: &Arc<Environment>, audit: AuditEntry) -> Result<Looked> {
     let _one_at_a_time = environment.files.lock().await;
-    files::finish(&station.home, &*environment.store, None).await?;
+    files::finish(&station.home, environment, None).await?;
     let looked = look(station, environment).await?;
     commit(station, environment, &looked, audit).await?;
     attach(environment, &looked).await?;
@@ -103,14 +108,24 @@ pub async fn apply(station: &Arc<Station>, environment: &Arc<Environment>, audit
 /// What a start does: like [`apply`], but nothing is committed when the files say what the store knows.
 pub async fn take_up(station: &Arc<Station>, environment: &Arc<Environment>, audit: AuditEntry) -> Result<Looked> {
     let _one_at_a_time = environment.files.lock().await;
-    files::finish(&station.home, &*environment.store, None).await?;
+    files::finish(&station.home, environment, None).await?;
     let looked = look(station, environment).await?;
-    let unchanged = looked.plan.items.iter().all(|item| item.action == PlanAction::Unchanged);
-    if !unchanged || environment.store.config_revision().await?.as_ref() != Some(&looked.revision) {
+    let known = environment.store.config_revision().await?;
+    if looked.changes_something()
+        || accepts_more(station, environment, &looked)
+        || known.as_ref() != Some(&looked.revision)
+    {
         commit(station, environment, &looked, audit).await?;
     }
     attach(environment, &looked).await?;
     Ok(looked)
+}
+
+/// The setting was turned on since: commands that have waited for somebody needn't any more.
+fn accepts_more(station: &Station, environment: &Environment, looked: &Looked) -> bool {
+    let mut waiting = looked.known.iter().filter(|row| row.command_state == CommandState::Pending);
+    station.auto_accepts_commands(&environment.name)
+        && waiting.any(|row| looked.servers().any(|server| server.name == row.name))
 }
 
 /// Tells the gateway which servers there are, and which commands may run: those that were accepted exactly as they are now.
@@ -129,7 +144,8 @@ pub async fn attach(environment: &Environment, looked: &Looked) -> Result<()> {
     Ok(())
 }
 
-/// Reads the files and compares them with the store; changes nothing.
+/// Reads the files, as they are once every promised one is written, and compares them with the store; changes nothing. Whoever calls this
+/// holds the files' lock.
 pub async fn look(station: &Arc<Station>, environment: &Environment) -> Result<Looked> {
     let agents = environment.store.agents(None, u32::MAX).await?;
     let known = environment.store.servers().await?;
@@ -137,12 +153,9 @@ pub async fn look(station: &Arc<Station>, environment: &Environment) -> Result<L
     let allowed = config::allow_listed(&settings.variables_from_process, &station.process_variables);
     let directory = station.home.environment_dir(&environment.name);
     let shown = format!("environments/{}", environment.name);
-    let read = move || {
-        let files = config::load_environment(&directory, &shown, &allowed)?;
-        let revision = config::config_revision(&directory, &files.config_hash).to_string();
-        Ok::<_, Error>((files, revision))
-    };
-    let (files, revision) = tokio::task::spawn_blocking(read)
+    let promised = files::promised(&station.home, environment).await?;
+    let root = directory.clone();
+    let files = tokio::task::spawn_blocking(move || config::load_environment(&root, &shown, &allowed, &promised))
         .await
         .map_err(|cause| Error::internal("reading the environment's files was interrupted").source(cause))??;
     let known_agents: Vec<KnownAgent> = agents
@@ -159,11 +172,14 @@ pub async fn look(station: &Arc<Station>, environment: &Environment) -> Result<L
         .map(|row| KnownServer { name: row.name.clone(), hash: row.hash.clone(), file: row.file.clone() })
         .collect();
     let plan = config::plan(&files, &known_agents, &known_servers);
+    let git = Git { spawner: &station.spawner, tasks: &station.tasks, clock: &station.clock };
+    let found = config::config_revision(&directory, config::in_force_hash(&files, &known_agents), git).await;
+    let revision = revision_after(&plan, found.to_string(), environment.store.config_revision().await?);
     Ok(Looked { files, plan, revision, known })
 }
 
 async fn commit(station: &Station, environment: &Environment, looked: &Looked, audit: AuditEntry) -> Result<()> {
-    let revision = revision_after(looked, environment.store.config_revision().await?);
+    let revision = looked.revision.clone();
     let mut changes = SyncChanges { config_revision: revision.clone(), ..SyncChanges::default() };
     for item in looked.plan.items.iter().filter(|item| item.kind == PlanKind::Agent) {
         let Ok(name) = Name::new(&item.name) else { continue };
@@ -184,10 +200,10 @@ async fn commit(station: &Station, environment: &Environment, looked: &Looked, a
 }
 
 /// Files that are broken and change nothing else leave in force what was in force, and so its revision.
-fn revision_after(looked: &Looked, before: Option<String>) -> String {
-    let has = |wanted: &[PlanAction]| looked.plan.items.iter().any(|item| wanted.contains(&item.action));
+fn revision_after(plan: &SyncPlan, found: String, before: Option<String>) -> String {
+    let has = |wanted: &[PlanAction]| plan.items.iter().any(|item| wanted.contains(&item.action));
     let only_broken = has(&[PlanAction::Error]) && !has(&[PlanAction::Create, PlanAction::Update, PlanAction::Delete]);
-    before.filter(|_| only_broken).unwrap_or_else(|| looked.revision.clone())
+    before.filter(|_| only_broken).unwrap_or(found)
 }
 
 fn agent_write(files: &EnvironmentFiles, name: &Name) -> Option<AgentWrite> {

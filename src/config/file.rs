@@ -1,0 +1,57 @@
+//! Reading one file that people write: a regular one, of bounded size, inside its environment.
+
+use super::problem::FileProblem;
+use super::prompt::MAX_PROMPT_BYTES;
+use std::fs;
+use std::io::{ErrorKind, Read};
+use std::path::Path;
+
+/// Server files and `variables.yml` are at most 1 MiB each, as prompts are.
+const MAX_FILE_BYTES: usize = MAX_PROMPT_BYTES;
+
+/// Reads `path`, which people know as `file`. `None`: there is no such file. Links are followed, but not out of `root`.
+pub fn read_file(root: &Path, path: &Path, file: &str) -> Result<Option<Vec<u8>>, FileProblem> {
+    let problem = |message: String| FileProblem::new(file, message);
+    let unreadable = |error: std::io::Error| problem(format!("it can't be read: {error}"));
+    let found = match fs::canonicalize(path) {
+        Ok(found) => found,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(unreadable(error)),
+    };
+    if !found.starts_with(fs::canonicalize(root).map_err(unreadable)?) {
+        return Err(problem("it is a link out of its environment".to_owned()));
+    }
+    // A pipe or a device would make the read wait for ever.
+    if !fs::metadata(&found).is_ok_and(|metadata| metadata.is_file()) {
+        return Err(problem("it is no regular file".to_owned()));
+    }
+    let mut bytes = Vec::new();
+    let limit = u64::try_from(MAX_FILE_BYTES).unwrap_or(u64::MAX).saturating_add(1);
+    fs::File::open(&found).and_then(|open| open.take(limit).read_to_end(&mut bytes)).map_err(unreadable)?;
+    if bytes.len() > MAX_FILE_BYTES {
+        return Err(problem("it is larger than 1 MiB".to_owned()));
+    }
+    Ok(Some(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_regular_file_of_bounded_size_inside_its_environment_is_read() {
+        let (root, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let at = |name: &str| root.path().join(name);
+        fs::write(at("good"), "x").unwrap();
+        fs::write(outside.path().join("secret"), "x").unwrap();
+        fs::write(at("large"), vec![b'x'; MAX_FILE_BYTES + 1]).unwrap();
+        fs::create_dir(at("directory")).unwrap();
+        nix::unistd::mkfifo(&at("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        std::os::unix::fs::symlink(outside.path().join("secret"), at("link")).unwrap();
+        let read = |name: &str| read_file(root.path(), &at(name), name);
+        assert_eq!((read("good"), read("missing")), (Ok(Some(b"x".to_vec())), Ok(None)));
+        for (name, reason) in [("large", "1 MiB"), ("directory", "regular"), ("pipe", "regular"), ("link", "out of")] {
+            assert!(read(name).unwrap_err().message.contains(reason), "{name}");
+        }
+    }
+}
