@@ -1,6 +1,6 @@
 //! Audit entries: who did what to what, with which outcome. Written in the transaction that does the thing.
 
-use super::{Cause, Name, Origin, PrincipalRef, Timestamp};
+use super::{Cause, Name, Origin, PrincipalRef, Run, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -35,4 +35,36 @@ pub struct AuditEntry {
     pub config_revision: Option<String>,
     /// Small structured facts: revisions, hashes, step numbers.
     pub details: Option<Value>,
+}
+
+impl AuditEntry {
+    /// What `run` itself does: the agent acts, in its run. `request_id` is the run's id, or its step's idempotency key.
+    pub fn in_run(
+        run: &Run,
+        at: Timestamp,
+        action: &str,
+        target: String,
+        request_id: String,
+        outcome: AuditOutcome,
+    ) -> Self {
+        Self {
+            at,
+            principal: run.as_principal(),
+            origin: Origin::Run,
+            cause: Cause::run(run.id),
+            action: action.to_owned(),
+            target: Some(target),
+            environment: Some(run.environment.clone()),
+            outcome,
+            reason: None,
+            request_id,
+            config_revision: run.config_revision.clone(),
+            details: None,
+        }
+    }
+
+    /// The same entry with the reason of a `denied` or `failed`.
+    pub fn because(self, reason: impl Into<String>) -> Self {
+        Self { reason: Some(reason.into()), ..self }
+    }
 }

@@ -1,6 +1,6 @@
 //! A run: one execution of an agent.
 
-use super::{AgentId, Cause, Name, Origin, PrincipalRef, RunId, Timestamp};
+use super::{AgentId, Cause, Name, Origin, PrincipalKind, PrincipalRef, RunId, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -143,6 +143,14 @@ pub struct Run {
     pub started_at: Option<Timestamp>,
     pub ended_at: Option<Timestamp>,
     pub duration_ms: Option<i64>,
+}
+
+impl Run {
+    /// The agent, as whoever acts in this run.
+    pub fn as_principal(&self) -> PrincipalRef {
+        let AgentRef { id, name, .. } = &self.agent;
+        PrincipalRef { kind: PrincipalKind::Agent, id: id.to_string(), name: name.to_string() }
+    }
 }
 
 /// How a tool call in doubt is settled.

@@ -35,6 +35,11 @@ pub struct ToolEffect {
 }
 
 impl ToolEffect {
+    /// Does somebody trusted say that a call changes nothing? A server's own word isn't enough.
+    pub fn is_known_read(self) -> bool {
+        self.trusted && self.effect == Effect::Read
+    }
+
     /// May a call that was cut off be made again without asking anybody?
     pub fn is_repeatable(self) -> bool {
         self.trusted && (self.effect == Effect::Read || self.idempotent)

@@ -221,6 +221,9 @@ pub struct Intent {
     pub call_id: Option<String>,
     /// Does the model know this call as failed before it left (denied, unknown tool, bad arguments)? Then the step is closed at once.
     pub closed: Option<Closed>,
+    /// The try that this one replaces. It is closed with this intent or not at all: else its call would count as failed for good.
+    pub replaces: Option<Outcome>,
+    pub audit: Option<AuditEntry>,
 }
 
 /// How a step ended.
@@ -238,6 +241,13 @@ pub struct Closed {
     pub native: Option<NativeBlocks>,
 }
 
+impl Closed {
+    /// A step that ended without a result.
+    pub fn without_result(status: StepStatus, error: Option<String>) -> Self {
+        Self { status, result: None, shown: None, truncated: false, error, usage: None, native: None }
+    }
+}
+
 /// A provider's own content blocks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NativeBlocks {
@@ -251,6 +261,8 @@ pub struct Outcome {
     pub seq: i64,
     pub r#try: i64,
     pub closed: Closed,
+    /// Written only where this outcome ends the step, however often it is reported.
+    pub audit: Option<AuditEntry>,
 }
 
 /// One commit of the executor: results that arrived, intents that are about to leave.
@@ -262,7 +274,6 @@ pub struct JournalBatch {
     pub turns: i64,
     /// With the first batch of a run.
     pub pinned_tools: Option<String>,
-    pub audit: Vec<AuditEntry>,
 }
 
 /// A journal row as the executor needs it to go on.
@@ -355,15 +366,9 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// `unavailable`: nothing new may leave. The whole batch can be given again later.
     async fn journal(&self, grant: &Grant, batch: JournalBatch) -> Result<Written>;
 
-    /// Gives the worker back until somebody answers. The steps in `in_doubt` are marked so. Audit entries commit along. A run whose
-    /// cancel was asked for is cancelled instead, and the answer is `Stale`.
-    async fn park(
-        &self,
-        grant: &Grant,
-        waiting_for: WaitingFor,
-        in_doubt: &[i64],
-        audit: Vec<AuditEntry>,
-    ) -> Result<Written>;
+    /// Gives the worker back until somebody answers. The steps in `in_doubt` are marked so. A run whose cancel was asked for is cancelled
+    /// instead, and the answer is `Stale`.
+    async fn park(&self, grant: &Grant, waiting_for: WaitingFor, in_doubt: &[i64]) -> Result<Written>;
 
     /// Settles the step `seq` of a parked run (every step in doubt when `None`), and queues the run again once none is left.
     /// `conflict` when the run isn't waiting for that. A run that waits for something else than steps in doubt, such as `provider`, goes on
@@ -374,8 +379,9 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// answer is `Stale`.
     async fn release(&self, grant: &Grant) -> Result<Written>;
 
-    /// Ends a run.
-    async fn finish(&self, grant: &Grant, ending: Ending, audit: AuditEntry) -> Result<Written>;
+    /// Ends a run. However a run ends, here or where a cancel is carried out, its steps without an outcome are closed with it (in doubt,
+    /// unless they were safe to repeat), and an entry `agent.run` says how it ended.
+    async fn finish(&self, grant: &Grant, ending: Ending) -> Result<Written>;
 
     /// Cancels a run, or asks its executor to. `not_found` without such a run.
     async fn cancel(&self, run: RunId, audit: AuditEntry) -> Result<Cancelled>;
@@ -403,7 +409,10 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Stored events after `seq`, in order.
     async fn events_after(&self, run: RunId, seq: i64, limit: u32) -> Result<Vec<Event>>;
 
-    /// Records a denial, or an act that writes nothing else.
+    /// Records what is about to be done outside of the store. `unavailable`, and nothing recorded, while audit lines can't be written.
+    async fn audit_intent(&self, entry: AuditEntry) -> Result<()>;
+
+    /// Records a denial, or how an act ended that writes nothing else.
     async fn audit(&self, entry: AuditEntry) -> Result<()>;
 
     /// Audit rows after `seq`, oldest first.

@@ -1,9 +1,13 @@
 //! Calls of attached servers' tools. They pass the same stages as every act; a model's arguments are validated, a client's are not.
 
+mod result;
+
+pub use result::read_result;
+
 use super::context::{Call, Context, Environment, Progress, Station, config_revision};
 use super::dispatch::{authorize, find_environment, finished, limited, object};
 use super::spec::EnvironmentUse;
-use crate::domain::{AuditEntry, AuditOutcome, Effect, Scope};
+use crate::domain::{AuditEntry, AuditOutcome, Scope};
 use crate::error::{Error, Result};
 use crate::gateway::{CallOptions, CatalogTool, may_match};
 use serde_json::Value;
@@ -75,10 +79,14 @@ pub async fn permit(
     Ok(Permitted { tool, arguments, call, environment: Arc::clone(environment) })
 }
 
-/// Checks a model's arguments against the tool's own schema. The message is written for the model.
+/// Checks a model's arguments against the tool's own schema. The message is written for the model. A dialect that wants to say that there
+/// are none says `{}`.
 pub fn validate(tool: &CatalogTool, arguments: &str) -> Result<Box<RawValue>> {
-    let text = if arguments.trim().is_empty() { "{}" } else { arguments };
-    let value: Value = serde_json::from_str(text).map_err(|cause| {
+    if arguments.trim().is_empty() {
+        let message = format!("the call of `{}` was cut off before its arguments, and was not made", tool.name);
+        return Err(Error::invalid_input(message).hint("make it again, and say less before it"));
+    }
+    let value: Value = serde_json::from_str(arguments).map_err(|cause| {
         Error::invalid_input(format!("the arguments of `{}` are not valid JSON: {cause}", tool.name))
     })?;
     if !value.is_object() {
@@ -89,13 +97,16 @@ pub fn validate(tool: &CatalogTool, arguments: &str) -> Result<Box<RawValue>> {
         && let Err(problem) = validator.validate(&value)
     {
         let message = format!(
-            "the arguments of `{}` don't fit its schema: {problem} (at `{}`)",
+            "the arguments of `{}` don't fit its schema: {} (at `{}`)",
             tool.name,
+            // Without the value: the model has it, and it may be long.
+            problem.masked(),
             problem.instance_path()
         );
         return Err(Error::invalid_input(message));
     }
-    RawValue::from_string(text.to_owned()).map_err(|cause| Error::internal("arguments can't be kept").source(cause))
+    RawValue::from_string(arguments.to_owned())
+        .map_err(|cause| Error::internal("arguments can't be kept").source(cause))
 }
 
 impl Permitted {
@@ -106,6 +117,11 @@ impl Permitted {
     /// The entry for the intent (`started`), the result (`done`, `failed`).
     pub fn audit(&self, outcome: AuditOutcome) -> AuditEntry {
         AuditEntry { outcome, ..self.call.audit(&self.tool.name) }
+    }
+
+    /// The entry that commits before the call leaves. A call that is known to change nothing leaves one entry, when it is done.
+    pub fn intent(&self) -> Option<AuditEntry> {
+        (!self.tool.effect.is_known_read()).then(|| self.audit(AuditOutcome::Started))
     }
 
     /// Makes the call. Whoever uses this has committed, or will commit, the audit entries.
@@ -131,18 +147,21 @@ impl Permitted {
         }
     }
 
-    /// A call outside a run. What may change something leaves its intent first; a read leaves one row, when it is done.
+    /// A call outside a run.
     async fn run_audited(&self) -> Result<Box<RawValue>> {
         let store = &self.environment.store;
-        if self.tool.effect.effect != Effect::Read {
-            store.audit(self.audit(AuditOutcome::Started)).await?;
+        if let Some(intent) = self.intent() {
+            store.audit_intent(intent).await?;
         }
         let result = self.run(None).await;
         let entry = match &result {
             Ok(_) => self.audit(AuditOutcome::Done),
-            Err(error) => AuditEntry { reason: Some(error.kind().to_string()), ..self.audit(AuditOutcome::Failed) },
+            Err(error) => self.audit(AuditOutcome::Failed).because(error.kind().to_string()),
         };
-        store.audit(entry).await?;
+        // The call has happened: its caller gets what it came to, whatever becomes of the row.
+        if let Err(error) = store.audit(entry).await {
+            tracing::error!(tool = self.tool.name, ?error, "the end of a call can't be recorded");
+        }
         result
     }
 }

@@ -46,7 +46,7 @@ impl Answer {
     pub fn into_value(self) -> Option<Value> {
         match self {
             Self::Output(value) => Some(value),
-            Self::Attached(raw) => serde_json::from_str(raw.get()).ok(),
+            Self::Attached(raw) => Some(attached::read_result(&raw)),
             Self::Following { .. } => None,
         }
     }

@@ -4,19 +4,17 @@ use super::Executor;
 use super::doubt::{self, Acted, Verdict};
 use super::flight::{Flight, Landed};
 use super::history::{CallState, CallStep};
+use super::issue::Attempt;
 use super::shown::{Shown, cut};
 use super::stop::{Interrupt, Stop, explain};
-use super::turn::closed;
 use crate::clock::ClockExt;
 use crate::domain::{AuditEntry, AuditOutcome, Name, RunErrorKind, StepStatus, WaitingFor};
-use crate::error::Error;
 use crate::gateway::{Catalog, may_match};
 use crate::llm::ToolCall;
 use crate::store::{Closed, Outcome};
-use crate::tools::attached::FIRST_START;
+use crate::tools::attached::{FIRST_START, read_result};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use serde_json::Value;
 use serde_json::value::RawValue;
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -30,27 +28,18 @@ const LET_GO: Duration = Duration::from_secs(2);
 /// What a call is told that was cut off with the process that made it.
 const CUT_OFF: &str = "cut off by a restart";
 
-/// A step whose outcome nobody knows, for whoever is asked.
-struct Doubt {
-    seq: i64,
-    audit: AuditEntry,
-}
-
 impl Executor<'_, '_> {
     /// Brings every call of the last turn to a result, or stops.
     pub(super) async fn call_tools(&mut self) -> Result<(), Stop> {
         self.within_limit()?;
         let catalog = self.catalog().await?;
-        let mut doubts = Vec::new();
-        let mut flights = self.take_up(&catalog, &mut doubts).await?;
-        flights.extend(self.issue_new(&catalog).await);
-        self.journal.flush().await?;
-        self.fly(flights, &mut doubts).await?;
-        if doubts.is_empty() {
+        let mut in_doubt = Vec::new();
+        let flights = self.take_up(&catalog, &mut in_doubt).await?;
+        self.fly(&catalog, flights, &mut in_doubt).await?;
+        if in_doubt.is_empty() {
             return Ok(());
         }
-        let (in_doubt, audit) = doubts.into_iter().map(|doubt| (doubt.seq, doubt.audit)).unzip();
-        Err(Stop::Park { waiting_for: WaitingFor::InDoubt, in_doubt, audit })
+        Err(Stop::Park { waiting_for: WaitingFor::InDoubt, in_doubt })
     }
 
     /// The tools as they are now. Before a server is waited for, the model's answer is made safe: it has been paid for.
@@ -87,7 +76,7 @@ impl Executor<'_, '_> {
     }
 
     /// Goes on with calls that an earlier execution left open.
-    async fn take_up(&mut self, catalog: &Catalog, doubts: &mut Vec<Doubt>) -> Result<Vec<Flight>, Stop> {
+    async fn take_up(&mut self, catalog: &Catalog, in_doubt: &mut Vec<i64>) -> Result<Vec<Flight>, Stop> {
         let Some((turn, reply)) = self.history.replied() else { return Ok(Vec::new()) };
         let open: Vec<(usize, CallStep, ToolCall)> = turn
             .calls
@@ -106,29 +95,34 @@ impl Executor<'_, '_> {
                     Verdict::on(step.effect, self.job.definition.on_in_doubt, false)
                 }
             };
-            let name = call.name.clone();
-            let audit = |outcome| self.job.audit("tool.call", name, self.job.key(step.seq), outcome);
-            let audit = failed(audit(AuditOutcome::Failed), CUT_OFF);
+            let audit = self.job.lost_call(call.name.clone(), step.seq, CUT_OFF);
             match verdict {
                 Verdict::Again => {
-                    if step.state == CallState::Started {
-                        self.close(&step, closed(StepStatus::Failed, Some(CUT_OFF.into()), None), Some(audit));
-                    }
-                    flights.extend(self.issue(catalog, at, step.seq, step.r#try + 1, &call).await);
+                    let replaces = (step.state == CallState::Started).then(|| lost(&step, CUT_OFF, audit));
+                    let attempt = Attempt { at, seq: step.seq, r#try: step.r#try + 1, replaces };
+                    flights.extend(self.issue(catalog, attempt, &call).await);
                 }
-                verdict => self.decide(verdict, at, &step, CUT_OFF, audit, doubts)?,
+                verdict => self.decide(verdict, at, &step, CUT_OFF, audit, in_doubt)?,
             }
         }
         Ok(flights)
     }
 
-    /// Makes the calls, and keeps each result when it comes. The last one waits for the intent of the next model call.
-    async fn fly(&mut self, flights: Vec<Flight>, doubts: &mut Vec<Doubt>) -> Result<(), Stop> {
+    /// Makes the calls, and keeps each result when it comes. The last one waits for the intent of the next model call. A call is issued
+    /// only when it can leave, so that whatever stops the run finds no intent whose call never left.
+    async fn fly(&mut self, catalog: &Catalog, flights: Vec<Flight>, in_doubt: &mut Vec<i64>) -> Result<(), Stop> {
         let mut waiting = VecDeque::from(flights);
         let mut aloft = FuturesUnordered::new();
         let interrupted = self.job.signals.interrupted();
         tokio::pin!(interrupted);
         loop {
+            if self.job.signals.pending().is_none() {
+                let free = AT_ONCE.saturating_sub(aloft.len() + waiting.len());
+                waiting.extend(self.issue_new(catalog, free).await);
+            }
+            if !(aloft.is_empty() && waiting.is_empty()) {
+                self.journal.flush().await?;
+            }
             while aloft.len() < AT_ONCE
                 && let Some(flight) = waiting.pop_front()
             {
@@ -140,58 +134,60 @@ impl Executor<'_, '_> {
                 landed = aloft.next() => landed,
                 interrupt = &mut interrupted => return Err(self.let_go(interrupt, aloft).await),
             };
-            let Some(landed) = landed else { return Ok(()) };
-            waiting.extend(self.land(landed, doubts)?);
-            if !(aloft.is_empty() && waiting.is_empty()) {
-                self.journal.flush().await?;
-            }
+            let Some(landed) = landed else { break };
+            waiting.extend(self.land(landed, in_doubt)?);
+        }
+        match (self.unissued(), self.job.signals.pending()) {
+            (Some(_), Some(interrupt)) => Err(interrupt.into()),
+            _ => Ok(()),
         }
     }
 
     /// Keeps a result. A call that is made again is given back.
-    fn land(&mut self, landed: Landed, doubts: &mut Vec<Doubt>) -> Result<Option<Flight>, Stop> {
+    fn land(&mut self, landed: Landed, in_doubt: &mut Vec<i64>) -> Result<Option<Flight>, Stop> {
         let Landed { flight, result } = landed;
         let step = flight.step();
         let error = match result {
             Ok(result) => {
                 let audit = flight.permitted.audit(AuditOutcome::Done);
-                self.keep(flight.at, &step, &result, audit)?;
+                self.keep(flight.at, &step, &result, audit);
                 return Ok(None);
             }
             Err(error) => error,
         };
         let reason = explain(&error);
-        let audit = failed(flight.permitted.audit(AuditOutcome::Failed), &reason);
+        let audit = flight.permitted.audit(AuditOutcome::Failed).because(&reason);
         let verdict = match Acted::by(&error) {
             Acted::Known => Verdict::Tell,
             Acted::Unknown => Verdict::on(flight.effect, self.job.definition.on_in_doubt, flight.retried),
         };
         if verdict != Verdict::Again {
-            self.decide(verdict, flight.at, &step, &reason, audit, doubts)?;
+            self.decide(verdict, flight.at, &step, &reason, audit, in_doubt)?;
             return Ok(None);
         }
-        self.close(&step, closed(StepStatus::Failed, Some(reason), None), Some(audit));
-        Ok(self.again(flight))
+        Ok(self.again(flight, lost(&step, &reason, audit)))
     }
 
     /// A result: kept whole, and shown to the model as far as it fits.
-    fn keep(&mut self, at: usize, step: &CallStep, result: &RawValue, audit: AuditEntry) -> Result<(), Stop> {
-        let result: Value = serde_json::from_str(result.get())
-            .map_err(|cause| Error::internal("a tool's result can't be read as JSON").source(cause))?;
+    fn keep(&mut self, at: usize, step: &CallStep, result: &RawValue, audit: AuditEntry) {
+        let result = read_result(result);
         let mut shown = Shown::result(&result);
         let limit = usize::try_from(self.job.station.settings.runs.result_bytes).unwrap_or(usize::MAX);
         let cut = cut(&shown.content, limit);
         let truncated = cut.is_some();
-        let closed =
-            Closed { result: Some(result), shown: cut.clone(), truncated, ..closed(StepStatus::Completed, None, None) };
+        let closed = Closed {
+            result: Some(result),
+            shown: cut.clone(),
+            truncated,
+            ..Closed::without_result(StepStatus::Completed, None)
+        };
         if let Some(cut) = cut {
             shown.content = cut;
         }
-        self.close(step, closed, Some(audit));
+        self.close(step, closed, audit);
         if let Some(step) = self.history.call_mut(at) {
             step.state = CallState::Done(shown);
         }
-        Ok(())
     }
 
     /// Acts on a verdict other than making the call again.
@@ -202,19 +198,19 @@ impl Executor<'_, '_> {
         step: &CallStep,
         reason: &str,
         audit: AuditEntry,
-        doubts: &mut Vec<Doubt>,
+        in_doubt: &mut Vec<i64>,
     ) -> Result<(), Stop> {
         let (status, told) = match verdict {
             Verdict::Tell | Verdict::Again => (StepStatus::Failed, reason.to_owned()),
             Verdict::Skip => (StepStatus::Skipped, doubt::unknown(reason)),
             Verdict::Fail => (StepStatus::InDoubt, doubt::unknown(reason)),
             Verdict::Ask => {
-                self.close(step, closed(StepStatus::InDoubt, Some(reason.to_owned()), None), None);
-                doubts.push(Doubt { seq: step.seq, audit });
+                self.close(step, Closed::without_result(StepStatus::InDoubt, Some(reason.to_owned())), audit);
+                in_doubt.push(step.seq);
                 return Ok(());
             }
         };
-        self.close(step, closed(status, Some(reason.to_owned()), None), Some(audit));
+        self.close(step, Closed::without_result(status, Some(reason.to_owned())), audit);
         if verdict == Verdict::Fail {
             let message = format!("step {}: {told}; the agent's `retry.on_in_doubt` is `fail`", step.seq);
             return Err(Stop::failed(RunErrorKind::Tool, message));
@@ -225,11 +221,11 @@ impl Executor<'_, '_> {
         Ok(())
     }
 
-    fn close(&mut self, step: &CallStep, closed: Closed, audit: Option<AuditEntry>) {
-        self.journal.outcome(Outcome { seq: step.seq, r#try: step.r#try, closed }, audit);
+    fn close(&mut self, step: &CallStep, closed: Closed, audit: AuditEntry) {
+        self.journal.outcome(Outcome { seq: step.seq, r#try: step.r#try, closed, audit: Some(audit) });
     }
 
-    /// Calls off what is under way. What comes back meanwhile is kept; the rest is closed, unless somebody else will go on with it.
+    /// Calls off what is under way. What comes back meanwhile is kept; the rest is closed with the run, or by whoever goes on with it.
     async fn let_go(
         &mut self,
         interrupt: Interrupt,
@@ -247,33 +243,15 @@ impl Executor<'_, '_> {
             let Some(Landed { flight, result }) = landed else { break };
             if let Ok(result) = result {
                 let audit = flight.permitted.audit(AuditOutcome::Done);
-                if let Err(stop) = self.keep(flight.at, &flight.step(), &result, audit) {
-                    return stop;
-                }
+                self.keep(flight.at, &flight.step(), &result, audit);
             }
-        }
-        match interrupt {
-            Interrupt::Cancelled => self.close_open_calls("called off: the run was cancelled"),
-            Interrupt::TimedOut => self.close_open_calls("called off: the run's timeout was reached"),
-            Interrupt::Draining => {}
         }
         interrupt.into()
     }
-
-    /// The run ends with calls that have no result. What such a call may have changed stays unknown for good.
-    fn close_open_calls(&mut self, reason: &str) {
-        let Some((turn, reply)) = self.history.replied() else { return };
-        let calls = turn.calls.iter().zip(&reply.tool_calls);
-        let open = calls.filter(|(step, _)| step.state == CallState::Started);
-        let open: Vec<(CallStep, String)> = open.map(|(step, call)| (step.clone(), call.name.clone())).collect();
-        for (step, name) in open {
-            let status = if step.effect.is_repeatable() { StepStatus::Failed } else { StepStatus::InDoubt };
-            let audit = self.job.audit("tool.call", name, self.job.key(step.seq), AuditOutcome::Failed);
-            self.close(&step, closed(status, Some(reason.into()), None), Some(failed(audit, reason)));
-        }
-    }
 }
 
-fn failed(entry: AuditEntry, reason: &str) -> AuditEntry {
-    AuditEntry { reason: Some(reason.to_owned()), ..entry }
+/// A try that is made again.
+fn lost(step: &CallStep, reason: &str, audit: AuditEntry) -> Outcome {
+    let closed = Closed::without_result(StepStatus::Failed, Some(reason.to_owned()));
+    Outcome { seq: step.seq, r#try: step.r#try, closed, audit: Some(audit) }
 }

@@ -5,12 +5,11 @@ use super::flight::Flight;
 use super::history::{CallState, CallStep};
 use super::shown::Shown;
 use super::stop::explain;
-use super::turn::closed;
-use crate::domain::{AuditOutcome, Effect, StepKind, StepStatus, ToolEffect, nearest};
+use crate::domain::{StepKind, StepStatus, ToolEffect, nearest};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gateway::{Catalog, CatalogTool};
 use crate::llm::ToolCall;
-use crate::store::{Closed, Intent};
+use crate::store::{Closed, Intent, Outcome};
 use crate::tools::Context;
 use crate::tools::attached::{self, Permitted};
 use serde_json::Value;
@@ -20,37 +19,47 @@ use tokio::sync::mpsc;
 /// Updates of a call that wait for a follower; more are left out.
 const PROGRESS_QUEUE: usize = 16;
 
+/// One try of a call.
+pub(super) struct Attempt {
+    /// The call's place among those of its turn.
+    pub(super) at: usize,
+    pub(super) seq: i64,
+    pub(super) r#try: i64,
+    /// How the try before it ended, if that isn't written down yet.
+    pub(super) replaces: Option<Outcome>,
+}
+
 impl Executor<'_, '_> {
-    /// Issues the calls that the model has just asked for.
-    pub(super) async fn issue_new(&mut self, catalog: &Catalog) -> Vec<Flight> {
-        let Some((turn, reply)) = self.history.replied() else { return Vec::new() };
-        let known = turn.calls.len();
-        let asked: Vec<ToolCall> = reply.tool_calls[known.min(reply.tool_calls.len())..].to_vec();
+    /// Issues calls that the model has asked for and that were never issued, until `limit` of them can leave.
+    pub(super) async fn issue_new(&mut self, catalog: &Catalog, limit: usize) -> Vec<Flight> {
         let mut flights = Vec::new();
-        for (new, call) in asked.iter().enumerate() {
+        while flights.len() < limit
+            && let Some((at, call)) = self.unissued()
+        {
             let seq = self.history.begin_call();
-            flights.extend(self.issue(catalog, known + new, seq, 1, call).await);
+            let attempt = Attempt { at, seq, r#try: 1, replaces: None };
+            flights.extend(self.issue(catalog, attempt, &call).await);
         }
         flights
     }
 
+    /// The first call of the last turn that was never issued, with its place among them.
+    pub(super) fn unissued(&self) -> Option<(usize, ToolCall)> {
+        let (turn, reply) = self.history.replied()?;
+        let at = turn.calls.len();
+        Some((at, reply.tool_calls.get(at)?.clone()))
+    }
+
     /// Journals the intent of a call. One that can't be made is closed in the same breath, with what the model is told.
-    pub(super) async fn issue(
-        &mut self,
-        catalog: &Catalog,
-        at: usize,
-        seq: i64,
-        r#try: i64,
-        call: &ToolCall,
-    ) -> Option<Flight> {
+    pub(super) async fn issue(&mut self, catalog: &Catalog, attempt: Attempt, call: &ToolCall) -> Option<Flight> {
+        let Attempt { at, seq, r#try, replaces } = attempt;
         let (progress, updates) = mpsc::channel(PROGRESS_QUEUE);
         let context = Context { progress: Some(progress), ..self.job.context(seq, self.call_off.clone()) };
         let effect = self.tools.get(&call.name).map(|tool| tool.effect);
         let permitted = self.permit(catalog, context, call).await;
         let (flight, refused, audit) = match permitted {
             Ok(permitted) => {
-                let changes = permitted.tool().effect.effect != Effect::Read;
-                let audit = changes.then(|| permitted.audit(AuditOutcome::Started));
+                let audit = permitted.intent();
                 let effect = effect.unwrap_or_default();
                 (Some(Flight { at, seq, r#try, effect, retried: false, permitted, progress: updates }), None, audit)
             }
@@ -59,7 +68,7 @@ impl Executor<'_, '_> {
                     ErrorKind::PermissionDenied => StepStatus::Denied,
                     _ => StepStatus::Failed,
                 };
-                (None, Some(closed(status, Some(explain(&error)), None)), None)
+                (None, Some(Closed::without_result(status, Some(explain(&error)))), None)
             }
         };
         let state = match &refused {
@@ -69,18 +78,12 @@ impl Executor<'_, '_> {
         if let Some(step) = self.history.call_mut(at) {
             *step = CallStep { seq, r#try, effect: effect.unwrap_or_default(), state };
         }
-        self.journal.intent(self.intent(seq, r#try, call, effect, refused), audit);
+        let intent = self.intent(seq, r#try, call, effect);
+        self.journal.intent(Intent { closed: refused, replaces, audit, ..intent });
         flight
     }
 
-    fn intent(
-        &self,
-        seq: i64,
-        r#try: i64,
-        call: &ToolCall,
-        effect: Option<ToolEffect>,
-        closed: Option<Closed>,
-    ) -> Intent {
+    fn intent(&self, seq: i64, r#try: i64, call: &ToolCall, effect: Option<ToolEffect>) -> Intent {
         let arguments = serde_json::from_str(&call.arguments).unwrap_or_else(|_| Value::String(call.arguments.clone()));
         Intent {
             seq,
@@ -92,7 +95,9 @@ impl Executor<'_, '_> {
             idempotency_key: Some(self.job.key(seq)),
             arguments: Some(arguments),
             call_id: Some(call.id.clone()),
-            closed,
+            closed: None,
+            replaces: None,
+            audit: None,
         }
     }
 
@@ -118,14 +123,12 @@ impl Executor<'_, '_> {
         }
     }
 
-    /// The same call once more: a new try with the same key.
-    pub(super) fn again(&mut self, flight: Flight) -> Option<Flight> {
+    /// The same call once more: a new try with the same key, in the place of the one that ended as `replaces` says.
+    pub(super) fn again(&mut self, flight: Flight, replaces: Outcome) -> Option<Flight> {
         let call = self.history.replied().and_then(|(_, reply)| reply.tool_calls.get(flight.at)).cloned()?;
         let flight = Flight { r#try: flight.r#try + 1, retried: true, ..flight };
-        let changes = flight.effect.effect != Effect::Read;
-        let audit = changes.then(|| flight.permitted.audit(AuditOutcome::Started));
-        let intent = self.intent(flight.seq, flight.r#try, &call, Some(flight.effect), None);
-        self.journal.intent(intent, audit);
+        let intent = self.intent(flight.seq, flight.r#try, &call, Some(flight.effect));
+        self.journal.intent(Intent { replaces: Some(replaces), audit: flight.permitted.intent(), ..intent });
         if let Some(step) = self.history.call_mut(flight.at) {
             *step = flight.step();
         }

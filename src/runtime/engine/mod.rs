@@ -29,8 +29,7 @@ pub(super) use stop::Signals;
 
 use crate::config::{self, Rendered};
 use crate::domain::{
-    AgentDefinition, AuditEntry, AuditOutcome, Cause, Name, Origin, Principal, PrincipalKind, PrincipalRef, Role, Run,
-    RunErrorKind,
+    AgentDefinition, AuditEntry, AuditOutcome, Cause, Name, Origin, Principal, Role, Run, RunErrorKind,
 };
 use crate::llm::Provider;
 use crate::store::{Claim, Ending, Grant};
@@ -79,17 +78,11 @@ impl Job {
         format!("{}-{seq}", self.run.id)
     }
 
-    /// The agent, acting in its run: no more rights than a developer, and only in the run's environment.
-    fn principal(&self) -> PrincipalRef {
-        let agent = &self.run.agent;
-        PrincipalRef { kind: PrincipalKind::Agent, id: agent.id.to_string(), name: agent.name.to_string() }
-    }
-
-    /// The context of the call that is step `seq`.
+    /// The context of the call that is step `seq`. The agent has no more rights than a developer, and only in the run's environment.
     fn context(&self, seq: i64, cancel: CancellationToken) -> Context {
         let name: Name = self.environment.name.clone();
-        let principal =
-            Principal { who: self.principal(), role: Role::Developer, environments: Some(vec![name.clone()]) };
+        let who = self.run.as_principal();
+        let principal = Principal { who, role: Role::Developer, environments: Some(vec![name.clone()]) };
         Context {
             cause: Cause::run(self.run.id),
             environment: Some(name),
@@ -99,22 +92,10 @@ impl Job {
         }
     }
 
-    /// An audit entry of the run itself, or of a call for which there is nothing that could be called any more.
-    fn audit(&self, action: &str, target: String, request_id: String, outcome: AuditOutcome) -> AuditEntry {
-        AuditEntry {
-            at: self.station.clock.now(),
-            principal: self.principal(),
-            origin: Origin::Run,
-            cause: Cause::run(self.run.id),
-            action: action.to_owned(),
-            target: Some(target),
-            environment: Some(self.environment.name.clone()),
-            outcome,
-            reason: None,
-            request_id,
-            config_revision: self.run.config_revision.clone(),
-            details: None,
-        }
+    /// The audit entry of the call that is step `seq`, of which nothing is known but its intent.
+    fn lost_call(&self, tool: String, seq: i64, reason: &str) -> AuditEntry {
+        let (now, key) = (self.station.clock.now(), self.key(seq));
+        AuditEntry::in_run(&self.run, now, "tool.call", tool, key, AuditOutcome::Failed).because(reason)
     }
 }
 

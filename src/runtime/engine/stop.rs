@@ -3,7 +3,7 @@
 use super::Job;
 use super::journal::Journal;
 use crate::clock::{ClockExt, SharedClock};
-use crate::domain::{AuditEntry, AuditOutcome, RunErrorKind, Timestamp, WaitingFor};
+use crate::domain::{RunErrorKind, Timestamp, WaitingFor};
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::{Ending, Written};
 use std::time::Duration;
@@ -24,7 +24,6 @@ pub(super) enum Stop {
     Park {
         waiting_for: WaitingFor,
         in_doubt: Vec<i64>,
-        audit: Vec<AuditEntry>,
     },
     /// Another worker goes on.
     Release,
@@ -129,14 +128,18 @@ impl Signals {
 }
 
 /// Writes the stop down, with what had come back before it. A store that can't be written is asked again for as long as the process
-/// lives: a run must not stay `running` without anybody who runs it.
-pub(super) async fn settle(job: &Job, journal: &mut Journal<'_>, stop: Stop) {
+/// lives: a run must not stay `running` without anybody who runs it. What the store will never take is given up, and fails the run.
+pub(super) async fn settle(job: &Job, journal: &mut Journal<'_>, mut stop: Stop) {
     let clock = &job.station.clock;
     if matches!(stop, Stop::Later) {
         clock.sleep(STORE_PATIENCE).await;
     }
     while let Err(error) = write(job, journal, &stop).await {
         tracing::error!(run = %job.run.id, ?error, "the end of a run can't be written; it is tried again");
+        if error.kind() != ErrorKind::Unavailable {
+            journal.give_up_outcomes();
+            stop = Stop::failed(RunErrorKind::Internal, explain(&error));
+        }
         clock.sleep(STORE_PATIENCE).await;
     }
 }
@@ -147,8 +150,8 @@ async fn write(job: &Job, journal: &mut Journal<'_>, stop: &Stop) -> Result<()> 
     }
     let (store, grant) = (&job.environment.store, journal.grant());
     let written = match stop {
-        Stop::End(ending) => store.finish(grant, ending.clone(), ended(job, ending)).await?,
-        Stop::Park { waiting_for, in_doubt, audit } => store.park(grant, *waiting_for, in_doubt, audit.clone()).await?,
+        Stop::End(ending) => store.finish(grant, ending.clone()).await?,
+        Stop::Park { waiting_for, in_doubt } => store.park(grant, *waiting_for, in_doubt).await?,
         Stop::Release | Stop::Later => store.release(grant).await?,
         Stop::Stale => Written::Stale,
     };
@@ -168,16 +171,6 @@ async fn left_behind(job: &Job) -> Result<()> {
         job.station.models.forget(job.run.id);
     }
     Ok(())
-}
-
-fn ended(job: &Job, ending: &Ending) -> AuditEntry {
-    let (outcome, reason) = match ending {
-        Ending::Completed { .. } => (AuditOutcome::Done, None),
-        Ending::Failed { message, .. } => (AuditOutcome::Failed, Some(message.clone())),
-        Ending::Cancelled => (AuditOutcome::Failed, Some("cancelled".to_owned())),
-    };
-    let run = job.run.id.to_string();
-    AuditEntry { reason, ..job.audit("agent.run", run.clone(), run, outcome) }
 }
 
 #[cfg(test)]

@@ -2,9 +2,9 @@
 
 use super::history::{Asking, Reply};
 use super::live::Deltas;
-use super::stop::{Interrupt, Stop, explain};
+use super::stop::{Stop, explain};
 use super::{Executor, transcript};
-use crate::domain::{CauseKind, Origin, RunErrorKind, StepKind, StepStatus, Usage, WaitingFor};
+use crate::domain::{CauseKind, Origin, RunErrorKind, StepKind, StepStatus, WaitingFor};
 use crate::llm::{Finish, Provider, ProviderError, ProviderErrorKind, TurnLimits, TurnReply, TurnRequest};
 use crate::store::{Closed, Ending, Intent, Outcome};
 use serde_json::Value;
@@ -23,9 +23,10 @@ impl Executor<'_, '_> {
         let closed = Closed {
             result: Some(reply.to_result()?),
             native: reply.native_blocks(),
-            ..closed(StepStatus::Completed, None, Some(usage))
+            usage: Some(usage),
+            ..Closed::without_result(StepStatus::Completed, None)
         };
-        self.journal.outcome(Outcome { seq: asking.seq, r#try: asking.r#try, closed }, None);
+        self.journal.outcome(Outcome { seq: asking.seq, r#try: asking.r#try, closed, audit: None });
         self.history.reply(reply);
         Ok(())
     }
@@ -63,15 +64,15 @@ impl Executor<'_, '_> {
             job.station.models.provider_for(&job.environment.name, job.run.id, &job.run.model, job.caller_credentials);
         let provider = found
             .map_err(|error| Stop::failed(RunErrorKind::Provider, explain(&error)))?
-            .ok_or_else(|| Stop::Park { waiting_for: WaitingFor::Provider, in_doubt: Vec::new(), audit: Vec::new() })?;
+            .ok_or_else(|| Stop::Park { waiting_for: WaitingFor::Provider, in_doubt: Vec::new() })?;
         Ok(Arc::clone(self.provider.insert(provider)))
     }
 
     fn journal_asking(&mut self, asking: Asking) {
-        if let Some(lost) = asking.lost {
-            let closed = closed(StepStatus::Failed, Some("cut off by a restart".into()), None);
-            self.journal.outcome(Outcome { seq: asking.seq, r#try: lost, closed }, None);
-        }
+        let replaces = asking.lost.map(|lost| {
+            let closed = Closed::without_result(StepStatus::Failed, Some("cut off by a restart".into()));
+            Outcome { seq: asking.seq, r#try: lost, closed, audit: None }
+        });
         let intent = Intent {
             seq: asking.seq,
             turn: asking.turn,
@@ -83,8 +84,10 @@ impl Executor<'_, '_> {
             arguments: None,
             call_id: None,
             closed: None,
+            replaces,
+            audit: None,
         };
-        self.journal.intent(intent, None);
+        self.journal.intent(intent);
     }
 
     async fn ask(&mut self, provider: &dyn Provider, asking: Asking) -> Result<TurnReply, Stop> {
@@ -104,7 +107,7 @@ impl Executor<'_, '_> {
         match answered {
             Ok(Ok(reply)) => Ok(reply),
             Ok(Err(error)) => Err(self.failed(asking, &error)),
-            Err(interrupt) => Err(self.interrupted(asking, interrupt)),
+            Err(interrupt) => Err(interrupt.into()),
         }
     }
 
@@ -113,32 +116,13 @@ impl Executor<'_, '_> {
         if let (ProviderErrorKind::Timeout | ProviderErrorKind::Cancelled, Some(interrupt)) =
             (error.kind, self.job.signals.pending())
         {
-            return self.interrupted(asking, interrupt);
+            return interrupt.into();
         }
         let message = describe(error);
-        self.journal_lost(asking, message.clone());
+        let closed = Closed::without_result(StepStatus::Failed, Some(message.clone()));
+        self.journal.outcome(Outcome { seq: asking.seq, r#try: asking.r#try, closed, audit: None });
         Stop::failed(RunErrorKind::Provider, message)
     }
-
-    fn interrupted(&mut self, asking: Asking, interrupt: Interrupt) -> Stop {
-        match interrupt {
-            Interrupt::Cancelled => self.journal_lost(asking, "called off: the run was cancelled".into()),
-            Interrupt::TimedOut => self.journal_lost(asking, "called off: the run's timeout was reached".into()),
-            // Whoever goes on closes it.
-            Interrupt::Draining => {}
-        }
-        interrupt.into()
-    }
-
-    fn journal_lost(&mut self, asking: Asking, error: String) {
-        let closed = closed(StepStatus::Failed, Some(error), None);
-        self.journal.outcome(Outcome { seq: asking.seq, r#try: asking.r#try, closed }, None);
-    }
-}
-
-/// A step that ended without a result.
-pub(super) fn closed(status: StepStatus, error: Option<String>, usage: Option<Usage>) -> Closed {
-    Closed { status, result: None, shown: None, truncated: false, error, usage, native: None }
 }
 
 /// Only what a person typed themselves may command the offline rules.

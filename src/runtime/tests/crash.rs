@@ -28,14 +28,14 @@ fn intent(seq: i64, kind: StepKind, run: RunId) -> Intent {
         arguments: None,
         call_id: None,
         closed: None,
+        replaces: None,
+        audit: None,
     }
 }
 
 fn completed(seq: i64, result: Value) -> Outcome {
-    let status = StepStatus::Completed;
-    let closed =
-        Closed { status, result: Some(result), shown: None, truncated: false, error: None, usage: None, native: None };
-    Outcome { seq, r#try: 1, closed }
+    let closed = Closed { result: Some(result), ..Closed::without_result(StepStatus::Completed, None) };
+    Outcome { seq, r#try: 1, closed, audit: None }
 }
 
 /// What a dead owner wrote: the model asked for `tool`, and the call left.

@@ -25,7 +25,7 @@ fn answer(decision: Decision) -> Answer {
 async fn parked(case: &Subject, doubts: &[i64]) -> Result<RunId> {
     let claim = case.running().await?;
     assert_eq!(case.store.journal(&claim.grant, begins(vec![tool_call(1, 1), tool_call(2, 1)])).await?, Written::Done);
-    assert_eq!(case.store.park(&claim.grant, WaitingFor::InDoubt, doubts, Vec::new()).await?, Written::Done);
+    assert_eq!(case.store.park(&claim.grant, WaitingFor::InDoubt, doubts).await?, Written::Done);
     Ok(claim.run.id)
 }
 
@@ -64,7 +64,7 @@ async fn a_step_to_be_retried_stays_in_doubt_and_gets_another_try(case: Subject)
     // The second try is cut off as well: now that one is in doubt, and the first stays settled.
     let claim = case.claim("b").await?;
     assert_eq!(case.store.journal(&claim.grant, begins(vec![tool_call(1, 2)])).await?, Written::Done);
-    assert_eq!(case.store.park(&claim.grant, WaitingFor::InDoubt, &[1], Vec::new()).await?, Written::Done);
+    assert_eq!(case.store.park(&claim.grant, WaitingFor::InDoubt, &[1]).await?, Written::Done);
     case.store.answer(id, None, answer(Decision::Retry), case.entry("run.respond")).await?;
     let claim = case.claim("b").await?;
     assert_eq!(case.store.journal(&claim.grant, begins(vec![tool_call(1, 3)])).await?, Written::Done);

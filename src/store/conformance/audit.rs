@@ -1,10 +1,10 @@
 //! Audit rows commit with the act, and not without it.
 
 use super::cases;
-use super::fixture::{Subject, agent_write, begins, name, tool_call};
-use crate::domain::{Answer, AuditEntry, AuditOutcome, Decision, WaitingFor};
+use super::fixture::{Subject, agent_write, begins, closed, ends, name, outcome, tool_call};
+use crate::domain::{Answer, AuditEntry, AuditOutcome, Decision, StepStatus, WaitingFor};
 use crate::error::Result;
-use crate::store::{Ending, JournalBatch, Submit, SyncChanges, Written};
+use crate::store::{Ending, Intent, Outcome, Submit, SyncChanges, Written};
 use serde_json::json;
 
 cases!(
@@ -20,11 +20,18 @@ async fn every_act_leaves_its_entry(case: Subject) -> Result<()> {
     case.store.apply_sync(SyncChanges::default(), case.entry("environment.sync")).await?;
     case.submit(&agent).await?;
     let claim = case.claim("a").await?;
-    let batch = JournalBatch { audit: vec![case.entry("tool.call")], ..begins(vec![tool_call(1, 1)]) };
-    assert_eq!(case.store.journal(&claim.grant, batch).await?, Written::Done);
+    let intent = Intent { audit: Some(case.entry("tool.intent")), ..tool_call(1, 1) };
+    assert_eq!(case.store.journal(&claim.grant, begins(vec![intent])).await?, Written::Done);
+    let done = outcome(1, 1, closed(StepStatus::Completed, json!("done")));
+    let batch = ends(vec![Outcome { audit: Some(case.entry("tool.call")), ..done }]);
+    for _ in 0..2 {
+        // Reported again, it is the same outcome, and one entry.
+        assert_eq!(case.store.journal(&claim.grant, batch.clone()).await?, Written::Done);
+    }
     case.store.cancel(claim.run.id, case.entry("run.cancel")).await?;
-    assert_eq!(case.store.finish(&claim.grant, Ending::Cancelled, case.entry("run.end")).await?, Written::Done);
+    assert_eq!(case.store.finish(&claim.grant, Ending::Cancelled).await?, Written::Done);
     assert!(case.store.agent_delete(&name("reader")?, Some("r2"), case.entry("agent.delete")).await?);
+    case.store.audit_intent(case.entry("tool.begun")).await?;
     case.store.audit(case.entry("tool.denied")).await?;
     assert_eq!(
         case.actions().await?,
@@ -33,10 +40,12 @@ async fn every_act_leaves_its_entry(case: Subject) -> Result<()> {
             "agent.update",
             "environment.sync",
             "agent.run",
+            "tool.intent",
             "tool.call",
             "run.cancel",
-            "run.end",
+            "agent.run",
             "agent.delete",
+            "tool.begun",
             "tool.denied"
         ]
     );
@@ -58,7 +67,7 @@ async fn an_act_that_is_refused_leaves_none(case: Subject) -> Result<()> {
     assert!(case.store.answer(id, None, skip, case.entry("no")).await.is_err());
     case.submit(&agent).await?;
     let claim = case.claim("a").await?;
-    assert!(case.store.park(&claim.grant, WaitingFor::InDoubt, &[3], vec![case.entry("no")]).await.is_err());
+    assert!(case.store.park(&claim.grant, WaitingFor::InDoubt, &[3]).await.is_err());
     assert_eq!(case.actions().await?[..], [&recorded[..], &["agent.run".to_owned()]].concat());
     Ok(())
 }

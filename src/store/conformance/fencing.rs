@@ -4,7 +4,7 @@ use super::cases;
 use super::fixture::{Subject, begins, closed, ends, model_call, outcome, owner, stolen, tool_call};
 use crate::domain::{RunStatus, StepStatus, WaitingFor};
 use crate::error::Result;
-use crate::store::{Claim, Ending, Grant, JournalBatch, Written};
+use crate::store::{Claim, Ending, Grant, Intent, JournalBatch, Outcome, Written};
 use serde_json::json;
 
 cases!(
@@ -23,16 +23,16 @@ async fn lost_and_found(case: &Subject) -> Result<(Grant, Claim)> {
 }
 
 async fn refused_everywhere(case: &Subject, zombie: &Grant) -> Result<()> {
-    let audit = || vec![case.entry("zombie")];
+    let audit = || Some(case.entry("zombie"));
+    let said = outcome(1, 1, closed(StepStatus::Completed, json!("from the grave")));
     let batch = JournalBatch {
-        outcomes: vec![outcome(1, 1, closed(StepStatus::Completed, json!("from the grave")))],
-        audit: audit(),
-        ..begins(vec![tool_call(7, 1)])
+        outcomes: vec![Outcome { audit: audit(), ..said }],
+        ..begins(vec![Intent { audit: audit(), ..tool_call(7, 1) }])
     };
     assert_eq!(case.store.journal(zombie, batch).await?, Written::Stale);
-    assert_eq!(case.store.park(zombie, WaitingFor::InDoubt, &[1], audit()).await?, Written::Stale);
+    assert_eq!(case.store.park(zombie, WaitingFor::InDoubt, &[1]).await?, Written::Stale);
     assert_eq!(case.store.release(zombie).await?, Written::Stale);
-    assert_eq!(case.store.finish(zombie, Ending::Cancelled, case.entry("zombie")).await?, Written::Stale);
+    assert_eq!(case.store.finish(zombie, Ending::Cancelled).await?, Written::Stale);
     assert!(!case.actions().await?.contains(&"zombie".to_owned()));
     Ok(())
 }
@@ -46,14 +46,14 @@ async fn a_zombie_is_refused_everywhere(case: Subject) -> Result<()> {
     assert_eq!(case.event_types(zombie.run_id).await?, events);
 
     // Nor does it come back when its heir has parked, given back or ended the run.
-    assert_eq!(case.store.park(&heir.grant, WaitingFor::InDoubt, &[1], Vec::new()).await?, Written::Done);
+    assert_eq!(case.store.park(&heir.grant, WaitingFor::InDoubt, &[1]).await?, Written::Done);
     refused_everywhere(&case, &zombie).await?;
     let retry = crate::domain::Answer { decision: crate::domain::Decision::Retry, result: None };
     case.store.answer(zombie.run_id, None, retry, case.entry("run.respond")).await?;
     refused_everywhere(&case, &zombie).await?;
     let last = case.claim("c").await?;
     let done = Ending::Completed { output: json!("done") };
-    assert_eq!(case.store.finish(&last.grant, done, case.entry("run.end")).await?, Written::Done);
+    assert_eq!(case.store.finish(&last.grant, done).await?, Written::Done);
     refused_everywhere(&case, &zombie).await?;
     refused_everywhere(&case, &last.grant).await?;
     assert_eq!(case.run(zombie.run_id).await?.output, Some(json!("done")));

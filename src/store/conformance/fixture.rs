@@ -189,6 +189,8 @@ pub(in crate::store) fn tool_call(seq: i64, r#try: i64) -> Intent {
         arguments: Some(json!({ "path": "a.txt", "z": 1, "a": 2 })),
         call_id: Some(format!("call-{seq}")),
         closed: None,
+        replaces: None,
+        audit: None,
     }
 }
 
@@ -205,11 +207,11 @@ pub(in crate::store) fn model_call(seq: i64) -> Intent {
 }
 
 pub(in crate::store) fn closed(status: StepStatus, result: Value) -> Closed {
-    Closed { status, result: Some(result), shown: None, truncated: false, error: None, usage: None, native: None }
+    Closed { result: Some(result), ..Closed::without_result(status, None) }
 }
 
 pub(in crate::store) fn outcome(seq: i64, r#try: i64, closed: Closed) -> Outcome {
-    Outcome { seq, r#try, closed }
+    Outcome { seq, r#try, closed, audit: None }
 }
 
 pub(in crate::store) fn begins(intents: Vec<Intent>) -> JournalBatch {

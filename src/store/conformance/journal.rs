@@ -4,7 +4,7 @@ use super::cases;
 use super::fixture::{Subject, begins, closed, ends, model_call, outcome, present, tool_call, usage};
 use crate::domain::{EventType, StepStatus, Usage};
 use crate::error::{ErrorKind, Result};
-use crate::store::{Closed, Intent, JournalBatch, NativeBlocks, Written};
+use crate::store::{Closed, Intent, JournalBatch, NativeBlocks, Outcome, Written};
 use serde_json::json;
 
 cases!(
@@ -13,6 +13,7 @@ cases!(
     a_resumed_executor_reads_back_what_was_journaled,
     a_step_closed_at_once_is_told_as_begun_and_ended,
     the_first_outcome_of_a_step_stays,
+    a_replaced_try_ends_with_the_intent_of_the_next,
     a_batch_with_a_fault_leaves_nothing_behind,
     long_texts_stay_out_of_events,
     steps_are_listed_after_a_position,
@@ -130,14 +131,30 @@ async fn the_first_outcome_of_a_step_stays(case: Subject) -> Result<()> {
     Ok(())
 }
 
+async fn a_replaced_try_ends_with_the_intent_of_the_next(case: Subject) -> Result<()> {
+    let claim = case.running().await?;
+    assert_eq!(case.store.journal(&claim.grant, begins(vec![tool_call(1, 1)])).await?, Written::Done);
+    let lost = outcome(1, 1, Closed::without_result(StepStatus::Failed, Some("cut off".to_owned())));
+    let replaces = Some(Outcome { audit: Some(case.entry("tool.lost")), ..lost });
+    let audit = Some(case.entry("tool.again"));
+    let again = Intent { replaces, audit, ..tool_call(1, 2) };
+    assert_eq!(case.store.journal(&claim.grant, begins(vec![again])).await?, Written::Done);
+    let steps = case.store.steps(claim.run.id, None, 10).await?;
+    let states: Vec<_> = steps.iter().map(|step| (step.r#try, step.status, step.error.as_deref())).collect();
+    assert_eq!(states, [(1, StepStatus::Failed, Some("cut off")), (2, StepStatus::Started, None)]);
+    assert_eq!(case.actions().await?.split_off(2), ["tool.lost", "tool.again"]);
+    Ok(())
+}
+
 async fn a_batch_with_a_fault_leaves_nothing_behind(case: Subject) -> Result<()> {
     let claim = case.running().await?;
     let before = (case.event_types(claim.run.id).await?, case.actions().await?);
+    let audited = |r#try| Intent { audit: Some(case.entry("tool.call")), ..tool_call(1, r#try) };
     let unknown = outcome(9, 1, closed(StepStatus::Completed, json!("?")));
-    let never_begun = JournalBatch { outcomes: vec![unknown], ..JournalBatch::default() };
-    let twice = begins(vec![tool_call(1, 1), tool_call(1, 1)]);
-    for batch in [never_begun, twice] {
-        let batch = JournalBatch { audit: vec![case.entry("tool.call")], ..batch };
+    let never_begun = JournalBatch { outcomes: vec![unknown.clone()], ..begins(vec![audited(1)]) };
+    let twice = begins(vec![audited(1), audited(1)]);
+    let replaces_nothing = begins(vec![audited(1), Intent { replaces: Some(unknown), ..audited(2) }]);
+    for batch in [never_begun, twice, replaces_nothing] {
         let answer = case.store.journal(&claim.grant, batch).await.map_err(|error| error.kind());
         assert_eq!(answer, Err(ErrorKind::Internal));
     }

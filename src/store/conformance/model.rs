@@ -161,7 +161,7 @@ impl History<'_> {
         let run = &self.known[index];
         let (waiting_for, doubts) =
             if run.open { (WaitingFor::InDoubt, vec![run.steps]) } else { (WaitingFor::Provider, Vec::new()) };
-        let written = self.case.store.park(&grant, waiting_for, &doubts, Vec::new()).await?;
+        let written = self.case.store.park(&grant, waiting_for, &doubts).await?;
         let run = &mut self.known[index];
         let cancelled = holds && run.cancel_requested;
         if holds {
@@ -193,11 +193,11 @@ impl History<'_> {
             0 | 1 => (store.release(&grant).await?, RunStatus::Queued),
             2 => {
                 let done = Ending::Completed { output: json!(1) };
-                (store.finish(&grant, done, self.case.entry("run.end")).await?, RunStatus::Completed)
+                (store.finish(&grant, done).await?, RunStatus::Completed)
             }
             _ => {
                 let failed = Ending::Failed { kind: RunErrorKind::Tool, message: "no".to_owned() };
-                (store.finish(&grant, failed, self.case.entry("run.end")).await?, RunStatus::Failed)
+                (store.finish(&grant, failed).await?, RunStatus::Failed)
             }
         };
         let run = &mut self.known[index];

@@ -21,8 +21,7 @@ async fn a_parked_run_holds_no_worker_and_says_what_it_waits_for(case: Subject) 
     let claim = case.running().await?;
     let id = claim.run.id;
     assert_eq!(case.store.journal(&claim.grant, begins(vec![tool_call(1, 1), tool_call(2, 1)])).await?, Written::Done);
-    let audit = vec![case.entry("run.park")];
-    assert_eq!(case.store.park(&claim.grant, WaitingFor::InDoubt, &[2], audit).await?, Written::Done);
+    assert_eq!(case.store.park(&claim.grant, WaitingFor::InDoubt, &[2]).await?, Written::Done);
     let run = case.run(id).await?;
     assert_eq!((run.status, run.waiting_for), (RunStatus::InputRequired, Some(WaitingFor::InDoubt)));
     assert_eq!(case.store.live_runs().await?, 0);
@@ -34,8 +33,7 @@ async fn a_parked_run_holds_no_worker_and_says_what_it_waits_for(case: Subject) 
     assert_eq!(types[types.len() - 2..], [EventType::RunWaiting, EventType::RequestOpened]);
     let opened = present(case.store.events_after(id, types.len() as i64 - 1, 1).await?.pop(), "the event")?;
     assert_eq!(opened.data, json!({ "waiting_for": "in_doubt", "steps": [2] }));
-    assert_eq!(case.actions().await?.last().map(String::as_str), Some("run.park"));
-    assert_eq!(case.store.park(&claim.grant, WaitingFor::InDoubt, &[2], Vec::new()).await?, Written::Stale);
+    assert_eq!(case.store.park(&claim.grant, WaitingFor::InDoubt, &[2]).await?, Written::Stale);
     Ok(())
 }
 
@@ -44,7 +42,7 @@ async fn the_time_parked_does_not_count(case: Subject) -> Result<()> {
     for pause in [90_000, 5_000] {
         let held = if pause == 90_000 { claim.grant.epoch } else { claim.grant.epoch + 1 };
         let grant = crate::store::Grant { run_id: claim.run.id, epoch: held };
-        assert_eq!(case.store.park(&grant, WaitingFor::Provider, &[], Vec::new()).await?, Written::Done);
+        assert_eq!(case.store.park(&grant, WaitingFor::Provider, &[]).await?, Written::Done);
         case.advance(pause);
         let resume = Answer { decision: Decision::Retry, result: None };
         case.store.answer(claim.run.id, None, resume, case.entry("run.respond")).await?;
@@ -61,7 +59,7 @@ async fn the_time_parked_does_not_count(case: Subject) -> Result<()> {
 async fn a_run_that_waits_for_its_provider_goes_on_when_told(case: Subject) -> Result<()> {
     let claim = case.running().await?;
     let id = claim.run.id;
-    assert_eq!(case.store.park(&claim.grant, WaitingFor::Provider, &[], Vec::new()).await?, Written::Done);
+    assert_eq!(case.store.park(&claim.grant, WaitingFor::Provider, &[]).await?, Written::Done);
     let skip = Answer { decision: Decision::Skip, result: None };
     let refused = case.store.answer(id, None, skip, case.entry("run.respond")).await;
     assert_eq!(refused.map_err(|error| error.kind()), Err(ErrorKind::Conflict));
@@ -78,7 +76,7 @@ async fn a_run_that_waits_for_its_provider_goes_on_when_told(case: Subject) -> R
 
 async fn only_an_open_step_can_be_in_doubt(case: Subject) -> Result<()> {
     let claim = case.running().await?;
-    let refused = case.store.park(&claim.grant, WaitingFor::InDoubt, &[1], Vec::new()).await;
+    let refused = case.store.park(&claim.grant, WaitingFor::InDoubt, &[1]).await;
     assert_eq!(refused.map_err(|error| error.kind()), Err(ErrorKind::Internal));
     assert_eq!(case.run(claim.run.id).await?.status, RunStatus::Running);
     Ok(())
@@ -90,7 +88,7 @@ async fn only_the_newest_try_of_a_call_is_in_doubt(case: Subject) -> Result<()> 
     assert_eq!(case.store.take_over(&owner("b")).await?, 1);
     let heir = case.claim("b").await?;
     assert_eq!(case.store.journal(&heir.grant, begins(vec![tool_call(1, 2)])).await?, Written::Done);
-    assert_eq!(case.store.park(&heir.grant, WaitingFor::InDoubt, &[1], Vec::new()).await?, Written::Done);
+    assert_eq!(case.store.park(&heir.grant, WaitingFor::InDoubt, &[1]).await?, Written::Done);
     let statuses: Vec<_> = case.store.steps(claim.run.id, None, 10).await?.iter().map(|step| step.status).collect();
     assert_eq!(statuses, [StepStatus::Started, StepStatus::InDoubt]);
     Ok(())
@@ -99,11 +97,11 @@ async fn only_the_newest_try_of_a_call_is_in_doubt(case: Subject) -> Result<()> 
 async fn a_settled_step_is_not_in_doubt_again(case: Subject) -> Result<()> {
     let claim = case.running().await?;
     assert_eq!(case.store.journal(&claim.grant, begins(vec![tool_call(1, 1)])).await?, Written::Done);
-    assert_eq!(case.store.park(&claim.grant, WaitingFor::InDoubt, &[1], Vec::new()).await?, Written::Done);
+    assert_eq!(case.store.park(&claim.grant, WaitingFor::InDoubt, &[1]).await?, Written::Done);
     let retry = Answer { decision: Decision::Retry, result: None };
     case.store.answer(claim.run.id, Some(1), retry, case.entry("run.respond")).await?;
     let again = case.claim("b").await?;
-    let refused = case.store.park(&again.grant, WaitingFor::InDoubt, &[1], Vec::new()).await;
+    let refused = case.store.park(&again.grant, WaitingFor::InDoubt, &[1]).await;
     assert_eq!(refused.map_err(|error| error.kind()), Err(ErrorKind::Internal));
     Ok(())
 }

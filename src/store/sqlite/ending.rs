@@ -1,24 +1,29 @@
-//! How runs end: by their executor, or by a cancel.
+//! How runs end: by their executor, or by a cancel. Whoever ends one closes what is open in it and leaves an audit row.
 
 use super::column::Json;
 use super::run_state::RunState;
-use super::runs;
 use super::transaction::Tx;
-use crate::domain::{AuditEntry, EventType, Name, RunId, RunStatus};
+use super::{journal, runs, steps};
+use crate::domain::{
+    AuditEntry, AuditOutcome, EventType, Name, Run, RunErrorKind, RunId, RunStatus, StepKind, StepStatus,
+};
 use crate::error::{Error, Result};
-use crate::store::{Cancelled, Ending, Grant, Written};
+use crate::store::{Cancelled, Closed, Ending, Grant, JournalRow, Written};
 use serde_json::json;
 
 /// Ends a run as its executor says, also if a cancel was asked for meanwhile.
-pub(super) fn finish(tx: &mut Tx<'_>, grant: &Grant, ending: Ending, audit: AuditEntry) -> Result<Written> {
+pub(super) fn finish(tx: &mut Tx<'_>, environment: &Name, grant: &Grant, ending: Ending) -> Result<Written> {
     let Some(state) = RunState::held(tx.conn, grant)? else { return Ok(Written::Stale) };
-    end(tx, state, ending)?;
-    tx.audit(audit)?;
+    end(tx, environment, state, ending)?;
     Ok(Written::Done)
 }
 
 /// Brings a run to its terminal status.
-pub(super) fn end(tx: &mut Tx<'_>, mut state: RunState, ending: Ending) -> Result<()> {
+pub(super) fn end(tx: &mut Tx<'_>, environment: &Name, mut state: RunState, ending: Ending) -> Result<()> {
+    let run = runs::get(tx.conn, environment, state.id)?
+        .ok_or_else(|| Error::internal(format!("run `{}` vanished while it was ended", state.id)))?;
+    close_steps(tx, &mut state, &run, &ending)?;
+    tx.audit(ended(tx, &run, &ending))?;
     state.owner = None;
     state.waiting_for = None;
     state.parked_at = None;
@@ -48,6 +53,53 @@ pub(super) fn end(tx: &mut Tx<'_>, mut state: RunState, ending: Ending) -> Resul
     state.save(tx)
 }
 
+/// The entry of a run's end.
+fn ended(tx: &Tx<'_>, run: &Run, ending: &Ending) -> AuditEntry {
+    let entry = |outcome| {
+        let id = run.id.to_string();
+        AuditEntry::in_run(run, tx.now, "agent.run", id.clone(), id, outcome)
+    };
+    match ending {
+        Ending::Completed { .. } => entry(AuditOutcome::Done),
+        Ending::Failed { message, .. } => entry(AuditOutcome::Failed).because(message),
+        Ending::Cancelled => entry(AuditOutcome::Failed).because("cancelled"),
+    }
+}
+
+/// Closes the steps that have no outcome. What a call may have changed that nobody waits for any more stays unknown for good.
+fn close_steps(tx: &mut Tx<'_>, state: &mut RunState, run: &Run, ending: &Ending) -> Result<()> {
+    let reason = match ending {
+        Ending::Cancelled => "called off: the run was cancelled",
+        Ending::Failed { kind: RunErrorKind::Timeout, .. } => "called off: the run's timeout was reached",
+        Ending::Failed { .. } | Ending::Completed { .. } => "called off: the run had ended",
+    };
+    for row in steps::open(tx.conn, state.id)? {
+        close_step(tx, state, run, &row, reason)?;
+    }
+    tx.conn
+        .prepare_cached(
+            "UPDATE steps SET waiting_for = NULL, ended_at = coalesce(ended_at, ?2)
+             WHERE run_id = ?1 AND waiting_for IS NOT NULL",
+        )?
+        .execute((state.id, tx.now))?;
+    Ok(())
+}
+
+fn close_step(tx: &mut Tx<'_>, state: &mut RunState, run: &Run, row: &JournalRow, reason: &str) -> Result<()> {
+    let step = &row.step;
+    let is_call = step.kind == StepKind::Tool;
+    let is_unknown = is_call && !row.effect.unwrap_or_default().is_repeatable();
+    let status = if is_unknown { StepStatus::InDoubt } else { StepStatus::Failed };
+    let closed = Closed::without_result(status, Some(reason.to_owned()));
+    journal::close(tx, state, step.seq, step.r#try, &closed)?;
+    if is_call {
+        let key = step.idempotency_key.clone().unwrap_or_else(|| run.id.to_string());
+        let entry = AuditEntry::in_run(run, tx.now, "tool.call", step.name.clone(), key, AuditOutcome::Failed);
+        tx.audit(entry.because(reason))?;
+    }
+    Ok(())
+}
+
 /// Cancels a run that nobody executes, or leaves word for its executor.
 pub(super) fn cancel(tx: &mut Tx<'_>, environment: &Name, id: RunId, audit: AuditEntry) -> Result<Cancelled> {
     let missing = || Error::not_found(format!("run `{id}` doesn't exist")).hint("list the runs with `stn run list`");
@@ -61,8 +113,8 @@ pub(super) fn cancel(tx: &mut Tx<'_>, environment: &Name, id: RunId, audit: Audi
             Cancelled::Requested
         }
         _ => {
-            end(tx, state, Ending::Cancelled)?;
             tx.audit(audit)?;
+            end(tx, environment, state, Ending::Cancelled)?;
             Cancelled::Done
         }
     };

@@ -4,7 +4,7 @@ use super::column::Json;
 use super::run_state::RunState;
 use super::steps;
 use super::transaction::Tx;
-use crate::domain::{AuditOutcome, EventType, StepStatus};
+use crate::domain::{EventType, StepStatus};
 use crate::error::{Error, Result};
 use crate::store::{Closed, Grant, Intent, JournalBatch, Outcome, Written};
 use rusqlite::{OptionalExtension, named_params};
@@ -33,10 +33,6 @@ pub(super) fn journal(tx: &mut Tx<'_>, grant: &Grant, batch: JournalBatch) -> Re
         pin_tools(tx, &state, batch.pinned_tools.as_deref())?;
     }
     state.save_progress(tx)?;
-    let of_outcomes = |outcome| outcome != AuditOutcome::Started;
-    for entry in batch.audit.into_iter().filter(|entry| !refused || of_outcomes(entry.outcome)) {
-        tx.audit(entry)?;
-    }
     Ok(if refused { Journaled::OutcomesOnly } else { Journaled::Whole(Written::Done) })
 }
 
@@ -47,6 +43,9 @@ fn pin_tools(tx: &Tx<'_>, state: &RunState, pinned: Option<&str>) -> Result<()> 
 }
 
 fn begin(tx: &mut Tx<'_>, state: &mut RunState, intent: &Intent) -> Result<()> {
+    if let Some(replaced) = &intent.replaces {
+        settle(tx, state, replaced)?;
+    }
     let effect = intent.effect.as_ref();
     tx.conn
         .prepare_cached(
@@ -79,6 +78,9 @@ fn begin(tx: &mut Tx<'_>, state: &mut RunState, intent: &Intent) -> Result<()> {
     }
     state.steps += 1;
     emit_step(tx, state, EventType::StepStarted, intent.seq, intent.r#try)?;
+    if let Some(audit) = &intent.audit {
+        tx.audit(audit.clone())?;
+    }
     match &intent.closed {
         Some(closed) => close(tx, state, intent.seq, intent.r#try, closed),
         None => Ok(()),
@@ -93,7 +95,10 @@ fn settle(tx: &mut Tx<'_>, state: &mut RunState, outcome: &Outcome) -> Result<()
         .query_row((state.id, outcome.seq, outcome.r#try), |row| row.get(0))
         .optional()?;
     match status {
-        Some(StepStatus::Started) => close(tx, state, outcome.seq, outcome.r#try, &outcome.closed),
+        Some(StepStatus::Started) => {
+            close(tx, state, outcome.seq, outcome.r#try, &outcome.closed)?;
+            outcome.audit.as_ref().map_or(Ok(()), |audit| tx.audit(audit.clone()))
+        }
         Some(_ended) => Ok(()),
         None => Err(Error::internal(format!(
             "step {} (try {}) of run `{}` was never begun",
@@ -102,7 +107,7 @@ fn settle(tx: &mut Tx<'_>, state: &mut RunState, outcome: &Outcome) -> Result<()
     }
 }
 
-fn close(tx: &mut Tx<'_>, state: &mut RunState, seq: i64, r#try: i64, closed: &Closed) -> Result<()> {
+pub(super) fn close(tx: &mut Tx<'_>, state: &mut RunState, seq: i64, r#try: i64, closed: &Closed) -> Result<()> {
     let usage = closed.usage.as_ref();
     tx.conn
         .prepare_cached(

@@ -152,15 +152,9 @@ impl Store for SqliteStore {
         }
     }
 
-    async fn park(
-        &self,
-        grant: &Grant,
-        waiting_for: WaitingFor,
-        in_doubt: &[i64],
-        audit: Vec<AuditEntry>,
-    ) -> Result<Written> {
-        let (grant, in_doubt) = (same(grant), in_doubt.to_vec());
-        self.writer.write(move |tx| park::park(tx, &grant, waiting_for, &in_doubt, audit)).await
+    async fn park(&self, grant: &Grant, waiting_for: WaitingFor, in_doubt: &[i64]) -> Result<Written> {
+        let (environment, grant, in_doubt) = (self.name.clone(), same(grant), in_doubt.to_vec());
+        self.writer.write(move |tx| park::park(tx, &environment, &grant, waiting_for, &in_doubt)).await
     }
 
     async fn answer(&self, run: RunId, seq: Option<i64>, answer: Answer, audit: AuditEntry) -> Result<Run> {
@@ -169,13 +163,13 @@ impl Store for SqliteStore {
     }
 
     async fn release(&self, grant: &Grant) -> Result<Written> {
-        let grant = same(grant);
-        self.writer.write(move |tx| queue::release(tx, &grant)).await
+        let (environment, grant) = (self.name.clone(), same(grant));
+        self.writer.write(move |tx| queue::release(tx, &environment, &grant)).await
     }
 
-    async fn finish(&self, grant: &Grant, ending: Ending, audit: AuditEntry) -> Result<Written> {
-        let grant = same(grant);
-        self.writer.write(move |tx| ending::finish(tx, &grant, ending, audit)).await
+    async fn finish(&self, grant: &Grant, ending: Ending) -> Result<Written> {
+        let (environment, grant) = (self.name.clone(), same(grant));
+        self.writer.write(move |tx| ending::finish(tx, &environment, &grant, ending)).await
     }
 
     async fn cancel(&self, run: RunId, audit: AuditEntry) -> Result<Cancelled> {
@@ -188,8 +182,8 @@ impl Store for SqliteStore {
     }
 
     async fn take_over(&self, owner: &Owner) -> Result<u64> {
-        let owner = owner.clone();
-        self.writer.write(move |tx| queue::take_over(tx, &owner)).await
+        let (environment, owner) = (self.name.clone(), owner.clone());
+        self.writer.write(move |tx| queue::take_over(tx, &environment, &owner)).await
     }
 
     async fn live_runs(&self) -> Result<u64> {
@@ -217,6 +211,14 @@ impl Store for SqliteStore {
 
     async fn events_after(&self, run: RunId, seq: i64, limit: u32) -> Result<Vec<Event>> {
         self.readers.read(move |conn| runs::events_after(conn, run, seq, limit)).await
+    }
+
+    async fn audit_intent(&self, entry: AuditEntry) -> Result<()> {
+        let record = move |tx: &mut transaction::Tx<'_>| {
+            tx.require_audit()?;
+            tx.audit(entry)
+        };
+        self.writer.write(record).await
     }
 
     async fn audit(&self, entry: AuditEntry) -> Result<()> {

@@ -12,15 +12,15 @@ use serde_json::{Value, json};
 /// Takes a run out of its worker's hands until somebody answers.
 pub(super) fn park(
     tx: &mut Tx<'_>,
+    environment: &Name,
     grant: &Grant,
     waiting_for: WaitingFor,
     in_doubt: &[i64],
-    audit: Vec<AuditEntry>,
 ) -> Result<Written> {
     let Some(mut state) = RunState::held(tx.conn, grant)? else { return Ok(Written::Stale) };
     if state.cancel_requested {
         // It would wait for somebody who has already said what to do.
-        ending::end(tx, state, Ending::Cancelled)?;
+        ending::end(tx, environment, state, Ending::Cancelled)?;
         return Ok(Written::Stale);
     }
     for seq in in_doubt {
@@ -33,9 +33,6 @@ pub(super) fn park(
     state.emit(tx, EventType::RunWaiting, json!({ "status": state.status(), "waiting_for": waiting_for }))?;
     state.emit(tx, EventType::RequestOpened, json!({ "waiting_for": waiting_for, "steps": in_doubt }))?;
     state.save(tx)?;
-    for entry in audit {
-        tx.audit(entry)?;
-    }
     Ok(Written::Done)
 }
 
@@ -134,17 +131,17 @@ fn only_resumed(run: RunId, waiting_for: WaitingFor, seq: Option<i64>, answer: &
 fn settle(tx: &mut Tx<'_>, state: &mut RunState, doubt: Doubt, answer: &Answer) -> Result<()> {
     let Doubt { seq, r#try } = doubt;
     // A step to be retried stays in doubt for good: nobody will ever know. What counts is the next try.
-    let (status, ended_at) = match answer.decision {
-        Decision::Retry => (StepStatus::InDoubt, None),
-        Decision::Skip => (StepStatus::Skipped, Some(tx.now)),
-        Decision::Result => (StepStatus::Completed, Some(tx.now)),
+    let status = match answer.decision {
+        Decision::Retry => StepStatus::InDoubt,
+        Decision::Skip => StepStatus::Skipped,
+        Decision::Result => StepStatus::Completed,
     };
     tx.conn
         .prepare_cached(
             "UPDATE steps SET status = ?4, answer = ?5, ended_at = ?6, waiting_for = NULL
              WHERE run_id = ?1 AND seq = ?2 AND try = ?3",
         )?
-        .execute((state.id, seq, r#try, status, Json(answer), ended_at))?;
+        .execute((state.id, seq, r#try, status, Json(answer), tx.now))?;
     if answer.decision == Decision::Result {
         keep_given_result(tx, state.id, doubt, answer)?;
     }

@@ -57,7 +57,7 @@ pub(super) fn claim_one(
     let Some(definition) = readable_definition(tx.conn, run.agent.id, &run.agent.revision) else {
         // Left in the queue, it would stop every run behind it.
         let message = format!("revision `{}` of agent `{}` can't be read", run.agent.revision, run.agent.name);
-        ending::end(tx, state, Ending::Failed { kind: RunErrorKind::Internal, message })?;
+        ending::end(tx, environment, state, Ending::Failed { kind: RunErrorKind::Internal, message })?;
         return Ok(None);
     };
     let limits = limits(tx.conn, state.id)?;
@@ -108,10 +108,10 @@ fn limits(conn: &Connection, id: RunId) -> Result<Limits> {
 }
 
 /// Hands a run back within the same attempt.
-pub(super) fn release(tx: &mut Tx<'_>, grant: &Grant) -> Result<Written> {
+pub(super) fn release(tx: &mut Tx<'_>, environment: &Name, grant: &Grant) -> Result<Written> {
     let Some(mut state) = RunState::held(tx.conn, grant)? else { return Ok(Written::Stale) };
     if state.cancel_requested {
-        ending::end(tx, state, Ending::Cancelled)?;
+        ending::end(tx, environment, state, Ending::Cancelled)?;
         return Ok(Written::Stale);
     }
     state.keep_attempt = true;
@@ -128,7 +128,7 @@ pub(super) fn requeue(tx: &Tx<'_>, state: &mut RunState) -> Result<()> {
 }
 
 /// Frees what other incarnations held. Their epoch is over, so that whatever is left of them can write nothing more.
-pub(super) fn take_over(tx: &mut Tx<'_>, owner: &Owner) -> Result<u64> {
+pub(super) fn take_over(tx: &mut Tx<'_>, environment: &Name, owner: &Owner) -> Result<u64> {
     let left: Vec<RunId> = tx
         .conn
         .prepare_cached("SELECT id FROM runs WHERE status = 'running' AND owner IS NOT ?1 ORDER BY created_at, id")?
@@ -139,7 +139,7 @@ pub(super) fn take_over(tx: &mut Tx<'_>, owner: &Owner) -> Result<u64> {
         let Some(mut state) = RunState::load(tx.conn, id)? else { continue };
         state.epoch += 1;
         if state.cancel_requested {
-            ending::end(tx, state, Ending::Cancelled)?;
+            ending::end(tx, environment, state, Ending::Cancelled)?;
         } else {
             requeue(tx, &mut state)?;
             freed += 1;

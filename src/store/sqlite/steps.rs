@@ -20,6 +20,14 @@ pub(super) fn journal(conn: &Connection, run: RunId) -> Result<Vec<JournalRow>> 
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
+/// The steps without an outcome: their calls were about to leave.
+pub(super) fn open(conn: &Connection, run: RunId) -> Result<Vec<JournalRow>> {
+    let mut statement =
+        conn.prepare_cached(&format!("{SELECT} WHERE s.run_id = ?1 AND s.status = 'started' ORDER BY s.seq, s.try"))?;
+    let rows = statement.query_map([run], journal_row)?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
 /// Steps after a position, by `(seq, try)`.
 pub(super) fn list(conn: &Connection, run: RunId, after: Option<(i64, i64)>, limit: u32) -> Result<Vec<Step>> {
     let (seq, r#try) = after.unwrap_or((0, 0));

@@ -171,7 +171,7 @@ async fn without_its_audit_file_a_store_begins_nothing_and_still_records_what_ha
     fs::remove_dir(home.audit_file()).unwrap();
     assert_eq!(store.journal(&claim.grant, batch).await.unwrap(), Written::Done);
     let done = Ending::Completed { output: "done".into() };
-    assert_eq!(store.finish(&claim.grant, done, case.entry("run.end")).await.unwrap(), Written::Done);
+    assert_eq!(store.finish(&claim.grant, done).await.unwrap(), Written::Done);
     case.submit(&agent).await.unwrap();
     let rows = store.audit_after(0, 100).await.unwrap();
     assert_eq!(home.lines(), rows.iter().map(|row| row.seq).collect::<Vec<_>>());

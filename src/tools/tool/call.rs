@@ -34,7 +34,8 @@ pub async fn call(call: Call, input: Input) -> Result<Map<String, Value>> {
     let environment = call.environment()?;
     let arguments = Value::Object(input.arguments.unwrap_or_default());
     let result = attached::call(&call.station, call.ctx.clone(), environment, &input.tool, arguments).await?;
-    serde_json::from_str(result.get()).map_err(|cause| {
-        Error::unavailable(format!("`{}` answered with something that is no object", input.tool)).source(cause)
-    })
+    match attached::read_result(&result) {
+        Value::Object(result) => Ok(result),
+        _ => Err(Error::unavailable(format!("`{}` answered with something that is no object", input.tool))),
+    }
 }

@@ -101,10 +101,12 @@ impl TestStation {
             arguments: Some(json!({})),
             call_id: None,
             closed: None,
+            replaces: None,
+            audit: None,
         };
         let batch = JournalBatch { intents: vec![intent], turns: 1, ..JournalBatch::default() };
         assert_eq!(environment.store.journal(&claim.grant, batch).await.unwrap(), Written::Done);
-        let parked = environment.store.park(&claim.grant, WaitingFor::InDoubt, &[1], Vec::new()).await.unwrap();
+        let parked = environment.store.park(&claim.grant, WaitingFor::InDoubt, &[1]).await.unwrap();
         assert_eq!(parked, Written::Done);
         id
     }
