@@ -93,6 +93,38 @@ fn openapi_3_1_lists_every_route() {
     assert!(events["text/event-stream"].is_object(), "{events}");
 }
 
+/// Every schema that a document gives for something.
+fn schemas<'a>(document: &'a Value, found: &mut Vec<&'a Value>) {
+    match document {
+        Value::Object(fields) => {
+            found.extend(fields.get("schema"));
+            fields.values().for_each(|field| schemas(field, found));
+        }
+        Value::Array(items) => items.iter().for_each(|item| schemas(item, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn openapi_is_valid_by_the_official_schema_and_so_is_every_schema_in_it() {
+    let Served { http, serve: _serve, home: _home } = served();
+    let document = http.get("/api/v1/openapi.json").with(200).json();
+    let official = serde_json::from_str(include_str!("support/openapi/schema-3.1-2022-10-07.json")).unwrap();
+    let official = jsonschema::validator_for(&official).unwrap();
+    let faults: Vec<String> =
+        official.iter_errors(&document).map(|fault| format!("{}: {fault}", fault.instance_path())).collect();
+    assert!(faults.is_empty(), "{faults:#?}");
+    let mut broken = document.clone();
+    broken["paths"]["/api/v1/agents"]["get"]["responses"]["200"] = json!({ "content": {} });
+    assert!(!official.is_valid(&broken), "the official schema wants a description of each response");
+    let mut found = Vec::new();
+    schemas(&document["paths"], &mut found);
+    assert!(found.len() > tools::table().iter().count(), "{}", found.len());
+    for schema in found.into_iter().chain(document["components"]["schemas"].as_object().unwrap().values()) {
+        assert!(jsonschema::meta::is_valid(schema), "{schema:#}");
+    }
+}
+
 #[test]
 fn a_run_is_queued_with_202_and_found_at_its_location() {
     let Served { http, serve: _serve, home: _home } = served();
