@@ -5,12 +5,14 @@ use crate::support::home::TestHome;
 use crate::support::station::TestStation;
 use crate::support::store_dump::audit_of;
 use serde_json::{Value, json};
-use station::domain::{Name, Principal, Role};
+use station::domain::{ModelChoice, Name, Principal, Role};
 use station::error::{ErrorKind, Result};
+use station::tools::model::ProviderVariables;
 use station::tools::{self, AuditPolicy, EnvironmentUse, Tool, ToolSpec};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 /// Tools that don't owe all of this, and why.
 const EXCEPTIONS: [(&str, &str); 0] = [];
@@ -232,4 +234,22 @@ fn schemas_change_only_on_purpose() {
         fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     let owed: BTreeSet<String> = specs().iter().map(|spec| format!("{}.snap", spec.name)).collect();
     assert_eq!(kept, owed, "a snapshot without its tool, or the other way round");
+}
+
+#[tokio::test]
+async fn provider_keys_that_come_with_an_answer_are_kept_only_if_it_is_accepted() {
+    let station = TestStation::open().await;
+    let development = Name::new("development").unwrap();
+    let openai = ModelChoice { provider: "openai".into(), id: "gpt".into(), reason: "brought".into() };
+    for (decision, is_accepted) in [("skip", false), ("retry", true)] {
+        let run = station.run_without_its_key().await;
+        let mut context = station.context(Principal::local_owner());
+        let variables = [("OPENAI_API_KEY".to_owned(), "sk-brought".to_owned())].into();
+        context.provider_variables = Some(Arc::new(ProviderVariables::from_map(&variables)));
+        let input = json!({ "run": run, "decision": decision });
+        let answered = tools::call(&station.app.station, context, "run_respond", input).await;
+        assert_eq!(answered.is_ok(), is_accepted, "{answered:?}");
+        let provider = station.app.station.models.provider_for(&development, run, &openai, true).unwrap();
+        assert_eq!(provider.is_some(), is_accepted, "{decision}");
+    }
 }

@@ -9,6 +9,7 @@ use station::config;
 use station::domain::{AuditEntry, AuditOutcome, Cause, Name, Origin, Principal};
 use station::error::{Error, ErrorKind};
 use station::store::AgentWrite;
+use station::tools::agent;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
@@ -403,6 +404,22 @@ async fn a_dry_run_counts_in_the_files_that_a_crash_left_open() {
     let done = sync(&station).await;
     assert_eq!((&dry["items"], &dry["config_revision"]), (&done["items"], &done["config_revision"]));
     assert_ne!(station.call("agent_get", json!({ "agent": "new" })).await.unwrap()["max_steps"], Value::Null);
+}
+
+#[tokio::test]
+async fn a_file_that_is_changed_by_hand_while_it_is_written_is_a_conflict_and_stays() {
+    let station = settled_station().await;
+    let environment = station.app.station.environments.named("development").unwrap();
+    promise(&station, "kept", Some(config::revision_of(GOOD.as_bytes()))).await;
+    let by_hand = GOOD.replace('3', "4");
+    station.write(&kept(), &by_hand);
+    let home = &station.app.station.home;
+    let error = agent::files::finish(home, &environment, Some(&kept())).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict, "{error:?}");
+    assert_eq!(fs::read_to_string(path(&station)).unwrap(), by_hand);
+    assert_eq!(environment.store.pending_files().await.unwrap(), []);
+    let synced = sync(&station).await;
+    assert!(plan(&synced).contains(&["agent", "kept", "update"]), "{synced:#}");
 }
 
 /// Commits a change of an agent as a process does that ends before it has written the file.

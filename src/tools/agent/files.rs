@@ -58,14 +58,20 @@ pub async fn promised(home: &Home, environment: &Environment) -> Result<Promised
     .await
 }
 
-/// Writes every file that committed rows promise. One that can't be written stays promised and doesn't stop the others; it is an error
-/// for whoever asks for that very file.
+/// Writes every file that committed rows promise. One that can't be written stays promised and doesn't stop the others. When the very file
+/// that is asked for doesn't become what was promised, that is an error.
 pub async fn finish(home: &Home, environment: &Environment, asked: Option<&str>) -> Result<()> {
     let (store, mut outcome) = (&environment.store, Ok(()));
     for pending in store.pending_files().await? {
         let (id, place, file) = (pending.id, Place::of(home, environment), pending.file.clone());
         match blocking(move || apply(&place, &pending)).await {
-            Ok(()) => store.file_written(id).await?,
+            Ok(done) => {
+                store.file_written(id).await?;
+                if !done && asked == Some(file.as_str()) {
+                    outcome = Err(Error::conflict(format!("`{file}` was changed by hand meanwhile and is left alone"))
+                        .hint(format!("look at it, then run `stn sync {}`", environment.name)));
+                }
+            }
             Err(error) if asked == Some(file.as_str()) => outcome = Err(error),
             Err(error) => tracing::error!(file, ?error, "a file that was promised can't be written"),
         }
@@ -73,15 +79,15 @@ pub async fn finish(home: &Home, environment: &Environment, asked: Option<&str>)
     outcome
 }
 
-/// A file that somebody changed by hand meanwhile is theirs: it stays, and the next sync takes it up.
-fn apply(place: &Place, pending: &PendingFile) -> Result<()> {
+/// A file that somebody changed by hand meanwhile is theirs: it stays, the next sync takes it up, and the answer is `false`.
+fn apply(place: &Place, pending: &PendingFile) -> Result<bool> {
     match place.read(&pending.file) {
-        Ok(found) if found == pending.bytes => return Ok(()),
+        Ok(found) if found == pending.bytes => return Ok(true),
         Ok(found) if is_due(pending, found.as_deref()) => {}
         changed => {
             let problem = changed.err().map(|problem| problem.message);
             tracing::warn!(file = pending.file, problem, "the file was changed by hand meanwhile and is left alone");
-            return Ok(());
+            return Ok(false);
         }
     }
     let path = place.base.join(&pending.file);
@@ -89,6 +95,7 @@ fn apply(place: &Place, pending: &PendingFile) -> Result<()> {
         Some(bytes) => replace(&path, bytes),
         None => fs::remove_file(&path),
     }
+    .map(|()| true)
     .map_err(|cause| unwritable(&path, &cause))
 }
 

@@ -6,7 +6,7 @@ use station::clock::ManualClock;
 use station::domain::{Name, Origin, Principal, RunId, StepKind, Timestamp, WaitingFor};
 use station::error::Result;
 use station::home::{Home, Layout, OwnerLock, OwnerMode};
-use station::store::{Intent, JournalBatch, Owner, Written};
+use station::store::{Claim, Intent, JournalBatch, Owner, Written};
 use station::tools::{self, Context, Environment};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -86,10 +86,7 @@ impl TestStation {
 
     /// A run of `hello` that was cut off in a tool call, and waits for somebody to say what came of it.
     pub async fn run_in_doubt(&self) -> RunId {
-        let id = self.queued_run().await;
-        let environment = self.development();
-        let claims = environment.store.claim(&Owner("a worker".into()), 1_000).await.unwrap();
-        let claim = claims.into_iter().find(|claim| claim.run.id == id).unwrap();
+        let (environment, claim) = (self.development(), self.claimed_run().await);
         let intent = Intent {
             seq: 1,
             turn: 1,
@@ -108,7 +105,21 @@ impl TestStation {
         assert_eq!(environment.store.journal(&claim.grant, batch).await.unwrap(), Written::Done);
         let parked = environment.store.park(&claim.grant, WaitingFor::InDoubt, &[1]).await.unwrap();
         assert_eq!(parked, Written::Done);
-        id
+        claim.run.id
+    }
+
+    /// A run of `hello` that waits for the provider's key that it was started with.
+    pub async fn run_without_its_key(&self) -> RunId {
+        let claim = self.claimed_run().await;
+        let parked = self.development().store.park(&claim.grant, WaitingFor::Provider, &[]).await.unwrap();
+        assert_eq!(parked, Written::Done);
+        claim.run.id
+    }
+
+    async fn claimed_run(&self) -> Claim {
+        let id = self.queued_run().await;
+        let claims = self.development().store.claim(&Owner("a worker".into()), 1_000).await.unwrap();
+        claims.into_iter().find(|claim| claim.run.id == id).unwrap()
     }
 
     fn development(&self) -> Arc<Environment> {
