@@ -4,7 +4,9 @@ use super::model::{DEVELOPMENT, Models, ProviderVariables};
 use super::table::Table;
 use crate::clock::SharedClock;
 use crate::config::Settings;
-use crate::domain::{AuditEntry, AuditOutcome, Cause, EnvironmentNumber, Name, Origin, Principal, RunId, Timestamp};
+use crate::domain::{
+    AuditEntry, AuditOutcome, Cause, EnvironmentNumber, Name, Origin, Principal, RunId, Scope, Timestamp,
+};
 use crate::error::{Error, Result};
 use crate::events::Events;
 use crate::gateway::Gateway;
@@ -263,6 +265,17 @@ impl Call {
         self.environment
             .as_ref()
             .ok_or_else(|| Error::internal(format!("`{}` was called without an environment", self.action)))
+    }
+
+    /// The environments that it concerns: the one that was found, else all that its principal may read.
+    pub fn environments(&self, scope: Scope) -> Vec<Arc<Environment>> {
+        match &self.environment {
+            Some(environment) => vec![Arc::clone(environment)],
+            None => {
+                let may = |environment: &Arc<Environment>| self.ctx.principal.may(scope, Some(&environment.name));
+                self.station.environments.all().into_iter().filter(may).collect()
+            }
+        }
     }
 
     pub fn now(&self) -> Timestamp {

@@ -171,6 +171,10 @@ pub(super) async fn find_environment(
 ) -> Result<Option<Arc<Environment>>> {
     match needs {
         EnvironmentUse::None => Ok(None),
+        EnvironmentUse::Optional => match asked_for(station, ctx, action, input).await? {
+            None if ctx.bound => station.environments.named(own(station, ctx).as_str()).map(Some),
+            asked => Ok(asked),
+        },
         EnvironmentUse::Required => match asked_for(station, ctx, action, input).await? {
             Some(asked) => Ok(Some(asked)),
             None => station.environments.named(own(station, ctx).as_str()).map(Some),

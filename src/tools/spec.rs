@@ -19,6 +19,8 @@ pub enum EnvironmentUse {
     /// Acts in the environment of the run that `run` names: an id finds its own store. `environment` in the input says that only a run of
     /// that one is meant.
     OfRun,
+    /// Concerns the station as a whole, or one environment: that of `environment` in the input, or of a connection that is bound to one.
+    Optional,
     /// Concerns the station as a whole.
     None,
 }
@@ -188,6 +190,7 @@ impl ToolSpec {
             EnvironmentUse::Required => {
                 "The environment to act in; without it, the default environment of the connection."
             }
+            EnvironmentUse::Optional => "Only what concerns this environment; without it, all of them.",
             EnvironmentUse::OfRun => "Only a run of this environment; without it, the run's id finds its own.",
             EnvironmentUse::None => return self.input.clone(),
         };

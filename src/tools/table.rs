@@ -47,7 +47,7 @@ impl Table {
             let names = known
                 .keys()
                 .map(String::as_str)
-                .chain((spec.environment == EnvironmentUse::Required).then_some("environment"));
+                .chain((spec.environment != EnvironmentUse::None).then_some("environment"));
             let listed: Vec<&str> = names.collect();
             return Err(match nearest(unknown, listed.iter().copied()) {
                 Some(meant) => error.hint(format!("did you mean `{meant}`?")),

@@ -65,7 +65,8 @@ async fn input(station: &TestStation, tool: &str) -> Value {
         "tool_get" => json!({ "tool": "filesystem__list_directory" }),
         "tool_call" => json!({ "tool": "filesystem__list_directory", "arguments": { "path": "." } }),
         "agent_list" | "run_list" | "environment_get" | "environment_list" | "environment_sync" | "mcp_server_list"
-        | "tool_list" | "station_status" => json!({}),
+        | "tool_list" => json!({}),
+        "station_status" => json!({ "environment": "development" }),
         other => panic!("the new tool `{other}` needs an input here"),
     }
 }

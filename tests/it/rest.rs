@@ -3,6 +3,7 @@
 use crate::support::fake_llm::{FakeLlm, Turn};
 use crate::support::home::{Serve, TestHome};
 use crate::support::http::{Answer, Event, Http};
+use crate::support::mcp_client::{Endpoint, result};
 use serde_json::{Value, json};
 use station::tools::{self, Method};
 use std::io::{Read, Write};
@@ -178,6 +179,30 @@ fn the_place_of_a_new_agent_is_in_its_environment() {
     let place = created.header("location");
     assert_eq!(place, "/api/v1/agents/brief?environment=staging");
     assert_eq!(http.get(place).with(200).json(), created.json());
+}
+
+#[test]
+fn the_status_is_that_of_the_station_or_of_the_environment_that_is_named_through_every_door() {
+    let Served { http, serve: _serve, home } = served();
+    let shown = |status: &Value| {
+        let names = |list: &str, field: &str| {
+            let items = status[list].as_array().unwrap().iter();
+            items.map(|item| item[field].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        (names("environments", "name"), names("mcp_servers", "environment"))
+    };
+    let whole = shown(&http.get("/api/v1/status").with(200).json());
+    assert_eq!(whole, shown(&home.json(&["status"])));
+    assert_eq!((whole.0.len(), whole.1), (3, vec!["development".to_owned()]));
+    let staging = (vec!["staging".to_owned()], Vec::new());
+    assert_eq!(shown(&http.get("/api/v1/status?environment=staging").with(200).json()), staging);
+    assert_eq!(shown(&home.json(&["status", "-e", "staging"])), staging);
+    let over_mcp = Endpoint::modern(&http, "/mcp/staging").call("station_status", &json!({}));
+    assert_eq!(shown(&result(&over_mcp)["structuredContent"]), staging);
+    let nowhere = problem(http.get("/api/v1/status?environment=nowhere"), 404, "not_found");
+    assert_eq!(nowhere["hint"], "environments here: development, production, staging");
+    let unknown = home.stn(&["status", "-e", "nowhere"]);
+    assert_eq!(unknown.code, 4, "{unknown:?}");
 }
 
 #[test]

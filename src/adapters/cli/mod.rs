@@ -25,7 +25,6 @@ mod request;
 mod run;
 mod sanitize;
 mod serve;
-mod status;
 mod stdio;
 mod sync;
 mod target;
@@ -261,9 +260,6 @@ impl Session {
         let found = self.table.iter().find(|tool| tool.spec.cli.is_some_and(|cli| cli.verb == verb));
         let spec =
             found.map(|tool| &tool.spec).ok_or_else(|| Error::internal(format!("no tool answers for `stn {verb}`")))?;
-        if spec.name == "station_status" {
-            return status::run(target, output, spec).await;
-        }
         commands::refuse_environment(spec, matches)?;
         match spec.name {
             "agent_run" => run::agent_run(target, output, matches, spec).await,

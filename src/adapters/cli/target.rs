@@ -83,11 +83,6 @@ impl Target {
         &self.table
     }
 
-    /// The environment that the command is for, if it says so.
-    pub(super) fn environment(&self) -> Option<&str> {
-        self.environment.as_deref()
-    }
-
     /// The output of the tool `name`. What was lost with an owner (which may be restarting) is asked once more, where twice is the same as
     /// once.
     pub(super) async fn call(&self, name: &str, input: Map<String, Value>) -> Result<Value, Failure> {
@@ -193,9 +188,7 @@ impl Target {
     }
 
     fn in_environment(&self, spec: &ToolSpec, mut input: Map<String, Value>) -> Map<String, Value> {
-        if let (EnvironmentUse::Required | EnvironmentUse::OfRun, Some(environment)) =
-            (spec.environment, &self.environment)
-        {
+        if let (true, Some(environment)) = (spec.environment != EnvironmentUse::None, &self.environment) {
             input.entry("environment").or_insert_with(|| environment.as_str().into());
         }
         input

@@ -25,6 +25,7 @@ pub struct Status {
     /// The address that HTTP is served on, if it is.
     pub http_listen: Option<String>,
     pub started_at: Timestamp,
+    /// Those that the caller may read, or the one that was asked for.
     pub environments: Vec<EnvironmentView>,
     pub mcp_servers: Vec<McpServer>,
 }
@@ -35,7 +36,7 @@ pub fn spec() -> ToolSpec {
             "Station status",
             "Shows the station at a glance: version, owner, environments with their models, attached servers.",
         )
-        .environment(EnvironmentUse::None)
+        .environment(EnvironmentUse::Optional)
         .exposure(Exposure::Default)
         .rest(Method::Get, "/status")
         .cli("status", &[])
@@ -44,11 +45,9 @@ pub fn spec() -> ToolSpec {
 pub async fn status(call: Call, _: Input) -> Result<Status> {
     let station = &call.station;
     let (mut environments, mut servers) = (Vec::new(), Vec::new());
-    for environment in station.environments.all() {
-        if call.ctx.principal.may(Scope::StationRead, Some(&environment.name)) {
-            environments.push(view(&call, &environment).await?);
-            servers.extend(mcp_server::all(&environment).await?);
-        }
+    for environment in call.environments(Scope::StationRead) {
+        environments.push(view(&call, &environment).await?);
+        servers.extend(mcp_server::all(&environment).await?);
     }
     Ok(Status {
         version: env!("CARGO_PKG_VERSION"),
