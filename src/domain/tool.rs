@@ -35,9 +35,14 @@ pub struct ToolEffect {
 }
 
 impl ToolEffect {
+    /// The effect as far as somebody trusted says so: a server's own `read` counts as if it had said nothing.
+    pub fn believed(self) -> Effect {
+        if self.effect == Effect::Read && !self.trusted { Self::default().effect } else { self.effect }
+    }
+
     /// Does somebody trusted say that a call changes nothing? A server's own word isn't enough.
     pub fn is_known_read(self) -> bool {
-        self.trusted && self.effect == Effect::Read
+        self.believed() == Effect::Read
     }
 
     /// May a call that was cut off be made again without asking anybody?

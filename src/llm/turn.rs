@@ -14,7 +14,7 @@ pub struct ToolDefinition {
     pub description: Option<String>,
     /// JSON Schema of the arguments, as the server wrote it; every request sends a cleaned copy.
     pub input_schema: Value,
-    /// What calling it does. Models aren't told; the offline rules go by it.
+    /// What calling it does, as far as somebody trusted says so. Models aren't told; the offline rules go by it.
     pub effect: Effect,
 }
 

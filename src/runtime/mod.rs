@@ -25,6 +25,6 @@ use std::sync::Arc;
 /// whatever is submitted is queued.
 pub async fn start(station: &Arc<Station>, workers: &Arc<Workers>, tasks: &Tasks) {
     workers.attach(station, tasks);
-    recovery::take_over(station, workers.owner()).await;
+    recovery::take_over(station, workers.owner(), tasks).await;
     tasks.spawn("workers", Arc::clone(workers).claim_loop());
 }

@@ -212,6 +212,8 @@ impl Assembly for MessageAssembly<'_> {
     fn reply(mut self) -> TurnReply {
         let blocks: Vec<Finished> = std::mem::take(&mut self.drafts).into_values().filter_map(Draft::finish).collect();
         let finish = self.finish(blocks.iter().any(|block| block.call.is_some()));
+        // No arguments at all means none are needed, unless the answer ended before its time.
+        let is_whole = matches!(self.stop.as_deref(), None | Some("end_turn" | "stop_sequence" | "tool_use"));
         let json = blocks.iter().map(|block| block.json.as_str()).collect::<Vec<_>>().join(",");
         let native = RawValue::from_string(format!("[{json}]")).ok().filter(|_| !blocks.is_empty());
         let native = native.map(|blocks| Native { provider: DIALECT.into(), model: self.model.to_owned(), blocks });
@@ -227,9 +229,8 @@ impl Assembly for MessageAssembly<'_> {
         for block in blocks {
             reply.text.push_str(&block.text);
             reply.calls.extend(block.call.map(|call| {
-                // No arguments at all means none are needed, unless the output was cut off before them.
-                let absent = call.arguments.trim().is_empty() && reply.finish != Finish::Length;
-                let arguments = if absent { "{}".to_owned() } else { call.arguments };
+                let none_needed = is_whole && call.arguments.trim().is_empty();
+                let arguments = if none_needed { "{}".to_owned() } else { call.arguments };
                 ToolCall { id: call.id, name: self.names.ours(&call.name), arguments }
             }));
         }
@@ -395,6 +396,20 @@ mod tests {
             cost_microusd: 0,
         };
         assert_eq!(reply.usage, usage);
+    }
+
+    #[test]
+    fn a_call_of_an_answer_that_ended_before_its_time_stays_visibly_unfinished() {
+        let arguments = |reason: &str| {
+            let ended = format!(r#"{{"type":"message_delta","delta":{{"stop_reason":"{reason}"}}}}"#);
+            let began = r#"{"type":"content_block_start","index":0,"content_block":{"type":"tool_use","id":"t","name":"f","input":{}}}"#;
+            let text = stream(&[began, &ended, r#"{"type":"message_stop"}"#]);
+            read(&text).0.unwrap().calls.remove(0).arguments
+        };
+        for reason in ["max_tokens", "refusal", "pause_turn"] {
+            assert_eq!(arguments(reason), "", "{reason}");
+        }
+        assert_eq!(arguments("tool_use"), "{}");
     }
 
     #[test]

@@ -57,10 +57,9 @@ pub(super) fn nothing_fits(commands: &[String]) -> String {
 
 pub(super) fn changes_something(tool: &ToolDefinition, commands: &[String]) -> String {
     format!(
-        "Nothing was called: `{}` fits the input, but its effect is `{}`, and such a tool is called only when asked for \
-         exactly. Give this as the input:\n\n{}",
+        "Nothing was called: `{}` fits the input, but it isn't known to change nothing, and such a tool is called only when \
+         asked for exactly. Give this as the input:\n\n{}",
         tool.name,
-        tool.effect.as_str(),
         block(commands)
     )
 }

@@ -7,7 +7,7 @@
 //!    unambiguous. This holds only when [`TurnRequest::plan_allowed`] says that a person gave the input directly; from anywhere else
 //!    such lines are reported and neither followed nor guessed around. An unknown tool or broken JSON anywhere in the plan: nothing is
 //!    called, the answer names the line. A failed call ends the plan.
-//! 2. **Without a plan there is one round of guessed calls, of one call, to a tool whose effect is `read`.** Tools are scored by the
+//! 2. **Without a plan there is one round of guessed calls, of one call, to a tool that is known to only read.** Tools are scored by the
 //!    words that they share with the input (`score`): a word of the name counts 3, of the description 1, a word of the name that a
 //!    value only implies (`notes.txt` implies `text` and `file`) 2, a value that the tool takes up 3, its whole name 10. Words are compared without plural, and a few everyday ones stand for a tool's usual words
 //!    (`show` for read, `folder` for directory). Of the tools whose required arguments are all known, the best is called; with equals at
@@ -63,10 +63,6 @@ impl Offline {
 impl Provider for Offline {
     fn name(&self) -> &str {
         &self.name
-    }
-
-    fn dialect(&self) -> &'static str {
-        DIALECT
     }
 
     async fn turn(
@@ -329,7 +325,7 @@ mod tests {
     fn a_tool_that_changes_something_is_offered_and_never_guessed() {
         let text = said("Delete the file README.md");
         assert!(text.contains(r#"call filesystem__delete_file {"path":"README.md"}"#), "{text}");
-        assert!(text.contains("destructive"), "{text}");
+        assert!(text.contains("isn't known to change nothing"), "{text}");
     }
 
     #[test]

@@ -230,13 +230,14 @@ impl Assembly for ChatAssembly<'_> {
     fn reply(mut self) -> TurnReply {
         let drafts = std::mem::take(&mut self.calls);
         let finish = self.finish(!drafts.is_empty());
+        // No arguments at all means none are needed, unless the answer ended before its time.
+        let is_whole = matches!(self.finish.as_deref(), None | Some("stop" | "tool_calls" | "function_call"));
+        let none_needed = |arguments: &str| is_whole && arguments.trim().is_empty();
         let mut ids = HashSet::new();
         let calls = drafts.into_iter().enumerate().map(|(number, draft)| {
             let usable = !draft.id.is_empty() && ids.insert(draft.id.clone());
             let id = if usable { draft.id } else { format!("call_{}_{number}", self.position) };
-            // No arguments at all means none are needed, unless the output was cut off before them.
-            let absent = draft.arguments.trim().is_empty() && finish != Finish::Length;
-            let arguments = if absent { "{}".to_owned() } else { draft.arguments };
+            let arguments = if none_needed(&draft.arguments) { "{}".to_owned() } else { draft.arguments };
             ToolCall { id, name: self.names.ours(&draft.name), arguments }
         });
         let calls = calls.collect();
@@ -377,14 +378,16 @@ mod tests {
     }
 
     #[test]
-    fn a_call_cut_off_by_the_output_limit_stays_visibly_unfinished() {
-        let chunks = [
-            json!({ "choices": [{ "delta": { "tool_calls": [{ "index": 0, "id": "x", "function": { "name": "f" } }] },
-            "finish_reason": "length" }] }),
-        ];
-        let reply = read(&stream(&chunks)).0.unwrap();
-        assert_eq!(reply.finish, Finish::Length);
-        assert_eq!(reply.calls[0].arguments, "");
+    fn a_call_of_an_answer_that_ended_before_its_time_stays_visibly_unfinished() {
+        let arguments = |reason: &str| {
+            let call = json!({ "tool_calls": [{ "index": 0, "id": "x", "function": { "name": "f" } }] });
+            let chunk = json!({ "choices": [{ "delta": call, "finish_reason": reason }] });
+            read(&stream(&[chunk])).0.unwrap().calls.remove(0).arguments
+        };
+        for reason in ["length", "content_filter", "insufficient_system_resource"] {
+            assert_eq!(arguments(reason), "", "{reason}");
+        }
+        assert_eq!(arguments("tool_calls"), "{}");
     }
 
     #[test]

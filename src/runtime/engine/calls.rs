@@ -6,7 +6,7 @@ use super::flight::{Flight, Landed};
 use super::history::{CallState, CallStep};
 use super::issue::Attempt;
 use super::shown::{Shown, cut};
-use super::stop::{Interrupt, Stop, explain};
+use super::stop::{Interrupt, Stop};
 use crate::clock::ClockExt;
 use crate::domain::{AuditEntry, AuditOutcome, Name, RunErrorKind, StepStatus, WaitingFor};
 use crate::gateway::{Catalog, may_match};
@@ -155,7 +155,7 @@ impl Executor<'_, '_> {
             }
             Err(error) => error,
         };
-        let reason = explain(&error);
+        let reason = doubt::reason(&error);
         let audit = flight.permitted.audit(AuditOutcome::Failed).because(&reason);
         let verdict = match Acted::by(&error) {
             Acted::Known => Verdict::Tell,

@@ -1,12 +1,13 @@
 //! What a call means whose result didn't come: whether its server can have acted, and what is done about it.
 
+use super::stop::explain;
 use crate::domain::{OnInDoubt, ToolEffect};
 use crate::error::{Error, ErrorKind};
 
 /// Whether the server can have acted on a call that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Acted {
-    /// It answered with an error, or was never reached: the failure is the whole truth.
+    /// It answered, if only with an error or too much, or was never reached: there is nothing to decide.
     Known,
     /// The call left, and nobody can tell what became of it.
     Unknown,
@@ -56,6 +57,19 @@ impl Verdict {
     }
 }
 
+/// Why a call has no result, for its step and the model.
+pub(super) fn reason(error: &Error) -> String {
+    let reason = explain(error);
+    match error.kind() {
+        ErrorKind::PayloadTooLarge => {
+            format!(
+                "{reason}. The call was made, and only its answer is lost: ask for less, and don't repeat what it may have changed"
+            )
+        }
+        _ => reason,
+    }
+}
+
 /// What the model is shown of a call whose outcome stays unknown.
 pub(super) fn unknown(reason: &str) -> String {
     format!(
@@ -76,6 +90,7 @@ mod tests {
         assert_eq!(Acted::by(&Error::unavailable("boom").details(json!({ "rpc": { "code": -1 } }))), Acted::Known);
         assert_eq!(Acted::by(&Error::unavailable("not running").details(json!({ "acted": false }))), Acted::Known);
         assert_eq!(Acted::by(&Error::not_found("no such tool")), Acted::Known);
+        assert_eq!(Acted::by(&Error::payload_too_large("64 MiB")), Acted::Known);
     }
 
     #[test]

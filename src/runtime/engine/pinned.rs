@@ -79,7 +79,7 @@ impl PinnedTools {
             name: tool.name.clone(),
             description: tool.description.clone(),
             input_schema: tool.input_schema.clone(),
-            effect: tool.effect.effect,
+            effect: tool.effect.believed(),
         };
         self.0.iter().map(definition).collect()
     }

@@ -3,6 +3,9 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+/// The longest text of an error.
+const ERROR_BYTES: usize = 4096;
+
 /// The content of a tool result, as it goes into the conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Shown {
@@ -54,14 +57,25 @@ pub(super) fn cut(text: &str, limit: usize) -> Option<String> {
     if text.len() <= limit {
         return None;
     }
+    let (head, left_out, tail) = ends(text, limit);
+    let total = text.len();
+    Some(format!("{head}\n[{left_out} of {total} bytes are left out here; `run_steps` has the whole result]\n{tail}"))
+}
+
+/// An error's text, which is kept in rows and events: a server may put anything into it.
+pub(super) fn bounded(text: String) -> String {
+    if text.len() <= ERROR_BYTES {
+        return text;
+    }
+    let (head, left_out, tail) = ends(&text, ERROR_BYTES);
+    format!("{head} [{left_out} bytes] {tail}")
+}
+
+/// The beginning of `text`, how many bytes follow it that don't fit into `limit`, and its end.
+fn ends(text: &str, limit: usize) -> (&str, usize, &str) {
     let head = text.floor_char_boundary(limit / 4 * 3);
     let tail = text.ceil_char_boundary(text.len() - limit / 4);
-    let (left_out, total) = (tail - head, text.len());
-    Some(format!(
-        "{}\n[{left_out} of {total} bytes are left out here; `run_steps` has the whole result]\n{}",
-        &text[..head],
-        &text[tail..]
-    ))
+    (&text[..head], tail - head, &text[tail..])
 }
 
 #[cfg(test)]
@@ -101,5 +115,12 @@ mod tests {
         assert_eq!(shown, expected);
         assert!(cut(&"é".repeat(50), 15).is_some());
         assert_eq!(cut(&text, 300), None);
+    }
+
+    #[test]
+    fn the_text_of_an_error_is_bounded() {
+        assert_eq!(bounded("short".into()), "short");
+        let long = bounded(format!("begin {} end", "x".repeat(1_000_000)));
+        assert!(long.len() < 4200 && long.starts_with("begin") && long.ends_with("end"), "{}", long.len());
     }
 }

@@ -2,6 +2,7 @@
 
 use super::Job;
 use super::journal::Journal;
+use super::shown::bounded;
 use crate::clock::{ClockExt, SharedClock};
 use crate::domain::{RunErrorKind, Timestamp, WaitingFor};
 use crate::error::{Error, ErrorKind, Result};
@@ -53,9 +54,10 @@ impl From<Error> for Stop {
 
 /// An error's message with its hint, for the `error` of a run or a step.
 pub(super) fn explain(error: &Error) -> String {
+    let message = bounded(error.message().to_owned());
     match error.hint_text() {
-        Some(hint) => format!("{}; {hint}", error.message()),
-        None => error.message().to_owned(),
+        Some(hint) => format!("{message}; {hint}"),
+        None => message,
     }
 }
 

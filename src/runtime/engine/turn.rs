@@ -2,6 +2,7 @@
 
 use super::history::{Asking, Reply};
 use super::live::Deltas;
+use super::shown::bounded;
 use super::stop::{Stop, explain};
 use super::{Executor, transcript};
 use crate::domain::{CauseKind, Origin, RunErrorKind, StepKind, StepStatus, WaitingFor};
@@ -19,7 +20,10 @@ impl Executor<'_, '_> {
         self.journal.flush().await?;
         let reply = self.ask(&*provider, asking).await?;
         let usage = reply.usage;
-        let reply = Reply::from(reply);
+        let mut reply = Reply::from(reply);
+        if reply.notice.is_none() && reply.tool_calls.is_empty() {
+            reply.notice = ended_early(&reply.finish).map(str::to_owned);
+        }
         let closed = Closed {
             result: Some(reply.to_result()?),
             native: reply.native_blocks(),
@@ -125,6 +129,15 @@ impl Executor<'_, '_> {
     }
 }
 
+/// What a person should know of an answer that isn't whole.
+fn ended_early(finish: &Finish) -> Option<&'static str> {
+    match finish {
+        Finish::Length => Some("the answer was cut off at the model's output limit"),
+        Finish::Refusal => Some("the model, or its provider's filter, ended the answer early"),
+        Finish::Stop | Finish::ToolCalls | Finish::Other(_) => None,
+    }
+}
+
 /// Only what a person typed themselves may command the offline rules.
 fn plan_allowed(cause: CauseKind, origin: Origin) -> bool {
     cause == CauseKind::Call && !matches!(origin, Origin::Schedule | Origin::Trigger | Origin::Run)
@@ -132,7 +145,7 @@ fn plan_allowed(cause: CauseKind, origin: Origin) -> bool {
 
 /// The message names provider, model and reason; what it may lack is added.
 fn describe(error: &ProviderError) -> String {
-    let mut text = error.message.clone();
+    let mut text = bounded(error.message.clone());
     if let Some(status) = error.status.map(|status| status.to_string()).filter(|status| !text.contains(status)) {
         text.push_str(&format!(" (HTTP status {status})"));
     }

@@ -90,7 +90,8 @@ async fn a_provider_that_refuses_fails_the_run_with_its_words() {
 
 #[tokio::test]
 async fn an_answer_without_a_word_fails_where_it_was_cut_off() {
-    let bench = Bench::started(vec![Say::Cut(Finish::Length), Say::Cut(Finish::Refusal), Say::Cut(Finish::Stop)]).await;
+    let script = [Finish::Length, Finish::Refusal, Finish::Stop].map(|finish| Say::Cut("", finish));
+    let bench = Bench::started(script.into()).await;
     let mut ended = Vec::new();
     for _ in 0..3 {
         let run = bench.submit().await;
@@ -99,6 +100,54 @@ async fn an_answer_without_a_word_fails_where_it_was_cut_off() {
     failed(&ended[0], RunErrorKind::Provider, &["`scripted/m`", "output limit"]);
     failed(&ended[1], RunErrorKind::Provider, &["declined"]);
     assert_eq!(ended[2].output, Some(json!("")));
+}
+
+#[tokio::test]
+async fn an_answer_that_was_cut_off_is_given_with_a_word_on_that() {
+    let script = [Finish::Length, Finish::Refusal, Finish::Stop].map(|finish| Say::Cut("The first half", finish));
+    let bench = Bench::started(script.into()).await;
+    for notice in [
+        json!("the answer was cut off at the model's output limit"),
+        json!("the model, or its provider's filter, ended the answer early"),
+        json!(null),
+    ] {
+        let run = bench.submit().await;
+        assert_eq!(bench.settled(run).await.output, Some(json!("The first half")));
+        let result = bench.step(run, 1, 1).await.step.result.unwrap();
+        assert_eq!(result.get("notice").cloned().unwrap_or_default(), notice);
+    }
+}
+
+#[tokio::test]
+async fn a_drain_finds_no_intent_whose_call_never_left() {
+    let bench = Bench::new(vec![Say::Calls(vec![("misfits__hang", "{}"); 20])]);
+    bench.agent(|agent| agent.timeout_ms = Some(86_400_000)).await;
+    bench.start().await;
+    let run = bench.submit().await;
+    bench.until_journaled(run, 17).await;
+    bench.tasks.soft().cancel();
+    while bench.environment.store.run(run).await.unwrap().unwrap().status == RunStatus::Running {
+        bench.clock.advance(Duration::from_secs(1));
+        tokio::task::yield_now().await;
+    }
+    let journal = bench.journal(run).await;
+    assert_eq!(journal.len(), 17, "the model call, and the sixteen calls that may be under way at once");
+    assert!(journal[1..].iter().all(|row| row.step.status == StepStatus::Started));
+    // Cancelled while nobody runs it, its calls are closed all the same.
+    bench.call("run_cancel", json!({ "run": run })).await;
+    assert!(bench.journal(run).await[1..].iter().all(|row| row.step.status == StepStatus::InDoubt));
+    use AuditOutcome::{Done, Failed};
+    assert_eq!(bench.audited("agent.run").await, [Done, Failed]);
+}
+
+#[tokio::test]
+async fn more_calls_than_may_be_under_way_at_once_are_all_made() {
+    let list = ("files__list_directory", r#"{"path":"."}"#);
+    let bench = Bench::started(vec![Say::Calls(vec![list; 40]), Say::Text("seen")]).await;
+    let run = bench.submit().await;
+    let run = bench.settled(run).await;
+    assert_eq!((run.output, run.steps), (Some(json!("seen")), 42));
+    assert_eq!(bench.model.last_results().len(), 40);
 }
 
 #[tokio::test]

@@ -33,7 +33,8 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio::sync::{Notify, watch};
 
-/// An MCP server in POSIX shell whose tools misbehave: `hang` never answers, `die` ends the server, `peek` ends it the first time.
+/// An MCP server in POSIX shell whose tools misbehave: `hang` never answers, `die` ends the server, `peek` ends it the first time, `half`
+/// answers with half of a character, `deep` with more levels than anybody reads.
 const MISFITS: &str = r#"
 while read -r line; do
   id=${line#*\"id\":}; id=${id%%,*}
@@ -41,7 +42,11 @@ while read -r line; do
   case "$line" in
     *'"method":"server/discover"'*) say '"error":{"code":-32601,"message":"unknown"}' ;;
     *'"method":"initialize"'*) say '"result":{"protocolVersion":"2025-06-18","capabilities":{"tools":{}}}' ;;
-    *'"method":"tools/list"'*) say '"result":{"tools":[{"name":"hang"},{"name":"die"},{"name":"peek"}]}' ;;
+    *'"method":"tools/list"'*) say '"result":{"tools":[{"name":"hang"},{"name":"die"},{"name":"peek"},{"name":"half"},{"name":"deep"}]}' ;;
+    *'"name":"half"'*) say '"result":{"content":[{"type":"text","text":"cut \ud83d"}]}' ;;
+    *'"name":"deep"'*)
+      deep='1'; for _ in 1 2 3 4 5 6 7 8; do deep="$deep$deep"; done
+      say "\"result\":{\"structuredContent\":$(echo "$deep" | tr 1 '[')0$(echo "$deep" | tr 1 ']')}" ;;
     *'"name":"die"'*) exit 3 ;;
     *'"name":"peek"'*)
       if mkdir peeked 2>/dev/null; then exit 3; fi
@@ -55,7 +60,7 @@ enum Say {
     Text(&'static str),
     /// `(tool, arguments)`.
     Calls(Vec<(&'static str, &'static str)>),
-    Cut(Finish),
+    Cut(&'static str, Finish),
     Fail,
     Panic,
     /// Doesn't answer until told to; then says this.
@@ -107,10 +112,6 @@ impl Provider for Scripted {
         "scripted"
     }
 
-    fn dialect(&self) -> &'static str {
-        "scripted"
-    }
-
     async fn turn(
         &self,
         request: &TurnRequest,
@@ -123,7 +124,7 @@ impl Provider for Scripted {
         let (text, calls, finish) = match said {
             Some(Say::Text(text)) => (text, vec![], Finish::Stop),
             Some(Say::Calls(calls)) => ("", calls, Finish::ToolCalls),
-            Some(Say::Cut(finish)) => ("", vec![], finish),
+            Some(Say::Cut(text, finish)) => (text, vec![], finish),
             Some(Say::Panic) => panic!("the provider is broken"),
             Some(Say::Wait(go, text)) => {
                 go.notified().await;
@@ -287,6 +288,14 @@ impl Bench {
     async fn step_ended(&self, id: RunId, seq: i64) {
         let mut follower = self.station.events.follow(id);
         while !self.journal(id).await.iter().any(|row| row.step.seq == seq && row.step.ended_at.is_some()) {
+            follower.next().await;
+        }
+    }
+
+    /// Resolves once the journal has `rows` rows.
+    async fn until_journaled(&self, id: RunId, rows: usize) {
+        let mut follower = self.station.events.follow(id);
+        while self.journal(id).await.len() < rows {
             follower.next().await;
         }
     }

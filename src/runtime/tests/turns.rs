@@ -44,6 +44,7 @@ async fn what_the_model_asks_wrongly_is_told_to_it_and_nothing_is_called() {
             ("files__read_text_fil", "{}"),
             ("files__read_text_file", "{\"path\":"),
             ("files__read_text_file", r#"{"path":7}"#),
+            ("files__list_allowed_directories", ""),
         ]),
         Say::Text("sorry"),
     ])
@@ -56,8 +57,9 @@ async fn what_the_model_asks_wrongly_is_told_to_it_and_nothing_is_called() {
     assert!(told[0].content.contains("did you mean `files__read_text_file`"), "{}", told[0].content);
     assert!(told[1].content.contains("not valid JSON"), "{}", told[1].content);
     assert!(told[2].content.contains("/path"), "{}", told[2].content);
+    assert!(told[3].content.contains("cut off before its arguments"), "{}", told[3].content);
     let journal = bench.journal(run.id).await;
-    assert!(journal[1..4].iter().all(|row| row.step.status == StepStatus::Failed));
+    assert!(journal[1..5].iter().all(|row| row.step.status == StepStatus::Failed));
     assert_eq!(journal[2].step.arguments, Some(json!("{\"path\":")), "arguments are kept as they came");
     assert!(bench.audited("tool.call").await.is_empty());
 }
@@ -71,6 +73,23 @@ async fn a_tool_that_fails_is_told_to_the_model() {
     assert!(bench.model.last_results()[0].is_error);
     let step = bench.step(run, 2, 1).await.step;
     assert_eq!((step.status, step.result.unwrap()["isError"].clone()), (StepStatus::Completed, json!(true)));
+}
+
+#[tokio::test]
+async fn a_result_that_no_value_can_hold_is_shown_as_text_and_ends_nothing() {
+    let calls = Say::Calls(vec![("misfits__half", "{}"), ("misfits__deep", "{}")]);
+    let bench = Bench::started(vec![calls, Say::Text("odd")]).await;
+    let run = bench.submit().await;
+    let run = bench.settled(run).await;
+    assert_eq!(run.output, Some(json!("odd")), "{:?}", run.error);
+    let shown = bench.model.last_results();
+    assert_eq!(shown[0].content, "cut \u{fffd}");
+    assert!(shown[1].content.contains("structuredContent"), "{}", shown[1].content);
+    for seq in [2, 3] {
+        assert_eq!(bench.step(run.id, seq, 1).await.step.status, StepStatus::Completed);
+    }
+    let answer = bench.call("tool_call", json!({ "tool": "misfits__half" })).await;
+    assert_eq!(answer["content"][0]["text"], "cut \u{fffd}");
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use crate::clock::ManualClock;
 use crate::domain::{RunErrorKind, RunStatus, StepStatus, Timestamp};
 use crate::error::ErrorKind;
 use crate::store::conformance::{self, Surroundings, fixture};
+use crate::store::{Intent, Outcome};
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -136,7 +137,7 @@ async fn a_restored_backup_keeps_the_longer_audit_file_aside() {
 
 #[tokio::test]
 async fn without_its_audit_file_a_store_begins_nothing_and_still_records_what_happens() {
-    use fixture::{begins, closed, ends, outcome, tool_call};
+    use fixture::{begins, closed, outcome, tool_call};
     let home = Home::new();
     let store = home.store();
     let case = home.case(&store);
@@ -160,8 +161,17 @@ async fn without_its_audit_file_a_store_begins_nothing_and_still_records_what_ha
     let sync = store.apply_sync(SyncChanges::default(), case.entry("environment.sync")).await;
     assert_eq!(sync.map_err(kind), unavailable);
     assert_eq!(store.claim(&fixture::owner("a"), 5).await.unwrap().len(), 0);
+    let refused = store.audit_intent(case.entry("tool.call")).await;
+    assert_eq!(refused.map_err(kind), unavailable);
+    // A try that is to be made again stays open until it can be.
+    let replaces = Some(outcome(1, 1, closed(StepStatus::Failed, "lost".into())));
+    let again = begins(vec![Intent { replaces, ..tool_call(1, 2) }]);
+    assert_eq!(store.journal(&claim.grant, again).await.map(|_| ()).map_err(kind), unavailable);
+    assert_eq!(store.steps(ending, None, 10).await.unwrap()[0].status, StepStatus::Started);
+
     let mut batch = begins(vec![tool_call(2, 1)]);
-    batch.outcomes = ends(vec![outcome(1, 1, closed(StepStatus::Completed, "ok".into()))]).outcomes;
+    let done = outcome(1, 1, closed(StepStatus::Completed, "ok".into()));
+    batch.outcomes = vec![Outcome { audit: Some(case.entry("tool.done")), ..done }];
     assert_eq!(store.journal(&claim.grant, batch.clone()).await.map(|_| ()).map_err(kind), unavailable);
     let steps = store.steps(ending, None, 10).await.unwrap();
     assert_eq!(steps.iter().map(|step| step.status).collect::<Vec<_>>(), [StepStatus::Completed]);
@@ -174,6 +184,7 @@ async fn without_its_audit_file_a_store_begins_nothing_and_still_records_what_ha
     assert_eq!(store.finish(&claim.grant, done).await.unwrap(), Written::Done);
     case.submit(&agent).await.unwrap();
     let rows = store.audit_after(0, 100).await.unwrap();
+    assert_eq!(rows.iter().filter(|row| row.entry.action == "tool.done").count(), 1, "the batch was given twice");
     assert_eq!(home.lines(), rows.iter().map(|row| row.seq).collect::<Vec<_>>());
 }
 
