@@ -133,10 +133,6 @@ impl Provider for Reader {
         "fake"
     }
 
-    fn dialect(&self) -> &'static str {
-        "fake"
-    }
-
     async fn turn(
         &self,
         request: &TurnRequest,

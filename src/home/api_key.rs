@@ -1,6 +1,6 @@
-//! The format of API keys: `stn_<kind>_<id10>_<secret43><crc6>`, all base62. The id finds the key, the secret (256 bits) proves it,
+//! The format of API keys: `stn_key_<id10>_<secret43><crc6>`, all base62. The id finds the key, the secret (256 bits) proves it,
 //! and the CRC-32 of all before it lets a typo or a scanner's false positive be refused without looking anything up. Scanners find keys
-//! by `stn_(key|agt|hook|wst)_[0-9A-Za-z]{10}_[0-9A-Za-z]{49}`.
+//! by `stn_key_[0-9A-Za-z]{10}_[0-9A-Za-z]{49}`.
 
 use crate::error::{Error, Result};
 use secrecy::{ExposeSecret, SecretString};
@@ -12,43 +12,16 @@ const ID_CHARS: usize = 10;
 const SECRET_CHARS: usize = 43;
 const CRC_CHARS: usize = 6;
 
-/// What a key is for; part of its text, so that people and scanners can tell.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum KeyKind {
-    /// `key`: a person's or a program's API key, and the local owner's.
-    Key,
-    /// `agt`: handed to an agent.
-    Agent,
-    /// `hook`: signs an inbound webhook.
-    Hook,
-    /// `wst`: opens one WebSocket.
-    WebSocket,
-}
-
-impl KeyKind {
-    const ALL: [Self; 4] = [Self::Key, Self::Agent, Self::Hook, Self::WebSocket];
-
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Key => "key",
-            Self::Agent => "agt",
-            Self::Hook => "hook",
-            Self::WebSocket => "wst",
-        }
-    }
-}
-
 /// A key in the clear. It is shown once, and only its id and [`ApiKey::digest`] are kept.
 pub struct ApiKey {
-    kind: KeyKind,
     id: String,
     secret: SecretString,
 }
 
 impl ApiKey {
     /// A new key from the operating system's randomness.
-    pub fn generate(kind: KeyKind) -> Result<Self> {
-        Ok(Self { kind, id: random_base62(ID_CHARS)?, secret: random_base62(SECRET_CHARS)?.into() })
+    pub fn generate() -> Result<Self> {
+        Ok(Self { id: random_base62(ID_CHARS)?, secret: random_base62(SECRET_CHARS)?.into() })
     }
 
     /// The key that `text` spells. The error says what is wrong with its form and never repeats the text.
@@ -61,19 +34,16 @@ impl ApiKey {
         if parts.next() != Some("stn") {
             return Err(wrong("it doesn't start with `stn_`"));
         }
-        let kind = parts.next().and_then(|part| KeyKind::ALL.into_iter().find(|kind| kind.as_str() == part));
-        let kind = kind.ok_or_else(|| wrong("its kind is unknown"))?;
+        if parts.next() != Some("key") {
+            return Err(wrong("its kind is unknown"));
+        }
         let id = parts.next().filter(|id| is_base62(id, ID_CHARS)).ok_or_else(|| wrong("its id has the wrong form"))?;
         let tail = parts.next().filter(|tail| is_base62(tail, SECRET_CHARS + CRC_CHARS));
         let (secret, crc) = tail.ok_or_else(|| wrong("its length is wrong"))?.split_at(SECRET_CHARS);
         if crc != checksum(&text[..text.len() - CRC_CHARS]) {
             return Err(wrong("its checksum doesn't match"));
         }
-        Ok(Self { kind, id: id.to_owned(), secret: secret.to_owned().into() })
-    }
-
-    pub fn kind(&self) -> KeyKind {
-        self.kind
+        Ok(Self { id: id.to_owned(), secret: secret.to_owned().into() })
     }
 
     /// The part that may be shown, logged and looked up.
@@ -88,14 +58,14 @@ impl ApiKey {
 
     /// The whole text, to be shown or written once.
     pub fn reveal(&self) -> SecretString {
-        let body = format!("stn_{}_{}_{}", self.kind.as_str(), self.id, self.secret.expose_secret());
+        let body = format!("stn_key_{}_{}", self.id, self.secret.expose_secret());
         format!("{body}{}", checksum(&body)).into()
     }
 }
 
 impl fmt::Debug for ApiKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "stn_{}_{}_[hidden]", self.kind.as_str(), self.id)
+        write!(f, "stn_key_{}_[hidden]", self.id)
     }
 }
 
@@ -134,19 +104,17 @@ mod tests {
 
     #[test]
     fn a_key_has_the_published_form_and_is_read_back() {
-        for kind in KeyKind::ALL {
-            let key = ApiKey::generate(kind).unwrap();
-            let text = key.reveal();
-            let parts: Vec<&str> = text.expose_secret().split('_').collect();
-            assert_eq!((parts[0], parts[1], parts[2].len(), parts[3].len()), ("stn", kind.as_str(), 10, 49));
-            let back = ApiKey::parse(text.expose_secret()).unwrap();
-            assert_eq!((back.kind(), back.id(), back.digest()), (kind, key.id(), key.digest()));
-        }
+        let key = ApiKey::generate().unwrap();
+        let text = key.reveal();
+        let parts: Vec<&str> = text.expose_secret().split('_').collect();
+        assert_eq!((parts[0], parts[1], parts[2].len(), parts[3].len()), ("stn", "key", 10, 49));
+        let back = ApiKey::parse(text.expose_secret()).unwrap();
+        assert_eq!((back.id(), back.digest()), (key.id(), key.digest()));
     }
 
     #[test]
     fn every_single_typo_is_found_by_the_checksum() {
-        let text = ApiKey::generate(KeyKind::Key).unwrap().reveal();
+        let text = ApiKey::generate().unwrap().reveal();
         let text = text.expose_secret();
         for at in 8..text.len() {
             let mut bytes = text.as_bytes().to_vec();
@@ -163,7 +131,7 @@ mod tests {
 
     #[test]
     fn neither_errors_nor_debug_output_show_a_secret() {
-        let key = ApiKey::generate(KeyKind::Key).unwrap();
+        let key = ApiKey::generate().unwrap();
         let text = key.reveal();
         let secret = &text.expose_secret()[19..];
         assert!(!format!("{key:?}").contains(&secret[..8]));

@@ -2,7 +2,7 @@
 //! may do it at once, and no file that exists is ever overwritten.
 
 use super::local_key::refuse_exposed;
-use super::{ApiKey, Home, KeyKind, Layout, failed};
+use super::{ApiKey, Home, Layout, failed};
 use crate::error::{Error, Result};
 use secrecy::ExposeSecret;
 use std::fs::{self, DirBuilder, OpenOptions};
@@ -33,7 +33,7 @@ fn create_on(
     refuse_exposed(&secrets, &facts)?;
     let fresh = write_samples(home, samples)?;
     if !home.local_key().exists() {
-        let key = ApiKey::generate(KeyKind::Key)?.reveal();
+        let key = ApiKey::generate()?.reveal();
         place(&home.local_key(), format!("{}\n", key.expose_secret()).as_bytes(), PRIVATE_FILE)?;
     }
     Ok(fresh)
@@ -99,7 +99,7 @@ fn place(path: &Path, contents: &[u8], mode: u32) -> Result<()> {
     if path.symlink_metadata().is_ok() {
         return Ok(());
     }
-    let temporary = path.with_file_name(format!(".new-{}", ApiKey::generate(KeyKind::Key)?.id()));
+    let temporary = path.with_file_name(format!(".new-{}", ApiKey::generate()?.id()));
     let placed = write_new(&temporary, contents, mode).and_then(|()| fs::hard_link(&temporary, path));
     let _leftover = fs::remove_file(&temporary);
     match placed {

@@ -1,7 +1,7 @@
 //! `secrets/local.key`: the API key whose principal is the owner of the home. Whoever can read the file is that person, so the file
 //! must be readable by nobody else.
 
-use super::{ApiKey, Home, KeyKind};
+use super::{ApiKey, Home};
 use crate::domain::Principal;
 use crate::error::{Error, Result};
 use nix::libc::O_NOFOLLOW;
@@ -31,7 +31,7 @@ impl LocalKey {
 
     /// The local owner, when `bearer` is this key. Takes the same time for a wrong id and a wrong secret.
     pub fn authenticate(&self, bearer: &str) -> Option<Principal> {
-        let presented = ApiKey::parse(bearer).ok().filter(|key| key.kind() == KeyKind::Key)?;
+        let presented = ApiKey::parse(bearer).ok()?;
         let same_id = presented.id().as_bytes().ct_eq(self.id.as_bytes());
         let same_secret = presented.digest().ct_eq(&self.digest);
         bool::from(same_id & same_secret).then(Principal::local_owner)
@@ -98,7 +98,7 @@ mod tests {
         let text = fs::read_to_string(home.local_key()).unwrap();
         let key = LocalKey::load(&home).unwrap();
         assert_eq!(key.authenticate(text.trim()), Some(Principal::local_owner()));
-        let other = ApiKey::generate(KeyKind::Key).unwrap().reveal();
+        let other = ApiKey::generate().unwrap().reveal();
         assert_eq!(key.authenticate(other.expose_secret()), None);
         assert_eq!(key.authenticate("nonsense"), None);
     }

@@ -26,7 +26,7 @@ mod variables;
 #[cfg(test)]
 mod testing;
 
-pub use api_key::{ApiKey, KeyKind};
+pub use api_key::ApiKey;
 pub use attach::{Door, Handshake, attach, attach_or_own, take_over};
 pub use background::{SpawnOwner, attach_or_spawn, own_in_background};
 pub use client::{LocalBody, LocalClient, LocalResponse, LocalStream};

@@ -49,9 +49,6 @@ pub trait Provider: Send + Sync + fmt::Debug {
     /// The name it was configured under, such as `openai`.
     fn name(&self) -> &str;
 
-    /// The wire dialect, the value of [`Native::provider`] in its replies.
-    fn dialect(&self) -> &'static str;
-
     /// Asks for one turn. Text arrives at `sink` while it is written; the reply holds all of it again.
     ///
     /// Failed attempts are repeated inside (see `retry`), within `limits`. Dropping the future ends the request.

@@ -60,6 +60,9 @@ impl ProviderVariables {
     }
 }
 
+/// A provider's name and its address, absent = the dialect's own.
+type Place = (String, Option<String>);
+
 /// Chooses models and builds their providers.
 #[derive(Debug)]
 pub struct Models {
@@ -71,8 +74,8 @@ pub struct Models {
     brought: Mutex<HashMap<RunId, Arc<ProviderVariables>>>,
     /// Providers that whoever embeds the station brought along; they win over configured ones.
     given: HashMap<String, Arc<dyn Provider>>,
-    /// By name and address: a provider is built for every run, and what is down is down for all of them.
-    retries: Mutex<HashMap<(String, Option<String>), Arc<RetryBudget>>>,
+    /// A provider is built for every run, and what is down is down for all of them.
+    retries: Mutex<HashMap<Place, Arc<RetryBudget>>>,
 }
 
 /// A choice, and whether it stands on variables that the caller brought along.

@@ -2,7 +2,7 @@
 
 use crate::adapters::testing::{TestStation, send};
 use crate::config::Settings;
-use crate::home::{ApiKey, KeyKind};
+use crate::home::ApiKey;
 use secrecy::ExposeSecret;
 use serde_json::json;
 use std::time::Duration;
@@ -17,7 +17,7 @@ async fn without_the_key_nothing_is_answered_and_the_attempt_is_recorded() {
     assert_eq!(none.header("content-type"), "application/problem+json");
     let hint = none.json()["hint"].as_str().unwrap().to_owned();
     assert!(hint.contains("`stn status`") && !hint.contains("local.key"), "{hint}");
-    let other = format!("Bearer {}", ApiKey::generate(KeyKind::Key).unwrap().reveal().expose_secret());
+    let other = format!("Bearer {}", ApiKey::generate().unwrap().reveal().expose_secret());
     for path in ["GET /mcp", "POST /mcp/staging", "GET /nowhere", "GET /local/handshake", "GET /api/v1/openapi.json"] {
         let wrong = send(&test.routers.tcp, path, &[HOST, ("authorization", &other)], None).await.read().await;
         assert_eq!(wrong.status, 401, "{path}");

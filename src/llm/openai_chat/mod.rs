@@ -41,10 +41,6 @@ impl Provider for OpenaiChat {
         self.endpoint.name()
     }
 
-    fn dialect(&self) -> &'static str {
-        DIALECT
-    }
-
     async fn turn(
         &self,
         request: &TurnRequest,
