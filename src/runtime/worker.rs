@@ -1,6 +1,6 @@
 //! Workers: how many runs execute at once, which queued run is next, and the way to a run that executes.
 
-use super::engine::{self, Job};
+use super::engine::{self, Attempt};
 use crate::clock::ClockExt;
 use crate::domain::RunId;
 use crate::lifecycle::Tasks;
@@ -167,9 +167,9 @@ impl Admission for Workers {
             cancel: registered.cancel.clone(),
             drain: tasks.soft().clone(),
         };
-        let (job, grant) = Job::new(station, Arc::clone(environment), signals, claim);
+        let (attempt, grant) = Attempt::new(station, Arc::clone(environment), signals, claim);
         tasks.spawn("run", async move {
-            engine::execute(job, grant).await;
+            engine::execute(attempt, grant).await;
             // In this order: the worker that is given back looks for queued runs, and must not count this one any more.
             drop(registered);
             drop(reservation);

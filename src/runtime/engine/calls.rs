@@ -4,7 +4,7 @@ use super::Executor;
 use super::doubt::{self, Acted, Verdict};
 use super::flight::{Flight, Landed};
 use super::history::{CallState, CallStep};
-use super::issue::Attempt;
+use super::issue::Try;
 use super::shown::{Shown, cut};
 use super::stop::{Interrupt, Stop};
 use crate::clock::ClockExt;
@@ -44,7 +44,7 @@ impl Executor<'_, '_> {
 
     /// The tools as they are now. Before a server is waited for, the model's answer is made safe: it has been paid for.
     async fn catalog(&mut self) -> Result<Catalog, Stop> {
-        let gateway = &self.job.environment.gateway;
+        let gateway = &self.attempt.environment.gateway;
         let known = gateway.catalog(Duration::ZERO).await;
         let asked = self.history.replied().map(|(_, reply)| reply.tool_calls.as_slice()).unwrap_or_default();
         let is_missing = |call: &ToolCall| self.tools.get(&call.name).is_some() && known.find(&call.name).is_none();
@@ -54,13 +54,13 @@ impl Executor<'_, '_> {
         }
         self.journal.flush().await?;
         let matters = |server: &Name| missing.iter().any(|name| may_match(name, server.as_str()));
-        Ok(self.job.signals.unless_interrupted(gateway.catalog_for(FIRST_START, matters)).await?)
+        Ok(self.attempt.signals.unless_interrupted(gateway.catalog_for(FIRST_START, matters)).await?)
     }
 
     /// Calls whose results the model could never be shown aren't made.
     fn within_limit(&self) -> Result<(), Stop> {
         let Some((turn, reply)) = self.history.replied() else { return Ok(()) };
-        if !turn.calls.is_empty() || self.history.turn() < self.job.max_steps {
+        if !turn.calls.is_empty() || self.history.turn() < self.attempt.max_steps {
             return Ok(());
         }
         let asked: Vec<String> = reply.tool_calls.iter().map(|call| format!("`{}`", call.name)).collect();
@@ -69,7 +69,7 @@ impl Executor<'_, '_> {
             format!(
                 "the run reached its limit of {} turns (`max_steps`), and the model still asked for {}; raise `max_steps` in the \
                  agent's file, or `runs.max_steps` in station.yml",
-                self.job.max_steps,
+                self.attempt.max_steps,
                 asked.join(", ")
             ),
         ))
@@ -92,15 +92,15 @@ impl Executor<'_, '_> {
                 CallState::ToRetry => Verdict::Again,
                 CallState::InDoubt => Verdict::Ask,
                 CallState::Started | CallState::Done(_) => {
-                    Verdict::on(step.effect, self.job.definition.on_in_doubt, false)
+                    Verdict::on(step.effect, self.attempt.definition.on_in_doubt, false)
                 }
             };
-            let audit = self.job.lost_call(call.name.clone(), step.seq, CUT_OFF);
+            let audit = self.attempt.lost_call(call.name.clone(), step.seq, CUT_OFF);
             match verdict {
                 Verdict::Again => {
                     let replaces = (step.state == CallState::Started).then(|| lost(&step, CUT_OFF, audit));
-                    let attempt = Attempt { at, seq: step.seq, r#try: step.r#try + 1, replaces };
-                    flights.extend(self.issue(catalog, attempt, &call).await);
+                    let r#try = Try { at, seq: step.seq, r#try: step.r#try + 1, replaces };
+                    flights.extend(self.issue(catalog, r#try, &call).await);
                 }
                 verdict => self.decide(verdict, at, &step, CUT_OFF, audit, in_doubt)?,
             }
@@ -113,10 +113,10 @@ impl Executor<'_, '_> {
     async fn fly(&mut self, catalog: &Catalog, flights: Vec<Flight>, in_doubt: &mut Vec<i64>) -> Result<(), Stop> {
         let mut waiting = VecDeque::from(flights);
         let mut aloft = FuturesUnordered::new();
-        let interrupted = self.job.signals.interrupted();
+        let interrupted = self.attempt.signals.interrupted();
         tokio::pin!(interrupted);
         loop {
-            if self.job.signals.pending().is_none() {
+            if self.attempt.signals.pending().is_none() {
                 let free = AT_ONCE.saturating_sub(aloft.len() + waiting.len());
                 waiting.extend(self.issue_new(catalog, free).await);
             }
@@ -126,8 +126,8 @@ impl Executor<'_, '_> {
             while aloft.len() < AT_ONCE
                 && let Some(flight) = waiting.pop_front()
             {
-                let key = self.job.key(flight.seq);
-                aloft.push(flight.fly(key, self.job.live.clone()));
+                let key = self.attempt.key(flight.seq);
+                aloft.push(flight.fly(key, self.attempt.live.clone()));
             }
             let landed = tokio::select! {
                 biased;
@@ -137,7 +137,7 @@ impl Executor<'_, '_> {
             let Some(landed) = landed else { break };
             waiting.extend(self.land(landed, in_doubt)?);
         }
-        match (self.unissued(), self.job.signals.pending()) {
+        match (self.unissued(), self.attempt.signals.pending()) {
             (Some(_), Some(interrupt)) => Err(interrupt.into()),
             _ => Ok(()),
         }
@@ -159,7 +159,7 @@ impl Executor<'_, '_> {
         let audit = flight.permitted.audit(AuditOutcome::Failed).because(&reason);
         let verdict = match Acted::by(&error) {
             Acted::Known => Verdict::Tell,
-            Acted::Unknown => Verdict::on(flight.effect, self.job.definition.on_in_doubt, flight.retried),
+            Acted::Unknown => Verdict::on(flight.effect, self.attempt.definition.on_in_doubt, flight.retried),
         };
         if verdict != Verdict::Again {
             self.decide(verdict, flight.at, &step, &reason, audit, in_doubt)?;
@@ -172,7 +172,7 @@ impl Executor<'_, '_> {
     fn keep(&mut self, at: usize, step: &CallStep, result: &RawValue, audit: AuditEntry) {
         let result = read_result(result);
         let mut shown = Shown::result(&result);
-        let limit = usize::try_from(self.job.station.settings.runs.result_bytes).unwrap_or(usize::MAX);
+        let limit = usize::try_from(self.attempt.station.settings.runs.result_bytes).unwrap_or(usize::MAX);
         let cut = cut(&shown.content, limit);
         let truncated = cut.is_some();
         let closed = Closed {
@@ -232,7 +232,7 @@ impl Executor<'_, '_> {
         mut aloft: FuturesUnordered<impl Future<Output = Landed>>,
     ) -> Stop {
         self.call_off.cancel();
-        let over = self.job.station.clock.sleep(LET_GO);
+        let over = self.attempt.station.clock.sleep(LET_GO);
         tokio::pin!(over);
         loop {
             let landed = tokio::select! {

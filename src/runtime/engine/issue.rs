@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 const PROGRESS_QUEUE: usize = 16;
 
 /// One try of a call.
-pub(super) struct Attempt {
+pub(super) struct Try {
     /// The call's place among those of its turn.
     pub(super) at: usize,
     pub(super) seq: i64,
@@ -37,8 +37,8 @@ impl Executor<'_, '_> {
             && let Some((at, call)) = self.unissued()
         {
             let seq = self.history.begin_call();
-            let attempt = Attempt { at, seq, r#try: 1, replaces: None };
-            flights.extend(self.issue(catalog, attempt, &call).await);
+            let r#try = Try { at, seq, r#try: 1, replaces: None };
+            flights.extend(self.issue(catalog, r#try, &call).await);
         }
         flights
     }
@@ -51,10 +51,10 @@ impl Executor<'_, '_> {
     }
 
     /// Journals the intent of a call. One that can't be made is closed in the same breath, with what the model is told.
-    pub(super) async fn issue(&mut self, catalog: &Catalog, attempt: Attempt, call: &ToolCall) -> Option<Flight> {
-        let Attempt { at, seq, r#try, replaces } = attempt;
+    pub(super) async fn issue(&mut self, catalog: &Catalog, next: Try, call: &ToolCall) -> Option<Flight> {
+        let Try { at, seq, r#try, replaces } = next;
         let (progress, updates) = mpsc::channel(PROGRESS_QUEUE);
-        let context = Context { progress: Some(progress), ..self.job.context(seq, self.call_off.clone()) };
+        let context = Context { progress: Some(progress), ..self.attempt.context(seq, self.call_off.clone()) };
         let effect = self.tools.get(&call.name).map(|tool| tool.effect);
         let permitted = self.permit(catalog, context, call).await;
         let (flight, refused, audit) = match permitted {
@@ -92,7 +92,7 @@ impl Executor<'_, '_> {
             r#try,
             name: call.name.clone(),
             effect,
-            idempotency_key: Some(self.job.key(seq)),
+            idempotency_key: Some(self.attempt.key(seq)),
             arguments: Some(arguments),
             call_id: Some(call.id.clone()),
             closed: None,
@@ -104,15 +104,15 @@ impl Executor<'_, '_> {
     /// Finds, validates and authorizes what the model asks for. The errors are written for the model.
     async fn permit(&self, catalog: &Catalog, context: Context, call: &ToolCall) -> Result<Permitted> {
         let pinned = self.tools.get(&call.name).ok_or_else(|| self.unknown(&call.name))?;
-        let gone = || self.job.environment.gateway.missing(&call.name);
+        let gone = || self.attempt.environment.gateway.missing(&call.name);
         let live = catalog.find(&call.name).ok_or_else(gone)?;
         if !pinned.is_same(live) {
-            tracing::warn!(run = %self.job.run.id, tool = call.name, "the tool's definition has changed since the run was started");
+            tracing::warn!(run = %self.attempt.run.id, tool = call.name, "the tool's definition has changed since the run was started");
         }
         // The model only knows the schema that the run is pinned to.
         let tool = Arc::new(CatalogTool { input_schema: pinned.input_schema.clone(), ..live.clone() });
         let arguments = attached::validate(&tool, &call.arguments)?;
-        attached::permit(&self.job.station, context, &self.job.environment, tool, arguments).await
+        attached::permit(&self.attempt.station, context, &self.attempt.environment, tool, arguments).await
     }
 
     fn unknown(&self, name: &str) -> Error {

@@ -44,9 +44,9 @@ use std::sync::Arc;
 use stop::Stop;
 use tokio_util::sync::CancellationToken;
 
-/// A claimed run with everything it needs, as it doesn't change while it executes.
+/// One attempt at a run: the claimed run with everything it needs, none of which changes while it executes.
 #[derive(Debug)]
-pub(super) struct Job {
+pub(super) struct Attempt {
     station: Arc<Station>,
     environment: Arc<Environment>,
     run: Run,
@@ -58,7 +58,7 @@ pub(super) struct Job {
     live: Live,
 }
 
-impl Job {
+impl Attempt {
     /// Splits a claim into what is to be done and the right to write it down.
     pub(super) fn new(
         station: Arc<Station>,
@@ -68,9 +68,9 @@ impl Job {
     ) -> (Self, Grant) {
         let Claim { grant, run, definition, max_steps, deadline: _, caller_credentials, pinned_tools } = claim;
         let live = Live::new(&station, &grant);
-        let job =
+        let attempt =
             Self { station, environment, run, definition, max_steps, caller_credentials, pinned_tools, signals, live };
-        (job, grant)
+        (attempt, grant)
     }
 
     /// The id of the request that makes step `seq`, and its idempotency key: the same for every try.
@@ -100,19 +100,19 @@ impl Job {
 }
 
 /// Carries a claimed run to its end, or to the point where it has to wait or to be handed back.
-pub(super) async fn execute(job: Job, grant: Grant) {
-    let mut journal = Journal::new(Arc::clone(&job.environment.store), &grant, job.run.turns);
+pub(super) async fn execute(attempt: Attempt, grant: Grant) {
+    let mut journal = Journal::new(Arc::clone(&attempt.environment.store), &grant, attempt.run.turns);
     // A panic ends this run, not the worker: the grant is still at hand to say so.
-    let stopped = AssertUnwindSafe(work(&job, &mut journal)).catch_unwind().await;
+    let stopped = AssertUnwindSafe(work(&attempt, &mut journal)).catch_unwind().await;
     let stop = stopped.unwrap_or_else(|_| {
-        tracing::error!(run = %job.run.id, "the execution of a run panicked");
+        tracing::error!(run = %attempt.run.id, "the execution of a run panicked");
         Stop::failed(RunErrorKind::Internal, "the run was ended by a fault inside Station; the log has the details")
     });
-    stop::settle(&job, &mut journal, stop).await;
+    stop::settle(&attempt, &mut journal, stop).await;
 }
 
-async fn work(job: &Job, journal: &mut Journal<'_>) -> Stop {
-    match Executor::begin(job, journal).await {
+async fn work(attempt: &Attempt, journal: &mut Journal<'_>) -> Stop {
+    match Executor::begin(attempt, journal).await {
         Ok(mut executor) => executor.work().await,
         Err(stop) => stop,
     }
@@ -120,7 +120,7 @@ async fn work(job: &Job, journal: &mut Journal<'_>) -> Stop {
 
 /// A run under execution.
 struct Executor<'a, 'g> {
-    job: &'a Job,
+    attempt: &'a Attempt,
     journal: &'a mut Journal<'g>,
     prompt: Rendered,
     tools: PinnedTools,
@@ -133,29 +133,29 @@ struct Executor<'a, 'g> {
 
 impl<'a, 'g> Executor<'a, 'g> {
     /// Reads what has happened before, and pins the tools of a run that is new.
-    async fn begin(job: &'a Job, journal: &'a mut Journal<'g>) -> Result<Self, Stop> {
-        let store = &job.environment.store;
-        if store.cancel_requested(job.run.id).await? {
+    async fn begin(attempt: &'a Attempt, journal: &'a mut Journal<'g>) -> Result<Self, Stop> {
+        let store = &attempt.environment.store;
+        if store.cancel_requested(attempt.run.id).await? {
             return Err(Stop::End(Ending::Cancelled));
         }
-        let history = History::read(&store.journal_rows(job.run.id).await?, &job.run.model.id)?;
-        let prompt = config::render_prompt(&job.definition.prompt, &job.run.input)
+        let history = History::read(&store.journal_rows(attempt.run.id).await?, &attempt.run.model.id)?;
+        let prompt = config::render_prompt(&attempt.definition.prompt, &attempt.run.input)
             .map_err(|error| Stop::failed(RunErrorKind::Internal, stop::explain(&error)))?;
-        let tools = match &job.pinned_tools {
+        let tools = match &attempt.pinned_tools {
             Some(pinned) => PinnedTools::parse(pinned)?,
             None => {
-                let tools = job.signals.unless_interrupted(PinnedTools::choose(job)).await??;
+                let tools = attempt.signals.unless_interrupted(PinnedTools::choose(attempt)).await??;
                 journal.pin(tools.to_json()?);
                 tools
             }
         };
-        Ok(Self { job, journal, prompt, tools, history, provider: None, call_off: CancellationToken::new() })
+        Ok(Self { attempt, journal, prompt, tools, history, provider: None, call_off: CancellationToken::new() })
     }
 
     /// The loop.
     async fn work(&mut self) -> Stop {
         loop {
-            if let Some(interrupt) = self.job.signals.pending() {
+            if let Some(interrupt) = self.attempt.signals.pending() {
                 return interrupt.into();
             }
             let done = match self.history.due() {

@@ -1,6 +1,6 @@
 //! The tools that a run was started with. They stay the same for the model however long the run lives and whatever its servers do.
 
-use super::Job;
+use super::Attempt;
 use super::stop::Stop;
 use crate::clock::ClockExt;
 use crate::domain::{Name, RunErrorKind, ToolEffect};
@@ -35,8 +35,8 @@ pub(super) struct PinnedTools(Vec<PinnedTool>);
 impl PinnedTools {
     /// What the agent's patterns select. A pattern that selects nothing fails the run, with the reason, once no server is left that may
     /// still bring what it means: the first start of a server that has to be downloaded takes a while.
-    pub(super) async fn choose(job: &Job) -> Result<Self, Stop> {
-        let (patterns, gateway) = (&job.definition.tools, &job.environment.gateway);
+    pub(super) async fn choose(attempt: &Attempt) -> Result<Self, Stop> {
+        let (patterns, gateway) = (&attempt.definition.tools, &attempt.environment.gateway);
         if patterns.is_empty() {
             return Ok(Self::default());
         }
@@ -48,9 +48,9 @@ impl PinnedTools {
             };
             let servers = gateway.status();
             if !unmatched.iter().any(|unmatched| may_yet_match(unmatched, &servers)) {
-                return Err(Stop::failed(RunErrorKind::Tool, explain(&job.environment.name, &unmatched, &servers)));
+                return Err(Stop::failed(RunErrorKind::Tool, explain(&attempt.environment.name, &unmatched, &servers)));
             }
-            job.station.clock.sleep(LOOK_AGAIN).await;
+            attempt.station.clock.sleep(LOOK_AGAIN).await;
         }
     }
 

@@ -1,6 +1,6 @@
 //! Every way an execution can stop, what stops it from outside, and how the stop is written down.
 
-use super::Job;
+use super::Attempt;
 use super::journal::Journal;
 use super::shown::bounded;
 use crate::clock::{ClockExt, SharedClock};
@@ -131,13 +131,13 @@ impl Signals {
 
 /// Writes the stop down, with what had come back before it. A store that can't be written is asked again for as long as the process
 /// lives: a run must not stay `running` without anybody who runs it. What the store will never take is given up, and fails the run.
-pub(super) async fn settle(job: &Job, journal: &mut Journal<'_>, mut stop: Stop) {
-    let clock = &job.station.clock;
+pub(super) async fn settle(attempt: &Attempt, journal: &mut Journal<'_>, mut stop: Stop) {
+    let clock = &attempt.station.clock;
     if matches!(stop, Stop::Later) {
         clock.sleep(STORE_PATIENCE).await;
     }
-    while let Err(error) = write(job, journal, &stop).await {
-        tracing::error!(run = %job.run.id, ?error, "the end of a run can't be written; it is tried again");
+    while let Err(error) = write(attempt, journal, &stop).await {
+        tracing::error!(run = %attempt.run.id, ?error, "the end of a run can't be written; it is tried again");
         if error.kind() != ErrorKind::Unavailable {
             journal.give_up_outcomes();
             stop = Stop::failed(RunErrorKind::Internal, explain(&error));
@@ -146,11 +146,11 @@ pub(super) async fn settle(job: &Job, journal: &mut Journal<'_>, mut stop: Stop)
     }
 }
 
-async fn write(job: &Job, journal: &mut Journal<'_>, stop: &Stop) -> Result<()> {
+async fn write(attempt: &Attempt, journal: &mut Journal<'_>, stop: &Stop) -> Result<()> {
     if matches!(stop, Stop::Stale) || journal.flush_outcomes().await? == Written::Stale {
-        return left_behind(job).await;
+        return left_behind(attempt).await;
     }
-    let (store, grant) = (&job.environment.store, journal.grant());
+    let (store, grant) = (&attempt.environment.store, journal.grant());
     let written = match stop {
         Stop::End(ending) => store.finish(grant, ending.clone()).await?,
         Stop::Park { waiting_for, in_doubt } => store.park(grant, *waiting_for, in_doubt).await?,
@@ -158,19 +158,19 @@ async fn write(job: &Job, journal: &mut Journal<'_>, stop: &Stop) -> Result<()> 
         Stop::Stale => Written::Stale,
     };
     match (written, stop) {
-        (Written::Stale, _) => return left_behind(job).await,
-        (Written::Done, Stop::End(_)) => job.station.models.forget(job.run.id),
+        (Written::Stale, _) => return left_behind(attempt).await,
+        (Written::Done, Stop::End(_)) => attempt.station.models.forget(attempt.run.id),
         (Written::Done, _) => {}
     }
     Ok(())
 }
 
 /// The run is in other hands, or has ended meanwhile (a cancel that a drain met); then its caller's keys aren't needed any more.
-async fn left_behind(job: &Job) -> Result<()> {
-    tracing::debug!(run = %job.run.id, "the run went on without this executor");
-    let run = job.environment.store.run(job.run.id).await?;
+async fn left_behind(attempt: &Attempt) -> Result<()> {
+    tracing::debug!(run = %attempt.run.id, "the run went on without this executor");
+    let run = attempt.environment.store.run(attempt.run.id).await?;
     if run.is_none_or(|run| run.status.is_terminal()) {
-        job.station.models.forget(job.run.id);
+        attempt.station.models.forget(attempt.run.id);
     }
     Ok(())
 }

@@ -54,7 +54,7 @@ impl Executor<'_, '_> {
     }
 
     fn model_name(&self) -> String {
-        let model = &self.job.run.model;
+        let model = &self.attempt.run.model;
         format!("{}/{}", model.provider, model.id)
     }
 
@@ -63,9 +63,13 @@ impl Executor<'_, '_> {
         if let Some(provider) = &self.provider {
             return Ok(Arc::clone(provider));
         }
-        let job = self.job;
-        let found =
-            job.station.models.provider_for(&job.environment.name, job.run.id, &job.run.model, job.caller_credentials);
+        let attempt = self.attempt;
+        let found = attempt.station.models.provider_for(
+            &attempt.environment.name,
+            attempt.run.id,
+            &attempt.run.model,
+            attempt.caller_credentials,
+        );
         let provider = found
             .map_err(|error| Stop::failed(RunErrorKind::Provider, explain(&error)))?
             .ok_or_else(|| Stop::Park { waiting_for: WaitingFor::Provider, in_doubt: Vec::new() })?;
@@ -96,16 +100,16 @@ impl Executor<'_, '_> {
 
     async fn ask(&mut self, provider: &dyn Provider, asking: Asking) -> Result<TurnReply, Stop> {
         let request = TurnRequest {
-            model: self.job.run.model.id.clone(),
+            model: self.attempt.run.model.id.clone(),
             system: self.prompt.system.clone(),
             messages: transcript::messages(&self.prompt, &self.history),
             tools: self.tools.definitions(),
             max_output_tokens: None,
-            plan_allowed: plan_allowed(self.job.run.cause.kind, self.job.run.origin),
+            plan_allowed: plan_allowed(self.attempt.run.cause.kind, self.attempt.run.origin),
         };
-        let signals = &self.job.signals;
+        let signals = &self.attempt.signals;
         let limits = TurnLimits { deadline: Some(signals.deadline), cancel: self.call_off.clone() };
-        let mut deltas = Deltas::new(self.job.live.clone(), asking.seq);
+        let mut deltas = Deltas::new(self.attempt.live.clone(), asking.seq);
         let answered = signals.unless_interrupted(provider.turn(&request, &mut deltas, &limits)).await;
         deltas.finish();
         match answered {
@@ -118,7 +122,7 @@ impl Executor<'_, '_> {
     fn failed(&mut self, asking: Asking, error: &ProviderError) -> Stop {
         // The provider minds the run's deadline too, and may notice it first.
         if let (ProviderErrorKind::Timeout | ProviderErrorKind::Cancelled, Some(interrupt)) =
-            (error.kind, self.job.signals.pending())
+            (error.kind, self.attempt.signals.pending())
         {
             return interrupt.into();
         }

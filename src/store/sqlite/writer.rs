@@ -48,13 +48,13 @@ struct Counters {
 /// The sending end. Dropping it lets the thread finish what waits and close the file.
 #[derive(Debug)]
 pub(super) struct Writer {
-    jobs: Option<mpsc::Sender<Box<dyn Job>>>,
+    operations: Option<mpsc::Sender<Box<dyn Queued>>>,
     thread: Option<JoinHandle<()>>,
     counters: Arc<Counters>,
 }
 
 /// One operation with its caller's end, whatever its type.
-trait Job: Send {
+trait Queued: Send {
     /// Runs the operation; `true` keeps its changes.
     fn run(&mut self, tx: &mut Tx<'_>) -> bool;
 
@@ -62,9 +62,9 @@ trait Job: Send {
     fn settle(self: Box<Self>, failure: Option<&ErrorReport>);
 }
 
-impl fmt::Debug for dyn Job {
+impl fmt::Debug for dyn Queued {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Job")
+        f.write_str("Queued")
     }
 }
 
@@ -74,7 +74,7 @@ struct Operation<T, F> {
     answer: oneshot::Sender<Result<T>>,
 }
 
-impl<T, F> Job for Operation<T, F>
+impl<T, F> Queued for Operation<T, F>
 where
     T: Send,
     F: FnOnce(&mut Tx<'_>) -> Result<T> + Send,
@@ -111,7 +111,7 @@ impl Writer {
         name: &str,
     ) -> Result<Self> {
         let counters = Arc::new(Counters::default());
-        let (jobs, waiting) = mpsc::channel(WAITING);
+        let (operations, waiting) = mpsc::channel(WAITING);
         let (restart_at, broken) = (RESTART_PAGES, None);
         let mut desk =
             Desk { conn, waiting, audit, clock, events, counters: Arc::clone(&counters), restart_at, broken };
@@ -119,7 +119,7 @@ impl Writer {
             .name(format!("store-{name}"))
             .spawn(move || desk.work())
             .map_err(|error| Error::unavailable("the store's writer can't be started").source(error))?;
-        Ok(Self { jobs: Some(jobs), thread: Some(thread), counters })
+        Ok(Self { operations: Some(operations), thread: Some(thread), counters })
     }
 
     /// Runs `act` in the next transaction and answers after its commit. An operation that was handed over is done even if its caller
@@ -130,9 +130,9 @@ impl Writer {
         F: FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
     {
         let (answer, answered) = oneshot::channel();
-        let job = Box::new(Operation { act: Some(act), done: None, answer });
-        let jobs = self.jobs.as_ref().ok_or_else(gone)?;
-        jobs.send(job).await.map_err(|_closed| gone())?;
+        let operation = Box::new(Operation { act: Some(act), done: None, answer });
+        let operations = self.operations.as_ref().ok_or_else(gone)?;
+        operations.send(operation).await.map_err(|_closed| gone())?;
         answered.await.map_err(|_closed| gone())?
     }
 
@@ -147,7 +147,7 @@ impl Writer {
 impl Drop for Writer {
     /// Waits for the thread, so that the file is closed once its store is gone: the home's next owner opens it right away.
     fn drop(&mut self) {
-        self.jobs = None;
+        self.operations = None;
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
@@ -163,7 +163,7 @@ fn gone() -> Error {
 /// What the thread holds.
 struct Desk {
     conn: Connection,
-    waiting: mpsc::Receiver<Box<dyn Job>>,
+    waiting: mpsc::Receiver<Box<dyn Queued>>,
     audit: AuditFile,
     clock: SharedClock,
     events: Events,
@@ -176,20 +176,20 @@ struct Desk {
 impl Desk {
     fn work(&mut self) {
         while let Some(first) = self.waiting.blocking_recv() {
-            let mut jobs = vec![first];
-            let outcome = self.batch(&mut jobs);
+            let mut operations = vec![first];
+            let outcome = self.batch(&mut operations);
             let failure = match outcome {
                 Ok(told) => {
                     self.tell(told);
                     None
                 }
                 Err(error) => {
-                    tracing::error!(?error, operations = jobs.len(), "a batch of the store failed");
+                    tracing::error!(?error, operations = operations.len(), "a batch of the store failed");
                     Some(error.report())
                 }
             };
-            for job in jobs {
-                job.settle(failure.as_ref());
+            for operation in operations {
+                operation.settle(failure.as_ref());
             }
             if failure.is_none()
                 && let Err(error) = self.checkpoint()
@@ -199,29 +199,29 @@ impl Desk {
         }
     }
 
-    fn batch(&mut self, jobs: &mut Vec<Box<dyn Job>>) -> Result<Told> {
+    fn batch(&mut self, operations: &mut Vec<Box<dyn Queued>>) -> Result<Told> {
         if let Some(failure) = &self.broken {
             return Err(failure.clone().into());
         }
         if self.audit.is_behind() {
             self.audit.catch_up(&self.conn);
         }
-        let told = self.transact(jobs).inspect_err(|_| self.roll_back())?;
+        let told = self.transact(operations).inspect_err(|_| self.roll_back())?;
         self.counters.commits.fetch_add(1, Ordering::Relaxed);
-        self.counters.operations.fetch_add(jobs.len() as u64, Ordering::Relaxed);
+        self.counters.operations.fetch_add(operations.len() as u64, Ordering::Relaxed);
         Ok(told)
     }
 
-    fn transact(&mut self, jobs: &mut Vec<Box<dyn Job>>) -> Result<Told> {
+    fn transact(&mut self, operations: &mut Vec<Box<dyn Queued>>) -> Result<Told> {
         execute(&self.conn, "BEGIN IMMEDIATE")?;
         let mut tx = Tx::new(&self.conn, self.clock.now(), self.audit.is_behind());
         let mut next = 0;
-        while let Some(job) = jobs.get_mut(next) {
+        while let Some(operation) = operations.get_mut(next) {
             tx.now = self.clock.now();
-            in_savepoint(&mut tx, job.as_mut())?;
+            in_savepoint(&mut tx, operation.as_mut())?;
             next += 1;
-            if next == jobs.len() && next < BATCH {
-                jobs.extend(self.waiting.try_recv().ok());
+            if next == operations.len() && next < BATCH {
+                operations.extend(self.waiting.try_recv().ok());
             }
         }
         let told = tx.into_told();
@@ -284,10 +284,10 @@ fn execute(conn: &Connection, sql: &str) -> rusqlite::Result<()> {
 }
 
 /// An error here is the whole batch's.
-fn in_savepoint(tx: &mut Tx<'_>, job: &mut dyn Job) -> Result<()> {
+fn in_savepoint(tx: &mut Tx<'_>, operation: &mut dyn Queued) -> Result<()> {
     execute(tx.conn, "SAVEPOINT operation")?;
     let mark = tx.mark();
-    let keep = job.run(tx);
+    let keep = operation.run(tx);
     if tx.conn.is_autocommit() {
         // On some errors, such as a full disk, SQLite ends the whole transaction by itself.
         return Err(

@@ -35,8 +35,8 @@ async fn hold(writer: &Writer) -> std::sync::mpsc::Sender<()> {
     let (release, held) = std::sync::mpsc::channel::<()>();
     let (answer, _ignored) = oneshot::channel::<Result<()>>();
     let act = move |_: &mut Tx<'_>| held.recv().map_err(|gone| Error::internal("the test is gone").source(gone));
-    let job = Box::new(Operation { act: Some(act), done: None, answer });
-    writer.jobs.as_ref().unwrap().send(job).await.unwrap();
+    let operation = Box::new(Operation { act: Some(act), done: None, answer });
+    writer.operations.as_ref().unwrap().send(operation).await.unwrap();
     release
 }
 
