@@ -20,6 +20,8 @@ mod init;
 mod outcome;
 mod output;
 mod progress;
+#[cfg(test)]
+mod readme;
 mod render;
 mod request;
 mod run;
