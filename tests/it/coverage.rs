@@ -122,6 +122,15 @@ fn close(schema: &mut Value) {
 }
 
 #[test]
+fn a_field_that_is_missing_misspelled_or_of_another_type_is_a_misfit() {
+    let schema = &tools::table().get("agent_delete").unwrap().spec.output.clone();
+    assert_eq!(misfits(schema, &json!({ "deleted": "reader" })), Vec::<String>::new());
+    for answer in [json!({}), json!({ "deleted": 1 }), json!({ "deleted": "reader", "delted": "reader" })] {
+        assert_eq!(misfits(schema, &answer).len(), 1, "{answer}");
+    }
+}
+
+#[test]
 fn the_table_of_authorization_names_every_tool_once() {
     let rows: Vec<&str> = AUTHORIZATION.lines().skip(1).map(|line| line.split(',').next().unwrap()).collect();
     let tools = tools::table();
