@@ -17,7 +17,9 @@ use std::sync::Arc;
 /// Tools that don't owe all of this, and why.
 const EXCEPTIONS: [(&str, &str); 0] = [];
 
-/// Tool by role: `allow` or `deny`, written by hand.
+/// Tool by role: `allow` or `deny`, written by hand, for roles in the environment that is acted in. `elsewhere` is what every role gets that
+/// was granted in another environment alone: `deny`, `hide` (what it speaks of doesn't exist for it), or `allow` where no environment is
+/// meant.
 const AUTHORIZATION: &str = include_str!("authorization.csv");
 
 const ROLES: [Role; 4] = [Role::Viewer, Role::Developer, Role::Operator, Role::Admin];
@@ -29,19 +31,29 @@ fn specs() -> Vec<ToolSpec> {
     all.filter(|spec| !EXCEPTIONS.iter().any(|(name, _)| *name == spec.name)).collect()
 }
 
-/// What `authorization.csv` says of a tool, in the order of `ROLES`.
-fn authorization(tool: &str) -> [bool; 4] {
+/// A row of `authorization.csv`: the cells of the roles, in the order of `ROLES`, and that of `elsewhere`.
+fn authorization(tool: &str) -> ([&'static str; 4], &'static str) {
     let row = AUTHORIZATION.lines().find_map(|line| line.strip_prefix(tool)?.strip_prefix(','));
     let row = row.unwrap_or_else(|| panic!("tests/it/authorization.csv has no row for `{tool}`"));
-    let cells: Vec<bool> = row
-        .split(',')
-        .map(|cell| match cell {
-            "allow" => true,
-            "deny" => false,
-            other => panic!("`{other}` in the row of `{tool}` is neither allow nor deny"),
-        })
-        .collect();
-    cells.try_into().unwrap()
+    let cells: [&str; 5] = row.split(',').collect::<Vec<_>>().try_into().unwrap();
+    let [viewer, developer, operator, admin, elsewhere] = cells;
+    ([viewer, developer, operator, admin], elsewhere)
+}
+
+/// The role, granted in these environments.
+fn granted(role: Role, environments: &[&str]) -> Principal {
+    let environments = environments.iter().map(|name| Name::new(name).unwrap()).collect();
+    Principal { environments: Some(environments), ..Principal::local_owner().limited_to(role) }
+}
+
+/// How an act ended, as a cell says it.
+fn cell(done: &Result<Value>) -> &'static str {
+    match done.as_ref().map_err(|error| error.kind()) {
+        Ok(_) => "allow",
+        Err(ErrorKind::PermissionDenied) => "deny",
+        Err(ErrorKind::NotFound) => "hide",
+        Err(_) => "neither",
+    }
 }
 
 /// An input that makes sense; whatever it speaks of is there.
@@ -135,7 +147,7 @@ fn the_table_of_authorization_names_every_tool_once() {
     let rows: Vec<&str> = AUTHORIZATION.lines().skip(1).map(|line| line.split(',').next().unwrap()).collect();
     let tools = tools::table();
     assert_eq!(rows, tools.names().collect::<Vec<_>>());
-    assert_eq!(AUTHORIZATION.lines().next(), Some("tool,viewer,developer,operator,admin"));
+    assert_eq!(AUTHORIZATION.lines().next(), Some("tool,viewer,developer,operator,admin,elsewhere"));
 }
 
 #[tokio::test]
@@ -143,15 +155,11 @@ async fn each_role_may_do_what_the_table_says_and_every_act_leaves_the_audit_row
     let station = TestStation::open().await;
     for spec in specs() {
         let action = spec.action();
-        for (role, allowed) in ROLES.into_iter().zip(authorization(spec.name)) {
-            let (done, rows) = tried(&station, &spec, Principal::local_owner().limited_to(role)).await;
+        for (role, expected) in ROLES.into_iter().zip(authorization(spec.name).0) {
+            let (done, rows) = tried(&station, &spec, granted(role, &["development", "staging"])).await;
             let case = format!("{} as {}: {done:?}, {rows:?}", spec.name, role.as_str());
-            if !allowed {
-                assert_eq!(
-                    done.as_ref().map_err(|error| error.kind()).err(),
-                    Some(ErrorKind::PermissionDenied),
-                    "{case}"
-                );
+            assert_eq!(cell(&done), expected, "{case}");
+            if expected == "deny" {
                 assert_eq!(rows, [(action.clone(), "denied".to_owned())], "{case}");
                 continue;
             }
@@ -165,16 +173,18 @@ async fn each_role_may_do_what_the_table_says_and_every_act_leaves_the_audit_row
 }
 
 #[tokio::test]
-async fn nobody_acts_in_an_environment_that_was_not_granted() {
+async fn a_role_in_one_environment_is_worth_in_another_what_the_table_says() {
     let station = TestStation::open().await;
-    let elsewhere = Principal::local_owner().within(Name::new("production").unwrap());
-    for spec in specs().iter().filter(|spec| spec.environment != EnvironmentUse::None) {
-        let (done, rows) = tried(&station, spec, elsewhere.clone()).await;
-        // A run that may not be seen doesn't exist.
-        let kinds =
-            if spec.environment == EnvironmentUse::OfRun { ErrorKind::NotFound } else { ErrorKind::PermissionDenied };
-        assert_eq!(done.as_ref().map_err(|error| error.kind()).err(), Some(kinds), "{}: {done:?}", spec.name);
-        assert_eq!(rows, [(spec.action(), "denied".to_owned())], "{}", spec.name);
+    for spec in specs() {
+        for role in ROLES {
+            let (done, rows) = tried(&station, &spec, granted(role, &["production"])).await;
+            let case = format!("{} as {} of another environment: {done:?}", spec.name, role.as_str());
+            assert_eq!(cell(&done), authorization(spec.name).1, "{case}");
+            match done {
+                Ok(seen) => assert!(!seen.to_string().contains("development"), "{case}"),
+                Err(_) => assert_eq!(rows, [(spec.action(), "denied".to_owned())], "{case}"),
+            }
+        }
     }
 }
 
