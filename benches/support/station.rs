@@ -119,6 +119,7 @@ fn filesystem() -> McpServerDefinition {
         name: Name::new("filesystem").unwrap(),
         file: "environments/bench/servers.json".into(),
         transport: ServerTransport::Builtin { builtin: "filesystem".into(), args: vec![".".into()] },
+        target: Vec::new(),
         timeout_ms: None,
         disabled: false,
         tools: BTreeMap::new(),

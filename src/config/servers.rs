@@ -98,6 +98,7 @@ fn server(
         name: name.clone(),
         file: source.file.to_owned(),
         transport: transport(&fields)?,
+        target: target(&written)?,
         timeout_ms: fields.duration_ms("timeout")?,
         disabled,
         tools: overrides(&fields)?,
@@ -136,6 +137,15 @@ fn transport(fields: &Fields<'_>) -> Result<ServerTransport, FileProblem> {
             Ok(ServerTransport::Http { url: text, headers: checked_names(fields, "headers", is_token)? })
         }
     }
+}
+
+/// Variables stay as they are written: their values may be secrets.
+fn target(written: &Fields<'_>) -> Result<Vec<String>, FileProblem> {
+    let mut target = written.texts("args")?;
+    for (kind, _) in TRANSPORTS {
+        target.splice(..0, written.text(kind)?);
+    }
+    Ok(target)
 }
 
 fn checked_names(

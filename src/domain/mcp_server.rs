@@ -26,16 +26,6 @@ impl ServerTransport {
             Self::Http { .. } => "http",
         }
     }
-
-    /// What is reached: the built-in's name or the command, each with its arguments, or the URL. Never environment or headers.
-    pub fn target(&self) -> Vec<String> {
-        let (head, rest): (&String, &[String]) = match self {
-            Self::Builtin { builtin, args } => (builtin, args),
-            Self::Stdio { command, args, .. } => (command, args),
-            Self::Http { url, .. } => (url, &[]),
-        };
-        std::iter::once(head).chain(rest).cloned().collect()
-    }
 }
 
 /// The operator's word on one tool of a server.
@@ -57,6 +47,9 @@ pub struct McpServerDefinition {
     /// Path of the file, relative to the home.
     pub file: String,
     pub transport: ServerTransport,
+    /// What is reached, as the file says it, so without the values of its variables: the built-in's name or the command, each with its
+    /// arguments, or the URL. Never environment or headers.
+    pub target: Vec<String>,
     /// Milliseconds for one call; absent = the station's `runs.tool_timeout`.
     pub timeout_ms: Option<u64>,
     pub disabled: bool,

@@ -171,6 +171,7 @@ mod tests {
             name: Name::new(name).unwrap(),
             file: "environments/development/servers.json".into(),
             transport: ServerTransport::Http { url: "http://127.0.0.1:1".into(), headers: BTreeMap::new() },
+            target: Vec::new(),
             timeout_ms: None,
             disabled: false,
             tools: BTreeMap::new(),

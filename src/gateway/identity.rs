@@ -38,6 +38,7 @@ mod tests {
                 env: env.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect(),
                 cwd: None,
             },
+            target: Vec::new(),
             timeout_ms: None,
             disabled: false,
             tools: BTreeMap::new(),

@@ -81,6 +81,7 @@ fn definition(server: &str, transport: ServerTransport) -> McpServerDefinition {
         name: name(server),
         file: "environments/development/servers.json".into(),
         transport,
+        target: Vec::new(),
         timeout_ms: None,
         disabled: false,
         tools: BTreeMap::new(),

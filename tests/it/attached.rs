@@ -5,6 +5,7 @@ use crate::support::counter::Counter;
 use crate::support::home::{TestHome, within};
 use crate::support::http::DeafPort;
 use crate::support::peers;
+use crate::support::stdio::StdioClient;
 use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
@@ -297,6 +298,34 @@ fn a_server_file_that_breaks_leaves_its_servers_running_and_accepted() {
     home.write_servers("staging", &servers);
     let _synced = home.stn(&["sync", "staging"]).ok();
     assert_eq!((command_state(&home), counter.starts().len()), (json!("accepted"), 1));
+}
+
+#[test]
+fn the_values_of_variables_are_shown_only_to_whoever_may_accept_the_command() {
+    let home = TestHome::with_agent("worker", "");
+    let counter = Counter::beside(&home);
+    let mut servers = counter.servers(&json!({}));
+    servers["counter"]["args"].as_array_mut().unwrap().push(json!("{{ .TOKEN }}"));
+    servers["counter"]["env"] = json!({ "MARK": "{{ .TOKEN }}" });
+    servers["counter"]["cwd"] = json!("environments");
+    home.write("environments/development/variables.yml", "TOKEN: hush-hush\n");
+    home.write_servers("development", &servers);
+    let _synced = home.stn(&["sync"]).ok();
+
+    let listed = home.json(&["mcp-server", "list"]);
+    let editor = StdioClient::connect(&home).call("mcp_server_get", &json!({ "server": "counter" }));
+    for shown in [listed.to_string(), editor.to_string(), home.json(&["status"]).to_string()] {
+        assert!(!shown.contains("hush"), "{shown}");
+    }
+    assert_eq!(listed["items"][0]["target"].as_array().unwrap().last().unwrap(), "{{ .TOKEN }}");
+    let got = home.json(&["mcp-server", "get", "counter"]);
+    let command = &got["command"];
+    assert_eq!((&command["cwd"], &command["env"]), (&json!("environments"), &json!(["MARK"])));
+    assert_eq!(command["argv"].as_array().unwrap().last().unwrap(), "hush-hush");
+    let accepted = home.stn(&["mcp-server", "accept", "counter", "--yes"]).ok();
+    for part in ["\"hush-hush\"", "in the directory \"environments\"", "with the variables \"MARK\""] {
+        assert!(accepted.stderr.contains(part), "`{part}` is missing in:\n{}", accepted.stderr);
+    }
 }
 
 #[test]

@@ -34,9 +34,13 @@ pub(super) async fn run(target: &Target, output: Output, matches: &ArgMatches, s
         let message = format!("MCP server `{name}` is no command: there is nothing to accept");
         return Err(Error::conflict(message).field("server").into());
     };
+    let Some(command) = server.get("command").filter(|command| !command.is_null()) else {
+        let message = format!("you may not see, nor accept, the command of MCP server `{name}`");
+        return Err(Error::permission_denied(message).hint("that takes the scope `mcp_servers:exec`").into());
+    };
     output
         .always(format_args!("MCP server `{name}` in environment `{environment}` wants to run this on your machine:"));
-    for line in argv(&server) {
+    for line in lines(command) {
         output.always(line);
     }
     if !matches.get_flag("yes") && !ask(name)? {
@@ -49,10 +53,18 @@ pub(super) async fn run(target: &Target, output: Output, matches: &ArgMatches, s
     Ok(0)
 }
 
-/// One argument a line, quoted so that blanks and line breaks show.
-fn argv(server: &Value) -> Vec<String> {
-    let target = server.get("target").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    target.iter().filter_map(Value::as_str).map(|argument| format!("  {argument:?}")).collect()
+/// All that is accepted: one argument a line, quoted so that blanks and line breaks show, then the directory and the variables' names.
+fn lines(command: &Value) -> Vec<String> {
+    let texts = |key: &str| {
+        let list = command.get(key).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        list.iter().filter_map(Value::as_str).map(|text| format!("{text:?}")).collect::<Vec<_>>()
+    };
+    let mut lines: Vec<String> = texts("argv").into_iter().map(|argument| format!("  {argument}")).collect();
+    lines.extend(command.get("cwd").and_then(Value::as_str).map(|cwd| format!("in the directory {cwd:?}")));
+    lines.extend(
+        Some(texts("env").join(", ")).filter(|env| !env.is_empty()).map(|env| format!("with the variables {env}")),
+    );
+    lines
 }
 
 fn ask(server: &str) -> Result<bool> {
@@ -83,8 +95,13 @@ mod tests {
 
     #[test]
     fn arguments_are_quoted_so_that_nothing_hides_in_them() {
-        let server = json!({ "target": ["sh", "-c", "echo a\n\u{1b}[2Jb"] });
-        assert_eq!(argv(&server), [r#"  "sh""#, r#"  "-c""#, r#"  "echo a\n\u{1b}[2Jb""#]);
+        let mut command = json!({ "argv": ["sh", "-c", "echo a\n\u{1b}[2Jb"], "cwd": null, "env": [] });
+        let argv = [r#"  "sh""#, r#"  "-c""#, r#"  "echo a\n\u{1b}[2Jb""#];
+        assert_eq!(lines(&command), argv);
+        command["cwd"] = json!("tools");
+        command["env"] = json!(["LD_PRELOAD", "TOKEN"]);
+        let rest = [r#"in the directory "tools""#, r#"with the variables "LD_PRELOAD", "TOKEN""#];
+        assert_eq!(lines(&command), [&argv[..], &rest].concat());
     }
 
     #[test]

@@ -164,6 +164,7 @@ mod tests {
             name: name.clone(),
             file: "servers.json".into(),
             transport,
+            target: Vec::new(),
             timeout_ms: None,
             disabled: false,
             tools: BTreeMap::new(),

@@ -394,6 +394,7 @@ fn environment(
             name: Name::new(server).unwrap(),
             file: "environments/development/servers.json".into(),
             transport,
+            target: Vec::new(),
             timeout_ms: None,
             disabled: false,
             tools: BTreeMap::from([(tool.to_owned(), word)]),

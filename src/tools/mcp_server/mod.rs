@@ -5,7 +5,7 @@ pub mod get;
 pub mod list;
 
 use super::context::{Call, Environment};
-use crate::domain::{CommandState, Name, nearest};
+use crate::domain::{CommandState, Name, Scope, ServerTransport, nearest};
 use crate::error::{Error, Result};
 use crate::gateway::{ServerState, ServerStatus};
 use crate::store::ServerRow;
@@ -22,8 +22,10 @@ pub struct McpServer {
     pub file: String,
     /// `builtin`, `stdio` or `http`; null while the definition can't be read.
     pub transport: Option<&'static str>,
-    /// The command with its arguments, the built-in's name, or the URL.
+    /// The command or the built-in's name, with its arguments, or the URL; as the file says it, without the values of its variables.
     pub target: Vec<String>,
+    /// What would be run, for whoever may accept it, where one server is asked for; null in lists and for everybody else.
+    pub command: Option<ServerCommand>,
     /// `stopped` also where nothing is started: in a short command.
     pub state: ServerState,
     pub problem: Option<String>,
@@ -34,6 +36,25 @@ pub struct McpServer {
     /// The protocol version spoken with it.
     pub protocol_version: Option<String>,
     pub tools: usize,
+}
+
+/// What is run, with the values of its variables: all that `mcp_server_accept` accepts.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct ServerCommand {
+    /// The program and its arguments.
+    pub argv: Vec<String>,
+    /// Below the home, if relative; null = the environment's workspace.
+    pub cwd: Option<String>,
+    /// The names of the variables that it is given.
+    pub env: Vec<String>,
+}
+
+impl ServerCommand {
+    fn of(transport: &ServerTransport) -> Option<Self> {
+        let ServerTransport::Stdio { command, args, env, cwd } = transport else { return None };
+        let argv = std::iter::once(command).chain(args).cloned().collect();
+        Some(Self { argv, cwd: cwd.clone(), env: env.keys().cloned().collect() })
+    }
 }
 
 /// Every server of the environment: rows of the store joined with what the gateway knows, by name.
@@ -48,12 +69,12 @@ pub async fn all(environment: &Environment) -> Result<Vec<McpServer>> {
     Ok(servers)
 }
 
-/// One server; `not_found` with the name that was probably meant.
+/// One server, with its command for whoever may accept it; `not_found` with the name that was probably meant.
 pub async fn find(call: &Call, name: &str) -> Result<McpServer> {
     let environment = call.environment()?;
     let servers = all(environment).await?;
     let names: Vec<String> = servers.iter().map(|server| server.name.to_string()).collect();
-    servers.into_iter().find(|server| server.name == *name).ok_or_else(|| {
+    let found = servers.into_iter().find(|server| server.name == *name).ok_or_else(|| {
         let message =
             format!("MCP server `{}` doesn't exist in environment `{}`", name.escape_debug(), environment.name);
         let error = Error::not_found(message).field("server");
@@ -61,7 +82,15 @@ pub async fn find(call: &Call, name: &str) -> Result<McpServer> {
             Some(meant) => error.hint(format!("did you mean `{meant}`?")),
             None => error.hint("`stn mcp-server list` shows what there is; `stn sync` takes up new files"),
         }
-    })
+    })?;
+    let shows = call.ctx.principal.may(Scope::McpServersExec, Some(&environment.name));
+    let command = if shows { command(environment, &found.name) } else { None };
+    Ok(McpServer { command, ..found })
+}
+
+fn command(environment: &Environment, name: &Name) -> Option<ServerCommand> {
+    let status = environment.gateway.status().into_iter().find(|status| status.name == *name)?;
+    ServerCommand::of(&status.definition.ok()?.transport)
 }
 
 /// The error of whoever needs a definition that can't be read.
@@ -78,7 +107,8 @@ fn view(environment: &Environment, row: ServerRow, status: Option<ServerStatus>)
         environment: environment.name.clone(),
         file: row.file,
         transport: definition.map(|definition| definition.transport.kind()),
-        target: definition.map(|definition| definition.transport.target()).unwrap_or_default(),
+        target: definition.map(|definition| definition.target.clone()).unwrap_or_default(),
+        command: None,
         state: status.map_or(ServerState::Stopped, |status| status.state),
         problem: status.and_then(|status| status.problem.clone()),
         command_state: row.command_state,
@@ -98,6 +128,7 @@ fn never_read(environment: &Environment, status: ServerStatus) -> Option<McpServ
         file,
         transport: None,
         target: Vec::new(),
+        command: None,
         state: status.state,
         problem: status.problem,
         command_state: CommandState::Pending,
