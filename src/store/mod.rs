@@ -281,7 +281,6 @@ pub struct JournalBatch {
 pub struct JournalRow {
     pub step: Step,
     pub effect: Option<ToolEffect>,
-    pub call_id: Option<String>,
     pub shown: Option<String>,
     pub native: Option<NativeBlocks>,
     /// How a person settled this step, if it was in doubt.

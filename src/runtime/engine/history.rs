@@ -283,7 +283,6 @@ pub(super) mod tests {
                 duration_ms: None,
             },
             effect: (kind == StepKind::Tool).then_some(effect),
-            call_id: None,
             shown: None,
             native: None,
             answer: None,

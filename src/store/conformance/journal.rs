@@ -97,7 +97,7 @@ async fn a_resumed_executor_reads_back_what_was_journaled(case: Subject) -> Resu
     let result = present(rows[0].step.result.as_ref(), "the result")?;
     assert_eq!(result.to_string(), r#"{"z":1,"a":[2.5]}"#, "the order of properties is kept");
     let (call, asked) = (&rows[1], tool_call(2, 1));
-    assert_eq!((call.effect, &call.call_id), (asked.effect, &asked.call_id));
+    assert_eq!(call.effect, asked.effect);
     assert_eq!((&call.step.arguments, &call.step.idempotency_key), (&asked.arguments, &asked.idempotency_key));
     assert_eq!((call.shown.as_deref(), call.step.truncated), (Some("part"), true));
     assert_eq!((&call.step.result, &call.answer), (&Some(json!("whole")), &None));

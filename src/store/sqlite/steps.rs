@@ -60,7 +60,6 @@ fn journal_row(row: &Row<'_>) -> rusqlite::Result<JournalRow> {
     Ok(JournalRow {
         step: step(row)?,
         effect: effect(row)?,
-        call_id: row.get("call_id")?,
         shown: row.get("shown")?,
         native: dialect.zip(native).map(|(dialect, json)| NativeBlocks { dialect, json }),
         answer: row.get::<_, Option<Json<_>>>("answer")?.map(|answer| answer.0),
