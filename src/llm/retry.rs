@@ -255,6 +255,24 @@ mod tests {
     }
 
     #[test]
+    fn whoever_gives_up_names_the_wait_and_what_helps() {
+        let error = |hint: Option<&str>| ProviderError {
+            provider: "p".into(),
+            model: "m".into(),
+            status: Some(429),
+            kind: ProviderErrorKind::RateLimited,
+            message: "limited".into(),
+            hint: hint.map(str::to_owned),
+        };
+        let after = Retry::After(Duration::from_millis(1_200));
+        let given = given_up(error(Some("run fewer agents at once")), after, 4);
+        assert_eq!(given.message, "limited (after 4 attempts)");
+        assert_eq!(given.hint.unwrap(), "the provider asks to wait 2 s; run fewer agents at once");
+        let bare = given_up(error(None), after, 1).hint.unwrap();
+        assert_eq!(bare, "the provider asks to wait 2 s; run it again after that");
+    }
+
+    #[test]
     fn the_budget_runs_dry_and_grows_back_with_time() {
         let clock = ManualClock::at(Timestamp::from_millis(0));
         let budget = RetryBudget::default();
