@@ -324,7 +324,8 @@ async fn a_broken_agent_is_deleted_with_its_file_as_the_last_sync_saw_it() {
 #[tokio::test]
 async fn what_is_no_regular_file_in_the_place_of_an_agents_blocks_nobody_and_stays() {
     let station = settled_station().await;
-    let everything: [(&str, fn(&PathBuf)); 3] = [
+    type Make = fn(&PathBuf);
+    let everything: [(&str, Make); 3] = [
         ("no regular file", |at| nix::unistd::mkfifo(at, nix::sys::stat::Mode::S_IRWXU).unwrap()),
         ("no regular file", |at| fs::create_dir(at).unwrap()),
         ("out of its environment", |at| symlink("/etc/hostname", at).unwrap()),
