@@ -239,12 +239,14 @@ pub struct Closed {
     pub usage: Option<Usage>,
     /// The provider's own blocks, byte for byte, with the dialect that made them.
     pub native: Option<NativeBlocks>,
+    /// The call never left, and whoever goes on makes it: the step counts as answered with `retry`.
+    pub to_retry: bool,
 }
 
 impl Closed {
     /// A step that ended without a result.
     pub fn without_result(status: StepStatus, error: Option<String>) -> Self {
-        Self { status, result: None, shown: None, truncated: false, error, usage: None, native: None }
+        Self { status, result: None, shown: None, truncated: false, error, usage: None, native: None, to_retry: false }
     }
 }
 

@@ -4,10 +4,9 @@ use super::Executor;
 use super::doubt::{self, Acted, Verdict};
 use super::flight::{Flight, Landed};
 use super::history::{CallState, CallStep};
-use super::issue::Try;
+use super::issue::{Again, Try};
 use super::shown::{Shown, cut};
 use super::stop::{Interrupt, Stop};
-use crate::clock::ClockExt;
 use crate::domain::{AuditEntry, AuditOutcome, Name, RunErrorKind, StepStatus, WaitingFor};
 use crate::gateway::{Catalog, may_match};
 use crate::llm::ToolCall;
@@ -16,14 +15,10 @@ use crate::tools::attached::{FIRST_START, read_result};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use serde_json::value::RawValue;
-use std::collections::VecDeque;
 use std::time::Duration;
 
 /// Calls of one turn that are under way at the same time.
 const AT_ONCE: usize = 16;
-
-/// How long calls that were called off may take to let go.
-const LET_GO: Duration = Duration::from_secs(2);
 
 /// What a call is told that was cut off with the process that made it.
 const CUT_OFF: &str = "cut off by a restart";
@@ -34,8 +29,8 @@ impl Executor<'_, '_> {
         self.within_limit()?;
         let catalog = self.catalog().await?;
         let mut in_doubt = Vec::new();
-        let flights = self.take_up(&catalog, &mut in_doubt).await?;
-        self.fly(&catalog, flights, &mut in_doubt).await?;
+        let again = self.take_up(&mut in_doubt)?;
+        self.fly(&catalog, again, &mut in_doubt).await?;
         if in_doubt.is_empty() {
             return Ok(());
         }
@@ -75,9 +70,10 @@ impl Executor<'_, '_> {
         ))
     }
 
-    /// Goes on with calls that an earlier execution left open.
-    async fn take_up(&mut self, catalog: &Catalog, in_doubt: &mut Vec<i64>) -> Result<Vec<Flight>, Stop> {
-        let Some((turn, reply)) = self.history.replied() else { return Ok(Vec::new()) };
+    /// Decides what becomes of the calls that an earlier attempt left open, and gives those that are made again.
+    fn take_up(&mut self, in_doubt: &mut Vec<i64>) -> Result<Again, Stop> {
+        let mut again = Again::new();
+        let Some((turn, reply)) = self.history.replied() else { return Ok(again) };
         let open: Vec<(usize, CallStep, ToolCall)> = turn
             .calls
             .iter()
@@ -86,7 +82,6 @@ impl Executor<'_, '_> {
             .filter(|(_, (step, _))| !matches!(step.state, CallState::Done(_)))
             .map(|(at, (step, call))| (at, step.clone(), call.clone()))
             .collect();
-        let mut flights = Vec::new();
         for (at, step, call) in open {
             let verdict = match step.state {
                 CallState::ToRetry => Verdict::Again,
@@ -99,33 +94,31 @@ impl Executor<'_, '_> {
             match verdict {
                 Verdict::Again => {
                     let replaces = (step.state == CallState::Started).then(|| lost(&step, CUT_OFF, audit));
-                    let r#try = Try { at, seq: step.seq, r#try: step.r#try + 1, replaces };
-                    flights.extend(self.issue(catalog, r#try, &call).await);
+                    again.push_back((Try { at, seq: step.seq, r#try: step.r#try + 1, replaces }, call));
                 }
                 verdict => self.decide(verdict, at, &step, CUT_OFF, audit, in_doubt)?,
             }
         }
-        Ok(flights)
+        Ok(again)
     }
 
     /// Makes the calls, and keeps each result when it comes. The last one waits for the intent of the next model call. A call is issued
-    /// only when it can leave, so that whatever stops the run finds no intent whose call never left.
-    async fn fly(&mut self, catalog: &Catalog, flights: Vec<Flight>, in_doubt: &mut Vec<i64>) -> Result<(), Stop> {
-        let mut waiting = VecDeque::from(flights);
+    /// only when a place is free for it. Whatever stops the run from inside lets the calls land that are under way.
+    async fn fly(&mut self, catalog: &Catalog, mut again: Again, in_doubt: &mut Vec<i64>) -> Result<(), Stop> {
+        let mut issued = Vec::new();
         let mut aloft = FuturesUnordered::new();
+        let mut stop = None;
         let interrupted = self.attempt.signals.interrupted();
         tokio::pin!(interrupted);
         loop {
-            if self.attempt.signals.pending().is_none() {
-                let free = AT_ONCE.saturating_sub(aloft.len() + waiting.len());
-                waiting.extend(self.issue_new(catalog, free).await);
+            if stop.is_none() && self.attempt.signals.pending().is_none() {
+                let free = AT_ONCE.saturating_sub(aloft.len() + issued.len());
+                issued.extend(self.issue_due(catalog, &mut again, free).await);
             }
-            if !(aloft.is_empty() && waiting.is_empty()) {
-                self.journal.flush().await?;
+            if !(aloft.is_empty() && issued.is_empty()) {
+                self.commit(&mut stop, &mut issued).await?;
             }
-            while aloft.len() < AT_ONCE
-                && let Some(flight) = waiting.pop_front()
-            {
+            for flight in issued.drain(..) {
                 let key = self.attempt.key(flight.seq);
                 aloft.push(flight.fly(key, self.attempt.live.clone()));
             }
@@ -135,12 +128,35 @@ impl Executor<'_, '_> {
                 interrupt = &mut interrupted => return Err(self.let_go(interrupt, aloft).await),
             };
             let Some(landed) = landed else { break };
-            waiting.extend(self.land(landed, in_doubt)?);
+            match self.land(landed, in_doubt) {
+                Ok(retried) => issued.extend(retried),
+                Err(inside) => stop = stop.or(Some(inside)),
+            }
         }
-        match (self.unissued(), self.attempt.signals.pending()) {
-            (Some(_), Some(interrupt)) => Err(interrupt.into()),
-            _ => Ok(()),
+        let is_left = !again.is_empty() || self.unissued().is_some();
+        match (stop, self.attempt.signals.pending()) {
+            (Some(stop), _) => Err(stop),
+            (None, Some(interrupt)) if is_left => Err(interrupt.into()),
+            (None, _) => Ok(()),
         }
+    }
+
+    /// Commits what has come back, with the intents of `issued`. Once there is a stop, nothing leaves any more, and what can't be written is
+    /// left to the stop.
+    async fn commit(&mut self, stop: &mut Option<Stop>, issued: &mut Vec<Flight>) -> Result<(), Stop> {
+        if stop.is_none() {
+            match self.journal.flush().await {
+                Ok(()) => return Ok(()),
+                // Somebody else makes these calls now.
+                Err(Stop::Stale) => return Err(Stop::Stale),
+                Err(refused) => *stop = Some(refused),
+            }
+        }
+        issued.clear();
+        if let Err(error) = self.journal.flush_outcomes().await {
+            tracing::debug!(run = %self.attempt.run.id, ?error, "results wait for the end of the run");
+        }
+        Ok(())
     }
 
     /// Keeps a result. A call that is made again is given back.
@@ -225,25 +241,26 @@ impl Executor<'_, '_> {
         self.journal.outcome(Outcome { seq: step.seq, r#try: step.r#try, closed, audit: Some(audit) });
     }
 
-    /// Calls off what is under way. What comes back meanwhile is kept; the rest is closed with the run, or by whoever goes on with it.
+    /// Calls off what is under way, which ends every call at once. Of one that was never sent this is certain; what else has no result is
+    /// closed with the run, or by whoever goes on with it.
     async fn let_go(
         &mut self,
         interrupt: Interrupt,
         mut aloft: FuturesUnordered<impl Future<Output = Landed>>,
     ) -> Stop {
         self.call_off.cancel();
-        let over = self.attempt.station.clock.sleep(LET_GO);
-        tokio::pin!(over);
-        loop {
-            let landed = tokio::select! {
-                biased;
-                landed = aloft.next() => landed,
-                () = &mut over => None,
-            };
-            let Some(Landed { flight, result }) = landed else { break };
-            if let Ok(result) = result {
-                let audit = flight.permitted.audit(AuditOutcome::Done);
-                self.keep(flight.at, &flight.step(), &result, audit);
+        while let Some(Landed { flight, result }) = aloft.next().await {
+            let (step, audit) = (flight.step(), |outcome| flight.permitted.audit(outcome));
+            match result {
+                Ok(result) => self.keep(flight.at, &step, &result, audit(AuditOutcome::Done)),
+                Err(error) if Acted::by(&error) == Acted::Known => {
+                    let reason = doubt::reason(&error);
+                    // The next attempt makes it, as if it had never been asked for before.
+                    let to_retry = interrupt == Interrupt::Draining && doubt::is_unsent(&error);
+                    let closed = Closed::without_result(StepStatus::Failed, Some(reason.clone()));
+                    self.close(&step, Closed { to_retry, ..closed }, audit(AuditOutcome::Failed).because(reason));
+                }
+                Err(_) => {}
             }
         }
         interrupt.into()

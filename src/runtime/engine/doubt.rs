@@ -32,8 +32,8 @@ impl Acted {
     /// Judges a failure of [`Gateway::call`](crate::gateway::Gateway::call). A server's own error carries `rpc` in its details, and one of a
     /// call that reached nobody carries `acted: false`; of the rest, whatever isn't known to be harmless is in doubt.
     pub(super) fn by(error: &Error) -> Self {
-        let details = error.report().details.unwrap_or_default();
-        let is_known = details.get("rpc").is_some() || details.get("acted") == Some(&false.into());
+        let is_answer = error.report().details.is_some_and(|details| details.get("rpc").is_some());
+        let is_known = is_answer || is_unsent(error);
         match error.kind() {
             ErrorKind::Timeout | ErrorKind::Cancelled | ErrorKind::Unavailable | ErrorKind::Internal if !is_known => {
                 Self::Unknown
@@ -55,6 +55,11 @@ impl Verdict {
             (false, OnInDoubt::Fail) => Self::Fail,
         }
     }
+}
+
+/// Is it certain that the call never reached anybody who could act on it?
+pub(super) fn is_unsent(error: &Error) -> bool {
+    error.report().details.is_some_and(|details| details.get("acted") == Some(&false.into()))
 }
 
 /// Why a call has no result, for its step and the model.

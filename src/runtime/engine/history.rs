@@ -67,7 +67,7 @@ pub(super) enum CallState {
     Started,
     /// Nobody knows its outcome, and nobody has decided yet.
     InDoubt,
-    /// Somebody has decided that it is made again.
+    /// Somebody has decided that it is made again, or it was handed back before it had left.
     ToRetry,
     /// The model may know.
     Done(Shown),
@@ -226,7 +226,7 @@ fn call_step(row: &JournalRow) -> CallStep {
     let decision = row.answer.as_ref().map(|answer| answer.decision);
     let state = match (step.status, decision) {
         (StepStatus::Started, _) => CallState::Started,
-        (StepStatus::InDoubt, Some(Decision::Retry)) => CallState::ToRetry,
+        (StepStatus::InDoubt | StepStatus::Failed, Some(Decision::Retry)) => CallState::ToRetry,
         (StepStatus::InDoubt, None) => CallState::InDoubt,
         _ => CallState::Done(shown(row)),
     };
@@ -342,6 +342,7 @@ pub(super) mod tests {
         };
         assert_eq!(settled(StepStatus::InDoubt, None), CallState::InDoubt);
         assert_eq!(settled(StepStatus::InDoubt, Some(Decision::Retry)), CallState::ToRetry);
+        assert_eq!(settled(StepStatus::Failed, Some(Decision::Retry)), CallState::ToRetry, "it had never left");
         let CallState::Done(skipped) = settled(StepStatus::Skipped, Some(Decision::Skip)) else {
             panic!("not settled")
         };

@@ -13,6 +13,7 @@ use crate::store::{Closed, Intent, Outcome};
 use crate::tools::Context;
 use crate::tools::attached::{self, Permitted};
 use serde_json::Value;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
@@ -29,18 +30,24 @@ pub(super) struct Try {
     pub(super) replaces: Option<Outcome>,
 }
 
+/// Calls to be made again, in order.
+pub(super) type Again = VecDeque<(Try, ToolCall)>;
+
 impl Executor<'_, '_> {
-    /// Issues calls that the model has asked for and that were never issued, until `limit` of them can leave.
-    pub(super) async fn issue_new(&mut self, catalog: &Catalog, limit: usize) -> Vec<Flight> {
+    /// Issues calls until `limit` of them can leave: first those to be made again, then those that were never issued.
+    pub(super) async fn issue_due(&mut self, catalog: &Catalog, again: &mut Again, limit: usize) -> Vec<Flight> {
         let mut flights = Vec::new();
         while flights.len() < limit
-            && let Some((at, call)) = self.unissued()
+            && let Some((next, call)) = again.pop_front().or_else(|| self.begin_unissued())
         {
-            let seq = self.history.begin_call();
-            let r#try = Try { at, seq, r#try: 1, replaces: None };
-            flights.extend(self.issue(catalog, r#try, &call).await);
+            flights.extend(self.issue(catalog, next, &call).await);
         }
         flights
+    }
+
+    fn begin_unissued(&mut self) -> Option<(Try, ToolCall)> {
+        let (at, call) = self.unissued()?;
+        Some((Try { at, seq: self.history.begin_call(), r#try: 1, replaces: None }, call))
     }
 
     /// The first call of the last turn that was never issued, with its place among them.
@@ -51,7 +58,7 @@ impl Executor<'_, '_> {
     }
 
     /// Journals the intent of a call. One that can't be made is closed in the same breath, with what the model is told.
-    pub(super) async fn issue(&mut self, catalog: &Catalog, next: Try, call: &ToolCall) -> Option<Flight> {
+    async fn issue(&mut self, catalog: &Catalog, next: Try, call: &ToolCall) -> Option<Flight> {
         let Try { at, seq, r#try, replaces } = next;
         let (progress, updates) = mpsc::channel(PROGRESS_QUEUE);
         let context = Context { progress: Some(progress), ..self.attempt.context(seq, self.call_off.clone()) };

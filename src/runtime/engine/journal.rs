@@ -36,7 +36,6 @@ impl<'g> Journal<'g> {
     }
 
     pub(super) fn intent(&mut self, intent: Intent) {
-        self.turns = self.turns.max(intent.turn);
         self.intents.push(intent);
     }
 
@@ -45,15 +44,17 @@ impl<'g> Journal<'g> {
         if self.outcomes.is_empty() && self.intents.is_empty() {
             return Ok(());
         }
+        let turns = self.intents.iter().map(|intent| intent.turn).fold(self.turns, i64::max);
         let batch = JournalBatch {
             outcomes: self.outcomes.clone(),
             intents: std::mem::take(&mut self.intents),
-            turns: self.turns,
+            turns,
             pinned_tools: self.pinned_tools.take(),
         };
         match self.store.journal(self.grant, batch).await {
             Ok(Written::Done) => {
                 self.outcomes.clear();
+                self.turns = turns;
                 Ok(())
             }
             Ok(Written::Stale) => Err(Stop::Stale),

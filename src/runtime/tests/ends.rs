@@ -1,10 +1,11 @@
 //! The ways in which a run ends before its model has answered.
 
 use super::{Bench, Say};
-use crate::domain::{AuditOutcome, Run, RunErrorKind, RunStatus, StepStatus};
+use crate::domain::{AuditOutcome, OnInDoubt, Run, RunErrorKind, RunStatus, StepStatus};
 use crate::llm::Finish;
 use crate::store::Owner;
 use serde_json::json;
+use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -138,6 +139,23 @@ async fn a_drain_finds_no_intent_whose_call_never_left() {
     assert!(bench.journal(run).await[1..].iter().all(|row| row.step.status == StepStatus::InDoubt));
     use AuditOutcome::{Done, Failed};
     assert_eq!(bench.audited("agent.run").await, [Done, Failed]);
+}
+
+#[tokio::test]
+async fn a_stop_from_inside_lets_the_calls_land_that_are_under_way() {
+    let bench = Bench::new(vec![Say::Calls(vec![("misfits__die", "{}"), ("others__late", "{}")])]);
+    let land = bench.station.home.workspace_dir(&bench.environment.name).join("land");
+    nix::unistd::mkfifo(&land, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let mut land = std::fs::File::options().read(true).write(true).open(land).unwrap();
+    bench.agent(|agent| agent.on_in_doubt = OnInDoubt::Fail).await;
+    bench.start().await;
+    let run = bench.submit().await;
+    bench.step_ended(run, 2).await;
+    land.write_all(b"\n").unwrap();
+    failed(&bench.settled(run).await, RunErrorKind::Tool, &["step 2", "`fail`"]);
+    let late = bench.step(run, 3, 1).await.step;
+    assert_eq!(late.status, StepStatus::Completed, "{late:?}");
+    assert_eq!(late.result.unwrap()["content"][0]["text"], "landed");
 }
 
 #[tokio::test]

@@ -34,7 +34,7 @@ use tempfile::TempDir;
 use tokio::sync::{Notify, watch};
 
 /// An MCP server in POSIX shell whose tools misbehave: `hang` never answers, `die` ends the server, `peek` ends it the first time, `half`
-/// answers with half of a character, `deep` with more levels than anybody reads.
+/// answers with half of a character, `deep` with more levels than anybody reads, `late` when somebody has written to the pipe `land`.
 const MISFITS: &str = r#"
 while read -r line; do
   id=${line#*\"id\":}; id=${id%%,*}
@@ -42,7 +42,10 @@ while read -r line; do
   case "$line" in
     *'"method":"server/discover"'*) say '"error":{"code":-32601,"message":"unknown"}' ;;
     *'"method":"initialize"'*) say '"result":{"protocolVersion":"2025-06-18","capabilities":{"tools":{}}}' ;;
-    *'"method":"tools/list"'*) say '"result":{"tools":[{"name":"hang"},{"name":"die"},{"name":"peek"},{"name":"half"},{"name":"deep"}]}' ;;
+    *'"method":"tools/list"'*) say '"result":{"tools":[{"name":"hang"},{"name":"die"},{"name":"peek"},{"name":"half"},{"name":"deep"},{"name":"late"}]}' ;;
+    *'"name":"late"'*)
+      read -r _ < land
+      say '"result":{"content":[{"type":"text","text":"landed"}]}' ;;
     *'"name":"half"'*) say '"result":{"content":[{"type":"text","text":"cut \ud83d"}]}' ;;
     *'"name":"deep"'*)
       deep='1'; for _ in 1 2 3 4 5 6 7 8; do deep="$deep$deep"; done
@@ -342,7 +345,7 @@ fn context() -> Context {
     Context::new(Principal::local_owner(), Origin::Cli, "t".into())
 }
 
-/// `helper` may use all tools of `files` and `misfits`, and asks about calls in doubt.
+/// `helper` may use all tools of `files` and `misfits` and one of `others`, and asks about calls in doubt.
 fn agent() -> AgentDefinition {
     AgentDefinition {
         name: Name::new("helper").unwrap(),
@@ -352,7 +355,7 @@ fn agent() -> AgentDefinition {
         model: Some("scripted/m".into()),
         max_steps: Some(5),
         timeout_ms: Some(60_000),
-        tools: vec!["files__*".into(), "misfits__*".into()],
+        tools: vec!["files__*".into(), "misfits__*".into(), "others__late".into()],
         agents: vec![],
         input_schema: None,
         output_schema: None,
@@ -402,7 +405,7 @@ fn environment(
         (definition, CommandState::Accepted)
     };
     let builtin = ServerTransport::Builtin { builtin: "filesystem".into(), args: vec![] };
-    let shell = ServerTransport::Stdio {
+    let shell = || ServerTransport::Stdio {
         command: "/bin/sh".into(),
         args: vec!["-c".into(), MISFITS.into()],
         env: BTreeMap::from([("PATH".into(), "/usr/bin:/bin".into())]),
@@ -411,7 +414,11 @@ fn environment(
     let once = ToolOverride { idempotent: Some(false), ..ToolOverride::default() };
     let reads = ToolOverride { effect: Some(crate::domain::Effect::Read), ..ToolOverride::default() };
     gateway.apply(
-        vec![server("files", builtin, "write_file", once), server("misfits", shell, "peek", reads)],
+        vec![
+            server("files", builtin, "write_file", once),
+            server("misfits", shell(), "peek", reads),
+            server("others", shell(), "peek", reads),
+        ],
         BTreeMap::new(),
     );
     let files = tokio::sync::Mutex::default();

@@ -2,7 +2,7 @@
 
 use super::cases;
 use super::fixture::{Subject, begins, closed, ends, model_call, outcome, present, tool_call, usage};
-use crate::domain::{EventType, StepStatus, Usage};
+use crate::domain::{Answer, Decision, EventType, StepStatus, Usage};
 use crate::error::{ErrorKind, Result};
 use crate::store::{Closed, Intent, JournalBatch, NativeBlocks, Outcome, Written};
 use serde_json::json;
@@ -14,6 +14,7 @@ cases!(
     a_step_closed_at_once_is_told_as_begun_and_ended,
     the_first_outcome_of_a_step_stays,
     a_replaced_try_ends_with_the_intent_of_the_next,
+    a_call_that_never_left_is_kept_as_one_to_retry,
     a_batch_with_a_fault_leaves_nothing_behind,
     long_texts_stay_out_of_events,
     steps_are_listed_after_a_position,
@@ -143,6 +144,17 @@ async fn a_replaced_try_ends_with_the_intent_of_the_next(case: Subject) -> Resul
     let states: Vec<_> = steps.iter().map(|step| (step.r#try, step.status, step.error.as_deref())).collect();
     assert_eq!(states, [(1, StepStatus::Failed, Some("cut off")), (2, StepStatus::Started, None)]);
     assert_eq!(case.actions().await?.split_off(2), ["tool.lost", "tool.again"]);
+    Ok(())
+}
+
+async fn a_call_that_never_left_is_kept_as_one_to_retry(case: Subject) -> Result<()> {
+    let claim = case.running().await?;
+    assert_eq!(case.store.journal(&claim.grant, begins(vec![tool_call(1, 1)])).await?, Written::Done);
+    let unsent = Closed { to_retry: true, ..Closed::without_result(StepStatus::Failed, Some("not sent".to_owned())) };
+    assert_eq!(case.store.journal(&claim.grant, ends(vec![outcome(1, 1, unsent)])).await?, Written::Done);
+    let row = present(case.store.journal_rows(claim.run.id).await?.pop(), "the step")?;
+    assert_eq!(row.step.status, StepStatus::Failed);
+    assert_eq!(row.answer, Some(Answer { decision: Decision::Retry, result: None }));
     Ok(())
 }
 

@@ -4,7 +4,7 @@ use super::column::Json;
 use super::run_state::RunState;
 use super::steps;
 use super::transaction::Tx;
-use crate::domain::{EventType, StepStatus};
+use crate::domain::{Answer, Decision, EventType, StepStatus};
 use crate::error::{Error, Result};
 use crate::store::{Closed, Grant, Intent, JournalBatch, Outcome, Written};
 use rusqlite::{OptionalExtension, named_params};
@@ -113,7 +113,8 @@ pub(super) fn close(tx: &mut Tx<'_>, state: &mut RunState, seq: i64, r#try: i64,
         .prepare_cached(
             "UPDATE steps SET status = :status, truncated = :truncated, error = :error, input_tokens = :input_tokens,
                  cached_input_tokens = :cached_input_tokens, output_tokens = :output_tokens,
-                 reasoning_tokens = :reasoning_tokens, cost_microusd = :cost_microusd, ended_at = :ended_at
+                 reasoning_tokens = :reasoning_tokens, cost_microusd = :cost_microusd, answer = :answer,
+                 ended_at = :ended_at
              WHERE run_id = :run_id AND seq = :seq AND try = :try",
         )?
         .execute(named_params! {
@@ -128,6 +129,7 @@ pub(super) fn close(tx: &mut Tx<'_>, state: &mut RunState, seq: i64, r#try: i64,
             ":output_tokens": usage.map(|usage| usage.output_tokens),
             ":reasoning_tokens": usage.map(|usage| usage.reasoning_tokens),
             ":cost_microusd": usage.map(|usage| usage.cost_microusd),
+            ":answer": closed.to_retry.then_some(Json(Answer { decision: Decision::Retry, result: None })),
             ":ended_at": tx.now,
         })?;
     keep_texts(tx, state, seq, r#try, closed)?;
