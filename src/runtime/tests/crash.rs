@@ -6,12 +6,13 @@ use crate::domain::{
     WaitingFor,
 };
 use crate::llm::Message;
-use crate::store::{Claim, Closed, Intent, JournalBatch, Outcome, Written};
+use crate::store::{Claim, Closed, Intent, JournalBatch, JournalRow, Outcome, Written};
 use crate::tools::model::ProviderVariables;
 use crate::tools::{self, Context};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 const READ: ToolEffect = ToolEffect { effect: Effect::Read, idempotent: true, open_world: false, trusted: true };
 const WRITE: ToolEffect = ToolEffect { effect: Effect::Write, idempotent: false, open_world: false, trusted: true };
@@ -116,6 +117,34 @@ async fn a_read_that_was_cut_off_is_made_again_with_the_same_key() {
     let (cut, again) = (bench.step(run.id, 2, 1).await.step, bench.step(run.id, 2, 2).await.step);
     assert_eq!((cut.status, again.status), (StepStatus::Failed, StepStatus::Completed));
     assert_eq!(cut.idempotency_key, again.idempotency_key);
+}
+
+#[tokio::test]
+async fn calls_to_be_made_again_are_issued_only_when_it_is_their_turn() {
+    let bench = Bench::new(vec![]);
+    bench.agent(|agent| agent.timeout_ms = Some(86_400_000)).await;
+    let claim = bench.claimed_by_the_dead().await;
+    let run = claim.run.id;
+    let asked: Vec<Value> =
+        (0..20).map(|at| json!({ "id": format!("c{at}"), "name": "misfits__hang", "arguments": "{}" })).collect();
+    let asked = json!({ "text": "", "finish": "tool_calls", "tool_calls": asked });
+    let model = intent(1, StepKind::Model, run);
+    write(&bench, &claim, JournalBatch { intents: vec![model], turns: 1, ..JournalBatch::default() }).await;
+    let call = |seq| Intent { name: "misfits__hang".into(), effect: Some(READ), ..intent(seq, StepKind::Tool, run) };
+    let intents = (2..22).map(call).collect();
+    let outcomes = vec![completed(1, asked)];
+    write(&bench, &claim, JournalBatch { outcomes, intents, turns: 1, ..JournalBatch::default() }).await;
+    bench.start().await;
+    bench.until_journaled(run, 21 + 16).await;
+    bench.tasks.soft().cancel();
+    while bench.environment.store.run(run).await.unwrap().unwrap().status == RunStatus::Running {
+        bench.clock.advance(Duration::from_secs(1));
+        tokio::task::yield_now().await;
+    }
+    let journal = bench.journal(run).await;
+    assert_eq!(journal.len(), 21 + 16);
+    let first = |row: &&JournalRow| row.step.r#try == 1 && row.step.status == StepStatus::Started;
+    assert_eq!(journal.iter().filter(first).count(), 4, "those whose turn didn't come stay as they were left");
 }
 
 #[tokio::test]
