@@ -62,19 +62,21 @@ pub async fn call(
     };
     let raw = serde_json::value::to_raw_value(&Value::Object(object(name, arguments)?))
         .map_err(|cause| Error::internal("arguments can't be written as JSON").source(cause))?;
-    permit(station, ctx, environment, tool, raw).await?.run_audited().await
+    let revision = config_revision(Some(environment)).await?;
+    permit(station, ctx, environment, revision, tool, raw).await?.run_audited().await
 }
 
 /// Authorizes a call of `tool` for `ctx`. The caller runs it, and writes its audit entries in the transactions that record it.
+/// `revision` is the files' state that they name: of a run's call, that of the run.
 pub async fn permit(
     station: &Arc<Station>,
     ctx: Context,
     environment: &Arc<Environment>,
+    revision: Option<String>,
     tool: Arc<CatalogTool>,
     arguments: Box<RawValue>,
 ) -> Result<Permitted> {
     authorize(station, &ctx, Scope::ToolsCall, "tool.call", Some(environment)).await?;
-    let revision = config_revision(Some(environment)).await?;
     let call = Call::new(ctx, Arc::clone(station), Some(Arc::clone(environment)), "tool.call".into(), revision);
     Ok(Permitted { tool, arguments, call, environment: Arc::clone(environment) })
 }

@@ -119,7 +119,9 @@ impl Executor<'_, '_> {
         // The model only knows the schema that the run is pinned to.
         let tool = Arc::new(CatalogTool { input_schema: pinned.input_schema.clone(), ..live.clone() });
         let arguments = attached::validate(&tool, &call.arguments)?;
-        attached::permit(&self.attempt.station, context, &self.attempt.environment, tool, arguments).await
+        let (station, environment) = (&self.attempt.station, &self.attempt.environment);
+        let revision = self.attempt.run.config_revision.clone();
+        attached::permit(station, context, environment, revision, tool, arguments).await
     }
 
     fn unknown(&self, name: &str) -> Error {
