@@ -429,22 +429,85 @@ async fn promise(station: &TestStation, name: &str, expected: Option<String>) {
     let bytes = b"---\nmax_steps: 9\n---\nBe brief.\n".to_vec();
     let definition = config::parse_prompt(&name, &file, &bytes).unwrap();
     let write = AgentWrite { definition, revision: config::revision_of(&bytes), bytes, file, expected };
-    let audit = AuditEntry {
+    let environment = station.app.station.environments.named("development").unwrap();
+    let audit = audit_entry(station, "agent.update", &name);
+    environment.store.agent_write(write, audit).await.unwrap();
+}
+
+/// The entry of a change that its process didn't live to finish.
+fn audit_entry(station: &TestStation, action: &str, agent: &Name) -> AuditEntry {
+    AuditEntry {
         at: station.app.station.clock.now(),
         principal: Principal::local_owner().who,
         origin: Origin::Rest,
         cause: Cause::call(),
-        action: "agent.update".into(),
-        target: Some(name.to_string()),
+        action: action.into(),
+        target: Some(agent.to_string()),
         environment: Some(Name::new("development").unwrap()),
         outcome: AuditOutcome::Done,
         reason: None,
         request_id: "cut off".into(),
         config_revision: None,
         details: None,
-    };
+    }
+}
+
+/// A station whose agent `new` was created, and whose file couldn't be written yet: a directory stands where it is prepared.
+async fn station_that_owes_a_file() -> (TestStation, PathBuf) {
+    let station = settled_station().await;
+    let in_the_way = station.path().join(AGENTS).join("new.prompt.new");
+    fs::create_dir(&in_the_way).unwrap();
+    let unwritten = station.call("agent_create", json!({ "name": "new", "prompt": "Be brief." })).await.unwrap_err();
+    assert_eq!(unwritten.kind(), ErrorKind::Unavailable, "{unwritten:?}");
+    (station, in_the_way)
+}
+
+/// A call that fails because the file that is owed still can't be written, and changes nothing.
+async fn waits_for_the_file(station: &TestStation, tool: &str, input: Value) {
+    let before = Dump::of(&station.path());
+    let error = station.call(tool, input).await.unwrap_err();
+    before.assert_same(&Dump::of(&station.path()));
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+}
+
+/// The names of the agents once a sync has found nothing to do.
+async fn settled_agents(station: &TestStation) -> Vec<String> {
+    let synced = sync(station).await;
+    assert!(plan(&synced).iter().all(|[_, _, action]| *action == "unchanged"), "{synced:#}");
+    let listed = station.call("agent_list", json!({})).await.unwrap();
+    listed["items"].as_array().unwrap().iter().map(|agent| agent["name"].as_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn an_agent_whose_file_is_still_owed_is_deleted_for_good_once_that_can_be_written() {
+    let (station, in_the_way) = station_that_owes_a_file().await;
+    waits_for_the_file(&station, "agent_delete", json!({ "agent": "new" })).await;
+    fs::remove_dir(in_the_way).unwrap();
+    station.call("agent_delete", json!({ "agent": "new" })).await.unwrap();
+    assert_eq!(settled_agents(&station).await, ["hello", "kept"]);
+}
+
+#[tokio::test]
+async fn an_agent_whose_file_is_still_owed_is_updated_once_that_can_be_written() {
+    let (station, in_the_way) = station_that_owes_a_file().await;
+    let update = json!({ "agent": "new", "max_steps": 7 });
+    waits_for_the_file(&station, "agent_update", update.clone()).await;
+    fs::remove_dir(in_the_way).unwrap();
+    station.call("agent_update", update).await.unwrap();
+    assert_eq!(settled_agents(&station).await, ["hello", "kept", "new"]);
+    assert_eq!(station.call("agent_get", json!({ "agent": "new" })).await.unwrap()["max_steps"], 7);
+}
+
+#[tokio::test]
+async fn an_agent_is_created_anew_where_the_file_of_a_deleted_one_was_left() {
+    let station = settled_station().await;
     let environment = station.app.station.environments.named("development").unwrap();
-    environment.store.agent_write(write, audit).await.unwrap();
+    let (name, revision) = (Name::new("kept").unwrap(), config::revision_of(GOOD.as_bytes()));
+    let cut_off = audit_entry(&station, "agent.delete", &name);
+    environment.store.agent_delete(&name, Some(&revision), cut_off).await.unwrap();
+    station.call("agent_create", json!({ "name": "kept", "prompt": "Be brief.", "max_steps": 7 })).await.unwrap();
+    assert_eq!(settled_agents(&station).await, ["hello", "kept"]);
+    assert_eq!(station.call("agent_get", json!({ "agent": "kept" })).await.unwrap()["max_steps"], 7);
 }
 
 #[tokio::test]

@@ -67,6 +67,7 @@ pub async fn create(call: Call, input: Input) -> Result<Agent> {
     let text = config::new_prompt(&input.name, &file, &patch)?;
     let definition = config::parse_prompt(&input.name, &file, text.as_bytes())?;
     let _one_at_a_time = environment.files.lock().await;
+    files::finish(&call.station.home, environment, Some(&file)).await?;
     if files::read(&call.station.home, environment, &file).await?.is_some() {
         return Err(Error::conflict(format!("`{file}` exists already"))
             .hint("choose another name, or use agent_update")

@@ -33,6 +33,7 @@ pub async fn delete(call: Call, input: Input) -> Result<Output> {
     let environment = call.environment()?;
     let _one_at_a_time = environment.files.lock().await;
     let row = find(&call, &input.agent).await?;
+    files::finish(&call.station.home, environment, Some(&row.file)).await?;
     let found = files::read(&call.station.home, environment, &row.file).await?;
     if found.as_ref().is_some_and(|bytes| !is_known(&row, bytes)) {
         return Err(changed_by_hand(&row, environment));

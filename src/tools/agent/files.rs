@@ -29,7 +29,8 @@ impl Place {
     }
 }
 
-/// What is on the disk for `file`, a path relative to the home's configuration directory. `None` without such a file.
+/// What is on the disk for `file`, a path relative to the home's configuration directory. `None` without such a file. Whoever changes the
+/// file calls [`finish`] first: what was promised earlier belongs to what the change is made against.
 pub async fn read(home: &Home, environment: &Environment, file: &str) -> Result<Option<Vec<u8>>> {
     let (place, file) = (Place::of(home, environment), file.to_owned());
     let read = blocking(move || Ok(place.read(&file))).await?;
@@ -93,7 +94,7 @@ fn apply(place: &Place, pending: &PendingFile) -> Result<bool> {
     let path = place.base.join(&pending.file);
     match &pending.bytes {
         Some(bytes) => replace(&path, bytes),
-        None => fs::remove_file(&path),
+        None => remove(&path),
     }
     .map(|()| true)
     .map_err(|cause| unwritable(&path, &cause))
@@ -116,6 +117,12 @@ fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     file.sync_all()?;
     fs::rename(&temporary, path)?;
     File::open(directory)?.sync_all()
+}
+
+/// After a crash the file stays gone: whoever promised that is about to forget it.
+fn remove(path: &Path) -> std::io::Result<()> {
+    fs::remove_file(path)?;
+    File::open(path.parent().ok_or(ErrorKind::InvalidInput)?)?.sync_all()
 }
 
 fn unwritable(path: &Path, cause: &std::io::Error) -> Error {

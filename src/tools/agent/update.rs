@@ -69,6 +69,7 @@ pub async fn update(call: Call, input: Input) -> Result<Agent> {
         let message = format!("agent `{name}` is at revision `{}`, not `{}`", row.revision, expected.escape_debug());
         return Err(Error::conflict(message).hint("read the agent again and repeat the change").field("revision"));
     }
+    files::finish(&call.station.home, environment, Some(&row.file)).await?;
     let bytes = files::read(&call.station.home, environment, &row.file).await?.unwrap_or_default();
     if let Some(refused) = refusal(&row, environment, &bytes) {
         return Err(refused);
