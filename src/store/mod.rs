@@ -118,7 +118,7 @@ pub struct ServerPut {
     pub file: String,
     /// Content hash of the definition as written, before variables are filled in.
     pub hash: String,
-    /// Hash of the argv, if the server is a command.
+    /// Hash of what is run (the argv, its directory and the names of its variables), if the server is a command.
     pub command_hash: Option<String>,
     /// Accept the command without asking (the environment says so).
     pub auto_accept: bool,

@@ -33,7 +33,7 @@ CREATE TABLE servers (
     name          TEXT    PRIMARY KEY,                 -- the MCP server's name in this environment
     file          TEXT    NOT NULL,                    -- path relative to the home of the file that names it
     hash          TEXT    NOT NULL,                    -- content hash of the definition as written
-    command_hash  TEXT,                                -- hash of the argv; null when the server isn't a command
+    command_hash  TEXT,                                -- hash of argv, cwd and names of variables; null when the server isn't a command
     command_state TEXT    NOT NULL,                    -- accepted or pending
     created_at    INTEGER NOT NULL,                    -- when the server was first seen
     updated_at    INTEGER NOT NULL                     -- when its definition or state last changed
