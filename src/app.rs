@@ -74,8 +74,9 @@ pub fn first_use(home: &Home) -> Result<bool> {
     home::create(home, &files)
 }
 
-/// Opens the home for one short command, whose process holds the lock. Nothing is started. Files are taken up first, except for a
-/// command that looks at them by itself: a dry run must find them as they are.
+/// Opens the home for one short command, whose process holds the lock. Nothing is started, and nobody executes the runs that an earlier
+/// owner left: they are queued. Files are taken up first, except for a command that looks at them by itself: a dry run must find them as
+/// they are.
 pub async fn open_for_command(
     home: Home,
     variables: BTreeMap<String, String>,
@@ -85,12 +86,22 @@ pub async fn open_for_command(
     let settings = settings(&home, &variables)?;
     let clock = SystemClock::shared();
     let app = open(Parts { home, settings, variables, clock, lock, executes: false, starts_servers: false }).await?;
+    free_runs(&app.station, &Owner(random_id()?)).await;
     if takes_up_files {
         take_up_files(&app.station).await;
     } else {
         app.station.ready.cancel();
     }
     Ok(app)
+}
+
+/// Takes the runs out of the hands of owners that are gone. One store that fails doesn't stop the others.
+async fn free_runs(station: &Station, owner: &Owner) {
+    for environment in station.environments.all() {
+        if let Err(error) = environment.store.take_over(owner).await {
+            tracing::error!(environment = %environment.name, ?error, "runs of an earlier owner can't be freed");
+        }
+    }
 }
 
 /// Takes up what every environment's files say. One environment whose files can't be read doesn't stop the others.

@@ -189,6 +189,17 @@ fn a_short_command_leaves_no_owner_and_no_process_and_starts_no_server() {
 }
 
 #[test]
+fn a_run_that_a_killed_owner_held_is_queued_for_a_short_command_and_ended_by_one() {
+    let (home, counter) = home_with_counter("");
+    let id = home.start_run("worker", r#"call counter__hold {"note":"left"}"#);
+    counter.wait_for_calls(1);
+    home.kill_owner();
+    assert_eq!(home.run(&id)["status"], "queued");
+    assert_eq!(home.json(&["run", "cancel", &id])["status"], "cancelled");
+    assert_eq!((home.owner(), counter.calls().len()), (None, 1));
+}
+
+#[test]
 fn many_commands_at_once_on_an_empty_home_find_one_owner() {
     let home = TestHome::new();
     let commands = [(); 6].map(|()| home.start(&["agent", "run", "hello", "What does README.md say?", "--json"]));
