@@ -72,6 +72,8 @@ pub struct Models {
     clock: SharedClock,
     /// Keys that came with a local call, for the runs it started; memory only.
     brought: Mutex<HashMap<RunId, Arc<ProviderVariables>>>,
+    /// Held while a run is answered: of several answers at once only the one that is accepted may leave its keys.
+    pub answering: tokio::sync::Mutex<()>,
     /// Providers that whoever embeds the station brought along; they win over configured ones.
     given: HashMap<String, Arc<dyn Provider>>,
     /// A provider is built for every run, and what is down is down for all of them.
@@ -93,6 +95,7 @@ impl Models {
             http,
             clock,
             brought: Mutex::default(),
+            answering: tokio::sync::Mutex::default(),
             given: HashMap::new(),
             retries: Mutex::default(),
         }

@@ -48,6 +48,7 @@ pub async fn respond(call: Call, input: Input) -> Result<Run> {
         }
         (decision, result) => Answer { decision, result },
     };
+    let _one_at_a_time = call.station.models.answering.lock().await;
     let run = find(&call, &input.run).await?;
     let brought = call.ctx.provider_variables.as_ref().filter(|_| run.waiting_for == Some(WaitingFor::Provider));
     if let Some(brought) = brought {
