@@ -5,7 +5,7 @@ mod result;
 pub use result::read_result;
 
 use super::context::{Call, Context, Environment, Progress, Station, config_revision};
-use super::dispatch::{authorize, find_environment, finished, limited, object};
+use super::dispatch::{Deed, authorize, find_environment, finished, limited, object};
 use super::spec::EnvironmentUse;
 use crate::domain::{AuditEntry, AuditOutcome, Scope};
 use crate::error::{Error, Result};
@@ -37,9 +37,12 @@ pub struct Permitted {
 /// The act of a client: `tool_call`, or the tool's own name.
 pub async fn act(station: &Arc<Station>, ctx: Context, name: &str, arguments: Value) -> Result<Box<RawValue>> {
     let mut input = object(name, Value::Null)?;
-    let environment = find_environment(station, &ctx, "tool.call", EnvironmentUse::Required, &mut input).await?;
+    let deed = Deed::tool_call(name);
+    let environment = find_environment(station, &ctx, &deed, EnvironmentUse::Required, &mut input).await?;
     let environment =
         environment.ok_or_else(|| Error::internal("an attached tool was called without an environment"))?;
+    // Before the name is looked up: that takes time, and tells which tools there are.
+    authorize(station, &ctx, Scope::ToolsCall, &deed, Some(&environment)).await?;
     let gone = ctx.cancel.child_token();
     let _leaving = gone.clone().drop_guard();
     let (inner, name) = (Context { cancel: gone, ..ctx.clone() }, name.to_owned());
@@ -48,7 +51,7 @@ pub async fn act(station: &Arc<Station>, ctx: Context, name: &str, arguments: Va
     limited(station, &ctx, HARD_CAP, ENDED, finished(station, work)).await
 }
 
-/// The same, in an environment that is already found.
+/// The same for whoever may call tools, in an environment that is already found.
 pub async fn call(
     station: &Arc<Station>,
     ctx: Context,
@@ -76,8 +79,9 @@ pub async fn permit(
     tool: Arc<CatalogTool>,
     arguments: Box<RawValue>,
 ) -> Result<Permitted> {
-    authorize(station, &ctx, Scope::ToolsCall, "tool.call", Some(environment)).await?;
-    let call = Call::new(ctx, Arc::clone(station), Some(Arc::clone(environment)), "tool.call".into(), revision);
+    let deed = Deed::tool_call(&tool.name);
+    authorize(station, &ctx, Scope::ToolsCall, &deed, Some(environment)).await?;
+    let call = Call::new(ctx, Arc::clone(station), Some(Arc::clone(environment)), deed.action, revision);
     Ok(Permitted { tool, arguments, call, environment: Arc::clone(environment) })
 }
 

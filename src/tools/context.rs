@@ -70,6 +70,11 @@ impl Context {
         }
     }
 
+    /// Whether a model may be the one that asks.
+    pub fn by_model(&self) -> bool {
+        matches!(self.origin, Origin::McpStdio | Origin::McpHttp | Origin::Run)
+    }
+
     /// The key that an MCP client put beside its request, if any.
     pub fn idempotency_key(&self) -> Option<String> {
         let meta = self.caller_meta.as_ref()?;

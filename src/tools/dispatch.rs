@@ -5,7 +5,7 @@ use super::attached;
 use super::context::{Call, Context, Environment, Station, config_revision};
 use super::spec::{AuditPolicy, EnvironmentUse, Exposure, Tool, ToolSpec};
 use crate::clock::ClockExt;
-use crate::domain::{AuditEntry, AuditOutcome, Effect, Name, Origin, RunId, Scope, nearest};
+use crate::domain::{AuditEntry, AuditOutcome, Effect, Name, RunId, Scope, nearest};
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::Follower;
 use serde_json::{Map, Value};
@@ -15,6 +15,9 @@ use tokio::sync::oneshot;
 
 /// How long an act waits for a station that is just starting.
 const START: Duration = Duration::from_secs(30);
+
+/// The most characters that a denial tells of what was asked for: nobody has checked it.
+const MAX_TARGET: usize = 200;
 
 /// What a caller whose time is up is told: whether anything goes on without it.
 const NOT_BEGUN: &str = "the station is still starting, and nothing was begun: try again";
@@ -52,6 +55,22 @@ impl Answer {
     }
 }
 
+/// What somebody wants to do, as the audit row of a denial tells it.
+#[derive(Debug)]
+pub(super) struct Deed {
+    /// The audit action.
+    pub(super) action: String,
+    /// What it would be done to, in the caller's words.
+    pub(super) target: Option<String>,
+}
+
+impl Deed {
+    /// A call of the attached tool `name`.
+    pub(super) fn tool_call(name: &str) -> Self {
+        Self { action: "tool.call".into(), target: Some(name.to_owned()) }
+    }
+}
+
 /// Does `act` on behalf of `ctx.principal`.
 pub async fn dispatch(station: &Arc<Station>, ctx: Context, act: Act) -> Result<Answer> {
     let request = ctx.request_id.clone();
@@ -84,11 +103,11 @@ pub async fn call(station: &Arc<Station>, ctx: Context, tool: &str, arguments: V
 }
 
 async fn native(station: &Arc<Station>, ctx: Context, tool: &Tool, arguments: Value) -> Result<Value> {
-    ask_a_person(station, &ctx, &tool.spec).await?;
+    let deed = Deed { action: tool.spec.action(), target: tool.spec.target(&arguments) };
+    ask_a_person(station, &ctx, &tool.spec, &deed).await?;
     let mut input = object(tool.spec.name, arguments)?;
-    let action = tool.spec.action();
-    let environment = find_environment(station, &ctx, &action, tool.spec.environment, &mut input).await?;
-    authorize(station, &ctx, tool.spec.scope, &action, environment.as_ref()).await?;
+    let environment = find_environment(station, &ctx, &deed, tool.spec.environment, &mut input).await?;
+    authorize(station, &ctx, tool.spec.scope, &deed, environment.as_ref()).await?;
     let input = Value::Object(input);
     station.table.validate(tool, &input)?;
     let started = station.clock.now();
@@ -99,7 +118,7 @@ async fn native(station: &Arc<Station>, ctx: Context, tool: &Tool, arguments: Va
         AuditPolicy::Always => config_revision(environment.as_ref()).await?,
         AuditPolicy::DeniedOnly => None,
     };
-    let work = tool.run(Call::new(inner, Arc::clone(station), environment, action, revision), input);
+    let work = tool.run(Call::new(inner, Arc::clone(station), environment, deed.action, revision), input);
     let output = match tool.spec.effect {
         Effect::Read => limited(station, &ctx, tool.spec.deadline, GIVEN_UP, work).await,
         _ => limited(station, &ctx, tool.spec.deadline, GOES_ON, finished(station, work)).await,
@@ -113,9 +132,10 @@ async fn native(station: &Arc<Station>, ctx: Context, tool: &Tool, arguments: Va
 
 async fn subscribe(station: &Arc<Station>, ctx: Context, run: &str) -> Result<Answer> {
     let mut input = Map::from_iter([("run".to_owned(), Value::from(run))]);
-    let environment = find_environment(station, &ctx, "run.events", EnvironmentUse::OfRun, &mut input).await?;
-    authorize(station, &ctx, Scope::RunsRead, "run.events", environment.as_ref()).await?;
-    let call = Call::new(ctx, Arc::clone(station), environment, "run.events".into(), None);
+    let deed = Deed { action: "run.events".into(), target: Some(run.to_owned()) };
+    let environment = find_environment(station, &ctx, &deed, EnvironmentUse::OfRun, &mut input).await?;
+    authorize(station, &ctx, Scope::RunsRead, &deed, environment.as_ref()).await?;
+    let call = Call::new(ctx, Arc::clone(station), environment, deed.action, None);
     let run = super::run::find(&call, run).await?;
     let follower = station.events.follow(run.id);
     Ok(Answer::Following { run: run.id, environment: Arc::clone(call.environment()?), follower })
@@ -161,28 +181,28 @@ pub(super) fn object(tool: &str, arguments: Value) -> Result<Map<String, Value>>
     }
 }
 
-/// Takes `environment` out of the input, or finds it by the run, or falls back to the caller's. A denial leaves an audit row of `action`.
+/// Takes `environment` out of the input, or finds it by the run, or falls back to the caller's. A denial of `deed` leaves an audit row.
 pub(super) async fn find_environment(
     station: &Arc<Station>,
     ctx: &Context,
-    action: &str,
+    deed: &Deed,
     needs: EnvironmentUse,
     input: &mut Map<String, Value>,
 ) -> Result<Option<Arc<Environment>>> {
     match needs {
         EnvironmentUse::None => Ok(None),
-        EnvironmentUse::Optional => match asked_for(station, ctx, action, input).await? {
+        EnvironmentUse::Optional => match asked_for(station, ctx, deed, input).await? {
             None if ctx.bound => station.environments.named(own(station, ctx).as_str()).map(Some),
             asked => Ok(asked),
         },
-        EnvironmentUse::Required => match asked_for(station, ctx, action, input).await? {
+        EnvironmentUse::Required => match asked_for(station, ctx, deed, input).await? {
             Some(asked) => Ok(Some(asked)),
             None => station.environments.named(own(station, ctx).as_str()).map(Some),
         },
         EnvironmentUse::OfRun => {
-            let only = asked_for(station, ctx, action, input).await?;
+            let only = asked_for(station, ctx, deed, input).await?;
             match input.get("run").and_then(Value::as_str) {
-                Some(run) => super::run::environment_of(station, ctx, action, run, only.as_ref()).await.map(Some),
+                Some(run) => super::run::environment_of(station, ctx, deed, run, only.as_ref()).await.map(Some),
                 None => Err(Error::invalid_input("`run` is missing")
                     .hint("give a run's id; `run_list` lists them")
                     .field("run")),
@@ -200,7 +220,7 @@ fn own<'a>(station: &'a Station, ctx: &'a Context) -> &'a Name {
 async fn asked_for(
     station: &Station,
     ctx: &Context,
-    action: &str,
+    deed: &Deed,
     input: &mut Map<String, Value>,
 ) -> Result<Option<Arc<Environment>>> {
     let asked = match input.remove("environment") {
@@ -212,7 +232,7 @@ async fn asked_for(
     if ctx.bound && own != asked.as_str() {
         let message = format!("this connection is bound to environment `{own}`, not `{}`", asked.escape_debug());
         let asked = station.environments.named(&asked).ok();
-        deny(station, ctx, action, asked.as_ref(), format!("bound to environment {own}")).await?;
+        deny(station, ctx, deed, asked.as_ref(), format!("bound to environment {own}")).await?;
         return Err(Error::permission_denied(message)
             .hint("open a connection to the other environment")
             .field("environment"));
@@ -229,7 +249,7 @@ pub(super) async fn authorize(
     station: &Arc<Station>,
     ctx: &Context,
     scope: Scope,
-    action: &str,
+    deed: &Deed,
     environment: Option<&Arc<Environment>>,
 ) -> Result<()> {
     let name = environment.map(|environment| &environment.name);
@@ -239,22 +259,22 @@ pub(super) async fn authorize(
     let place = name.map(|name| format!(" in environment `{name}`")).unwrap_or_default();
     let who = &ctx.principal.who.name;
     let message = format!(
-        "`{who}` ({}) may not do `{action}`{place}: it needs `{}`",
+        "`{who}` ({}) may not do `{}`{place}: it needs `{}`",
         ctx.principal.role.as_str(),
+        deed.action,
         scope.as_str()
     );
-    deny(station, ctx, action, environment, format!("needs {}", scope.as_str())).await?;
+    deny(station, ctx, deed, environment, format!("needs {}", scope.as_str())).await?;
     Err(Error::permission_denied(message).hint(format!("the least role that may is `{}`", scope.least_role().as_str())))
 }
 
 /// What is for people is refused wherever a model may be asking, before anything of the input is looked at.
-async fn ask_a_person(station: &Arc<Station>, ctx: &Context, spec: &ToolSpec) -> Result<()> {
-    let by_model = matches!(ctx.origin, Origin::McpStdio | Origin::McpHttp | Origin::Run);
-    if spec.exposure != Exposure::PersonOnly || !by_model {
+async fn ask_a_person(station: &Arc<Station>, ctx: &Context, spec: &ToolSpec, deed: &Deed) -> Result<()> {
+    if spec.exposure != Exposure::PersonOnly || !ctx.by_model() {
         return Ok(());
     }
     let environment = ctx.environment.as_ref().and_then(|name| station.environments.named(name.as_str()).ok());
-    deny(station, ctx, &spec.action(), environment.as_ref(), "for people only".into()).await?;
+    deny(station, ctx, deed, environment.as_ref(), "for people only".into()).await?;
     let error = Error::permission_denied(format!("`{}` is for people: a model must not answer for them", spec.name));
     Err(match spec.cli {
         Some(cli) => error.hint(format!("ask the person to run `stn {}`", cli.verb)),
@@ -266,7 +286,7 @@ async fn ask_a_person(station: &Arc<Station>, ctx: &Context, spec: &ToolSpec) ->
 pub(super) async fn deny(
     station: &Station,
     ctx: &Context,
-    action: &str,
+    deed: &Deed,
     environment: Option<&Arc<Environment>>,
     reason: String,
 ) -> Result<()> {
@@ -275,8 +295,8 @@ pub(super) async fn deny(
         principal: ctx.principal.who.clone(),
         origin: ctx.origin,
         cause: ctx.cause.clone(),
-        action: action.to_owned(),
-        target: None,
+        action: deed.action.clone(),
+        target: deed.target.as_ref().map(|target| target.chars().take(MAX_TARGET).collect()),
         environment: environment.map(|environment| environment.name.clone()),
         outcome: AuditOutcome::Denied,
         reason: Some(reason),

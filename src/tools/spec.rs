@@ -184,6 +184,15 @@ impl ToolSpec {
         action_of(self.name)
     }
 
+    /// What an act with this input is done to: the first thing that its command is given.
+    pub(super) fn target(&self, input: &Value) -> Option<String> {
+        match input.get(self.cli?.positionals.first()?)? {
+            Value::String(text) => Some(text.clone()),
+            Value::Number(number) => Some(number.to_string()),
+            _ => None,
+        }
+    }
+
     /// The input schema as a caller sees it: with `environment`, unless the connection is bound to one.
     pub fn input_for(&self, bound: bool) -> Value {
         let about = match self.environment {

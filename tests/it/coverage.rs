@@ -3,16 +3,19 @@
 
 use crate::support::home::TestHome;
 use crate::support::station::TestStation;
-use crate::support::store_dump::audit_of;
+use crate::support::store_dump::{Audited, audit_of};
+use futures_util::future::join_all;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
-use station::domain::{ModelChoice, Name, Principal, Role};
+use station::domain::{ModelChoice, Name, Origin, Principal, Role, RunId};
 use station::error::{ErrorKind, Result};
 use station::tools::model::ProviderVariables;
-use station::tools::{self, AuditPolicy, EnvironmentUse, Tool, ToolSpec};
+use station::tools::{self, AuditPolicy, EnvironmentUse, Tool, ToolSpec, attached};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Tools that don't owe all of this, and why.
 const EXCEPTIONS: [(&str, &str); 0] = [];
@@ -98,9 +101,29 @@ async fn pending_command(station: &TestStation) -> Value {
     json!({ "server": "waiting", "environment": "staging", "command_hash": shown["command_hash"] })
 }
 
+/// The row that a denial leaves: also who was refused has asked for something in particular.
+fn denial(action: &str, target: Option<&str>) -> Audited {
+    Audited { action: action.into(), outcome: "denied".into(), target: target.map(str::to_owned) }
+}
+
+/// What an act with this input is done to.
+fn target(input: &Value) -> Option<String> {
+    let named = ["name", "agent", "run", "server", "tool"].iter().find_map(|field| input[field].as_str());
+    named.map(str::to_owned)
+}
+
+/// What came of a call.
+#[derive(Debug)]
+struct Tried {
+    done: Result<Value>,
+    target: Option<String>,
+    rows: Vec<Audited>,
+}
+
 /// One call with an input that makes sense, and the audit rows it left.
-async fn tried(station: &TestStation, spec: &ToolSpec, who: Principal) -> (Result<Value>, Vec<(String, String)>) {
+async fn tried(station: &TestStation, spec: &ToolSpec, who: Principal) -> Tried {
     let input = input(station, spec.name).await;
+    let target = target(&input);
     let store = match spec.environment {
         EnvironmentUse::None => station.store(None),
         _ => station.store(Some(input.get("environment").and_then(Value::as_str).unwrap_or("development"))),
@@ -108,7 +131,7 @@ async fn tried(station: &TestStation, spec: &ToolSpec, who: Principal) -> (Resul
     let context = station.context(who);
     let request = context.request_id.clone();
     let done = tools::call(&station.app.station, context, spec.name, input).await;
-    (done, audit_of(&store, &request))
+    Tried { done, target, rows: audit_of(&store, &request) }
 }
 
 /// Where an answer doesn't fit the schema that its tool advertises. An open schema says nothing of a misspelled field, so every field of
@@ -156,16 +179,19 @@ async fn each_role_may_do_what_the_table_says_and_every_act_leaves_the_audit_row
     for spec in specs() {
         let action = spec.action();
         for (role, expected) in ROLES.into_iter().zip(authorization(spec.name).0) {
-            let (done, rows) = tried(&station, &spec, granted(role, &["development", "staging"])).await;
-            let case = format!("{} as {}: {done:?}, {rows:?}", spec.name, role.as_str());
+            let tried = tried(&station, &spec, granted(role, &["development", "staging"])).await;
+            let case = format!("{} as {}: {tried:?}", spec.name, role.as_str());
+            let Tried { done, target, rows } = tried;
             assert_eq!(cell(&done), expected, "{case}");
             if expected == "deny" {
-                assert_eq!(rows, [(action.clone(), "denied".to_owned())], "{case}");
+                assert_eq!(rows, [denial(&action, target.as_deref())], "{case}");
                 continue;
             }
             assert_eq!(misfits(&spec.output, done.as_ref().expect(&case)), Vec::<String>::new(), "{case}");
             match spec.audit {
-                AuditPolicy::Always => assert!(rows.contains(&(action.clone(), "done".to_owned())), "{case}"),
+                AuditPolicy::Always => {
+                    assert!(rows.iter().any(|row| row.action == action && row.outcome == "done"), "{case}");
+                }
                 AuditPolicy::DeniedOnly => assert_eq!(rows, [], "{case}"),
             }
         }
@@ -177,12 +203,12 @@ async fn a_role_in_one_environment_is_worth_in_another_what_the_table_says() {
     let station = TestStation::open().await;
     for spec in specs() {
         for role in ROLES {
-            let (done, rows) = tried(&station, &spec, granted(role, &["production"])).await;
+            let Tried { done, target, rows } = tried(&station, &spec, granted(role, &["production"])).await;
             let case = format!("{} as {} of another environment: {done:?}", spec.name, role.as_str());
             assert_eq!(cell(&done), authorization(spec.name).1, "{case}");
             match done {
                 Ok(seen) => assert!(!seen.to_string().contains("development"), "{case}"),
-                Err(_) => assert_eq!(rows, [(spec.action(), "denied".to_owned())], "{case}"),
+                Err(_) => assert_eq!(rows, [denial(&spec.action(), target.as_deref())], "{case}"),
             }
         }
     }
@@ -200,9 +226,61 @@ async fn a_bound_connection_that_names_another_environment_is_denied_and_the_den
             let denied = tools::call(&station.app.station, context, spec.name, json!({ "environment": asked })).await;
             assert_eq!(denied.unwrap_err().kind(), ErrorKind::PermissionDenied, "{}", spec.name);
             let rows = audit_of(&station.store(store), &request);
-            assert_eq!(rows, [(spec.action(), "denied".to_owned())], "{} in {asked}", spec.name);
+            let rows: Vec<_> = rows.iter().map(|row| (row.action.as_str(), row.outcome.as_str())).collect();
+            assert_eq!(rows, [(spec.action().as_str(), "denied")], "{} in {asked}", spec.name);
         }
     }
+}
+
+#[tokio::test]
+async fn a_tool_of_an_attached_server_is_looked_up_only_for_whoever_may_call_it() {
+    let station = TestStation::open().await;
+    for tool in ["filesystem__list_directory", "filesystem__lst_directory", "nobody__knows"] {
+        let context = station.context(granted(Role::Viewer, &["development"]));
+        let request = context.request_id.clone();
+        let denied = tools::call(&station.app.station, context, tool, json!({})).await.unwrap_err();
+        assert_eq!(denied.kind(), ErrorKind::PermissionDenied, "{denied:?}");
+        let rows = audit_of(&station.store(Some("development")), &request);
+        assert_eq!(rows, [denial("tool.call", Some(tool))]);
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_an_agent_is_denied_leaves_a_row_that_names_the_tool() {
+    let station = TestStation::open().await;
+    let environment = station.app.station.environments.named("development").unwrap();
+    let tool = environment.gateway.catalog(Duration::from_secs(1)).await.tools.remove(0);
+    let (context, name) = (station.context(granted(Role::Viewer, &["development"])), tool.name.clone());
+    let request = context.request_id.clone();
+    let arguments = RawValue::from_string("{}".into()).unwrap();
+    let denied =
+        attached::permit(&station.app.station, context, &environment, None, tool, arguments).await.unwrap_err();
+    assert_eq!(denied.kind(), ErrorKind::PermissionDenied, "{denied:?}");
+    assert_eq!(audit_of(&station.store(Some("development")), &request), [denial("tool.call", Some(&name))]);
+}
+
+#[tokio::test]
+async fn what_a_model_is_denied_because_it_is_for_people_leaves_a_row_that_says_what_it_was_about() {
+    let station = TestStation::open().await;
+    let mut context = station.context(Principal::local_owner());
+    context.origin = Origin::McpStdio;
+    context.environment = Some(Name::new("staging").unwrap());
+    let (request, input) = (context.request_id.clone(), pending_command(&station).await);
+    let denied = tools::call(&station.app.station, context, "mcp_server_accept", input).await.unwrap_err();
+    assert_eq!(denied.kind(), ErrorKind::PermissionDenied, "{denied:?}");
+    let rows = audit_of(&station.store(Some("staging")), &request);
+    assert_eq!(rows, [denial("mcp_server.accept", Some("waiting"))]);
+}
+
+#[tokio::test]
+async fn a_hidden_run_leaves_one_row_also_when_its_environment_is_named() {
+    let station = TestStation::open().await;
+    let run = station.queued_run().await.to_string();
+    let context = station.context(granted(Role::Admin, &["production"]));
+    let (request, input) = (context.request_id.clone(), json!({ "run": run, "environment": "development" }));
+    let hidden = tools::call(&station.app.station, context, "run_get", input).await.unwrap_err();
+    assert_eq!(hidden.kind(), ErrorKind::NotFound, "{hidden:?}");
+    assert_eq!(audit_of(&station.store(Some("development")), &request), [denial("run.get", Some(&run))]);
 }
 
 #[tokio::test]
@@ -259,17 +337,36 @@ fn schemas_change_only_on_purpose() {
 #[tokio::test]
 async fn provider_keys_that_come_with_an_answer_are_kept_only_if_it_is_accepted() {
     let station = TestStation::open().await;
-    let development = Name::new("development").unwrap();
-    let openai = ModelChoice { provider: "openai".into(), id: "gpt".into(), reason: "brought".into() };
     for (decision, is_accepted) in [("skip", false), ("retry", true)] {
         let run = station.run_without_its_key().await;
-        let mut context = station.context(Principal::local_owner());
-        let variables = [("OPENAI_API_KEY".to_owned(), "sk-brought".to_owned())].into();
-        context.provider_variables = Some(Arc::new(ProviderVariables::from_map(&variables)));
-        let input = json!({ "run": run, "decision": decision });
-        let answered = tools::call(&station.app.station, context, "run_respond", input).await;
+        let answered = answer_with_a_key(&station, run, decision).await;
         assert_eq!(answered.is_ok(), is_accepted, "{answered:?}");
-        let provider = station.app.station.models.provider_for(&development, run, &openai, true).unwrap();
-        assert_eq!(provider.is_some(), is_accepted, "{decision}");
+        assert_eq!(has_a_key(&station, run), is_accepted, "{decision}");
     }
+}
+
+#[tokio::test]
+async fn of_several_answers_at_once_one_is_accepted_and_its_provider_key_is_kept() {
+    let station = TestStation::open().await;
+    let run = station.run_without_its_key().await;
+    let answered = join_all((0..8).map(|_| Box::pin(answer_with_a_key(&station, run, "retry")))).await;
+    assert_eq!(answered.iter().filter(|answered| answered.is_ok()).count(), 1, "{answered:?}");
+    assert!(has_a_key(&station, run));
+}
+
+async fn answer_with_a_key(station: &TestStation, run: RunId, decision: &str) -> Result<Value> {
+    let mut context = station.context(Principal::local_owner());
+    let variables = [("OPENAI_API_KEY".to_owned(), "sk-brought".to_owned())].into();
+    context.provider_variables = Some(Arc::new(ProviderVariables::from_map(&variables)));
+    let input = json!({ "run": run, "decision": decision });
+    tools::call(&station.app.station, context, "run_respond", input).await
+}
+
+/// The station has the key that was brought for the run.
+fn has_a_key(station: &TestStation, run: RunId) -> bool {
+    let (development, openai) = (
+        Name::new("development").unwrap(),
+        ModelChoice { provider: "openai".into(), id: "gpt".into(), reason: "brought".into() },
+    );
+    station.app.station.models.provider_for(&development, run, &openai, true).unwrap().is_some()
 }

@@ -9,7 +9,7 @@ pub mod steps;
 pub mod wait;
 
 use super::context::{Call, Context, Environment, Station};
-use super::dispatch::deny;
+use super::dispatch::{Deed, deny};
 use crate::domain::{Name, Run, RunId, Scope};
 use crate::error::{Error, Result};
 use std::sync::Arc;
@@ -19,17 +19,18 @@ const MIN_PREFIX: usize = 4;
 
 /// The environment that `run` belongs to: the id itself says it; a prefix is looked up where the principal may read. With `only`, no run
 /// of another environment is meant. Whoever means one that it may not see is told that there is no such run, and leaves an audit row.
-pub async fn environment_of(
+pub(super) async fn environment_of(
     station: &Arc<Station>,
     ctx: &Context,
-    action: &str,
+    deed: &Deed,
     run: &str,
     only: Option<&Arc<Environment>>,
 ) -> Result<Arc<Environment>> {
     let by_id = RunId::parse(run).map(|id| station.environments.numbered(id.environment()));
-    let named = [by_id.clone().flatten(), only.cloned()].into_iter().flatten();
-    for hidden in named.filter(|environment| !is_visible(ctx, environment)) {
-        deny(station, ctx, action, Some(&hidden), format!("needs {} there", Scope::RunsRead.as_str())).await?;
+    let own = by_id.clone().flatten();
+    let other = only.filter(|only| own.as_ref().is_none_or(|own| own.name != only.name)).cloned();
+    for hidden in [own, other].into_iter().flatten().filter(|environment| !is_visible(ctx, environment)) {
+        deny(station, ctx, deed, Some(&hidden), format!("needs {} there", Scope::RunsRead.as_str())).await?;
     }
     let meant = |environment: &Arc<Environment>| {
         is_visible(ctx, environment) && only.is_none_or(|only| only.name == environment.name)

@@ -52,13 +52,21 @@ impl Dump {
     }
 }
 
-/// The audit rows of a store that belong to a request: action and outcome, in order.
-pub fn audit_of(store: &Path, request: &str) -> Vec<(String, String)> {
+/// An audit row: what was done, what came of it, and what it was done to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Audited {
+    pub action: String,
+    pub outcome: String,
+    pub target: Option<String>,
+}
+
+/// The audit rows of a store that belong to a request, in order.
+pub fn audit_of(store: &Path, request: &str) -> Vec<Audited> {
     let connection = open(store);
     let mut statement =
-        connection.prepare("SELECT action, outcome FROM audit WHERE request_id = ?1 ORDER BY seq").unwrap();
-    let rows = statement.query_map([request], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
-    rows.map(Result::unwrap).collect()
+        connection.prepare("SELECT action, outcome, target FROM audit WHERE request_id = ?1 ORDER BY seq").unwrap();
+    let read = |row: &rusqlite::Row<'_>| Ok(Audited { action: row.get(0)?, outcome: row.get(1)?, target: row.get(2)? });
+    statement.query_map([request], read).unwrap().map(Result::unwrap).collect()
 }
 
 fn open(store: &Path) -> Connection {
