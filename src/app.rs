@@ -20,6 +20,7 @@ use crate::store::{ControlStore, EnvironmentRow, Owner, Store};
 use crate::tools::environment::sync;
 use crate::tools::model::{Models, ProviderVariables};
 use crate::tools::{self, Environment, Environments, NoWorkers, Station};
+use futures_util::future::join_all;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -104,15 +105,18 @@ async fn free_runs(station: &Station, owner: &Owner) {
     }
 }
 
-/// Takes up what every environment's files say. One environment whose files can't be read doesn't stop the others.
+/// Takes up what every environment's files say. One environment whose files can't be read doesn't stop the others, and one that waits,
+/// such as for a slow git, doesn't hold them up.
 async fn take_up_files(station: &Arc<Station>) {
-    for environment in station.environments.all() {
-        let audit = system_audit(&station.clock, "environment.sync", &environment.name);
-        if let Err(error) = sync::take_up(station, &environment, audit).await {
-            tracing::error!(environment = %environment.name, ?error, "the environment's files were not taken up");
-        }
-    }
+    join_all(station.environments.all().iter().map(|environment| take_up(station, environment))).await;
     station.ready.cancel();
+}
+
+async fn take_up(station: &Arc<Station>, environment: &Arc<Environment>) {
+    let audit = system_audit(&station.clock, "environment.sync", &environment.name);
+    if let Err(error) = sync::take_up(station, environment, audit).await {
+        tracing::error!(environment = %environment.name, ?error, "the environment's files were not taken up");
+    }
 }
 
 /// Opens the stores and puts the station together. Nothing is started yet.
@@ -298,5 +302,41 @@ fn random_id() -> Result<String> {
         (Err(cause), _) | (_, Err(cause)) => {
             Err(Error::internal("the operating system gives no randomness").source(cause))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::ClockExt;
+    use crate::home::{Layout, OwnerMode};
+
+    async fn new_home(directory: &Path) -> App {
+        let (clock, variables) = (SystemClock::shared(), BTreeMap::new());
+        let home = Home::at(&directory.join("home"), Layout::Home, &variables).unwrap();
+        first_use(&home).unwrap();
+        let lock = OwnerLock::try_acquire(&home, OwnerMode::Command, clock.now()).unwrap().unwrap();
+        let settings = settings(&home, &variables).unwrap();
+        open(Parts { home, settings, variables, clock, lock, executes: false, starts_servers: false }).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn an_environment_that_is_slow_to_take_up_holds_up_no_other() {
+        let directory = tempfile::tempdir().unwrap();
+        let app = new_home(directory.path()).await;
+        let all = app.station.environments.all();
+        let held = all[0].files.lock().await;
+        let others = async {
+            for environment in &all[1..] {
+                while environment.store.config_revision().await.unwrap().is_none() {
+                    tokio::task::yield_now().await;
+                }
+            }
+            drop(held);
+        };
+        let both = futures_util::future::join(take_up_files(&app.station), others);
+        let in_time = app.station.clock.timeout(Duration::from_secs(20), both).await;
+        assert!(in_time.is_some(), "the others wait for `{}`", all[0].name);
+        assert!(all[0].store.config_revision().await.unwrap().is_some() && app.station.ready.is_cancelled());
     }
 }
