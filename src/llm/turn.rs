@@ -126,8 +126,33 @@ pub enum Finish {
     Length,
     /// The model or the provider's filter declined.
     Refusal,
-    /// A reason that only the provider knows.
+    /// In the provider's word, a reason that nobody here knows: the answer may not be whole.
     Other(String),
+}
+
+impl Finish {
+    /// What a provider's `word` for the end means, whatever its dialect: compatible servers have words of their own. An answer that
+    /// `called` asks for calls; without a word it ended as it should.
+    pub(super) fn of(word: Option<&str>, called: bool) -> Self {
+        match word {
+            Some("length" | "max_tokens" | "model_context_window_exceeded") => Self::Length,
+            Some("content_filter" | "refusal") => Self::Refusal,
+            None
+            | Some(
+                "stop" | "tool_calls" | "function_call" | "end_turn" | "stop_sequence" | "tool_use" | "eos"
+                | "eos_token",
+            ) => match called {
+                true => Self::ToolCalls,
+                false => Self::Stop,
+            },
+            Some(other) => Self::Other(other.to_owned()),
+        }
+    }
+
+    /// The answer ended as the model meant it to; else its last call may be unfinished.
+    pub(super) fn is_whole(&self) -> bool {
+        matches!(self, Self::Stop | Self::ToolCalls)
+    }
 }
 
 /// Receives text while it is written.
@@ -150,6 +175,24 @@ pub struct TurnLimits {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_is_whole_where_it_ended_with_a_word_that_says_so() {
+        for word in ["stop", "tool_calls", "function_call", "end_turn", "tool_use", "stop_sequence", "eos", "eos_token"]
+        {
+            assert_eq!(Finish::of(Some(word), false), Finish::Stop, "{word}");
+            assert_eq!(Finish::of(Some(word), true), Finish::ToolCalls, "calls decide, not the word: {word}");
+        }
+        for called in [false, true] {
+            assert!(Finish::of(None, called).is_whole());
+            for word in
+                ["length", "max_tokens", "content_filter", "refusal", "pause_turn", "insufficient_system_resource"]
+            {
+                assert!(!Finish::of(Some(word), called).is_whole(), "{word}");
+            }
+            assert_eq!(Finish::of(Some("pause_turn"), called), Finish::Other("pause_turn".into()));
+        }
+    }
 
     #[test]
     fn native_blocks_survive_storage_byte_for_byte() {

@@ -143,16 +143,6 @@ impl<'a> MessageAssembly<'a> {
         self.explanation = details.and_then(|details| details.explanation).or(self.explanation.take());
     }
 
-    fn finish(&self, called: bool) -> Finish {
-        match self.stop.as_deref() {
-            Some("max_tokens" | "model_context_window_exceeded") => Finish::Length,
-            Some("refusal") => Finish::Refusal,
-            _ if called => Finish::ToolCalls,
-            Some("end_turn" | "stop_sequence" | "tool_use") | None => Finish::Stop,
-            Some(other) => Finish::Other(other.to_owned()),
-        }
-    }
-
     fn usage(&self) -> Usage {
         let [input, read, written, output, thinking] = self.counts;
         Usage {
@@ -211,9 +201,9 @@ impl Assembly for MessageAssembly<'_> {
 
     fn reply(mut self) -> TurnReply {
         let blocks: Vec<Finished> = std::mem::take(&mut self.drafts).into_values().filter_map(Draft::finish).collect();
-        let finish = self.finish(blocks.iter().any(|block| block.call.is_some()));
+        let finish = Finish::of(self.stop.as_deref(), blocks.iter().any(|block| block.call.is_some()));
         // No arguments at all means none are needed, unless the answer ended before its time.
-        let is_whole = matches!(self.stop.as_deref(), None | Some("end_turn" | "stop_sequence" | "tool_use"));
+        let is_whole = finish.is_whole();
         let json = blocks.iter().map(|block| block.json.as_str()).collect::<Vec<_>>().join(",");
         let native = RawValue::from_string(format!("[{json}]")).ok().filter(|_| !blocks.is_empty());
         let native = native.map(|blocks| Native { provider: DIALECT.into(), model: self.model.to_owned(), blocks });

@@ -190,14 +190,11 @@ impl<'a> ChatAssembly<'a> {
         self.calls.len() - 1
     }
 
+    /// A refusal has no word of its own in this dialect.
     fn finish(&self, called: bool) -> Finish {
-        match self.finish.as_deref() {
-            Some("length") => Finish::Length,
-            Some("content_filter") => Finish::Refusal,
-            _ if called => Finish::ToolCalls,
-            _ if self.refused => Finish::Refusal,
-            Some("stop" | "tool_calls" | "function_call") | None => Finish::Stop,
-            Some(other) => Finish::Other(other.to_owned()),
+        match Finish::of(self.finish.as_deref(), called) {
+            Finish::Stop if self.refused => Finish::Refusal,
+            finish => finish,
         }
     }
 
@@ -231,7 +228,7 @@ impl Assembly for ChatAssembly<'_> {
         let drafts = std::mem::take(&mut self.calls);
         let finish = self.finish(!drafts.is_empty());
         // No arguments at all means none are needed, unless the answer ended before its time.
-        let is_whole = matches!(self.finish.as_deref(), None | Some("stop" | "tool_calls" | "function_call"));
+        let is_whole = finish.is_whole();
         let none_needed = |arguments: &str| is_whole && arguments.trim().is_empty();
         let mut ids = HashSet::new();
         let calls = drafts.into_iter().enumerate().map(|(number, draft)| {

@@ -22,7 +22,7 @@ impl Executor<'_, '_> {
         let usage = reply.usage;
         let mut reply = Reply::from(reply);
         if reply.notice.is_none() && reply.tool_calls.is_empty() {
-            reply.notice = ended_early(&reply.finish).map(str::to_owned);
+            reply.notice = ended_early(&reply.finish);
         }
         let closed = Closed {
             result: Some(reply.to_result()?),
@@ -134,11 +134,15 @@ impl Executor<'_, '_> {
 }
 
 /// What a person should know of an answer that isn't whole.
-fn ended_early(finish: &Finish) -> Option<&'static str> {
+fn ended_early(finish: &Finish) -> Option<String> {
     match finish {
-        Finish::Length => Some("the answer was cut off at the model's output limit"),
-        Finish::Refusal => Some("the model, or its provider's filter, ended the answer early"),
-        Finish::Stop | Finish::ToolCalls | Finish::Other(_) => None,
+        Finish::Length => Some("the answer was cut off at the model's output limit".to_owned()),
+        Finish::Refusal => Some("the model, or its provider's filter, ended the answer early".to_owned()),
+        Finish::Other(word) => {
+            let word = bounded(word.escape_debug().to_string());
+            Some(format!("the answer may not be whole: the provider ended it with `{word}`"))
+        }
+        Finish::Stop | Finish::ToolCalls => None,
     }
 }
 

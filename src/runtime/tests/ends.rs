@@ -105,11 +105,12 @@ async fn an_answer_without_a_word_fails_where_it_was_cut_off() {
 
 #[tokio::test]
 async fn an_answer_that_was_cut_off_is_given_with_a_word_on_that() {
-    let script = [Finish::Length, Finish::Refusal, Finish::Stop].map(|finish| Say::Cut("The first half", finish));
-    let bench = Bench::started(script.into()).await;
+    let ends = [Finish::Length, Finish::Refusal, Finish::Other("pause_turn".into()), Finish::Stop];
+    let bench = Bench::started(ends.map(|finish| Say::Cut("The first half", finish)).into()).await;
     for notice in [
         json!("the answer was cut off at the model's output limit"),
         json!("the model, or its provider's filter, ended the answer early"),
+        json!("the answer may not be whole: the provider ended it with `pause_turn`"),
         json!(null),
     ] {
         let run = bench.submit().await;
