@@ -3,6 +3,7 @@
 use super::request::Request;
 use crate::error::{Error, ErrorKind, ErrorReport, Result};
 use crate::home::LocalClient;
+use crate::net::{OUTBOUND_HINT, check_outbound};
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt, TryStreamExt};
@@ -68,21 +69,11 @@ impl Remote {
                 .field("url")
         };
         let base = Url::parse(url).map_err(|cause| wrong(cause.to_string()))?;
-        if !matches!(base.scheme(), "http" | "https") {
-            return Err(wrong(format!("its scheme is `{}`", base.scheme())));
-        }
         if !base.username().is_empty() || base.password().is_some() {
             return Err(wrong("it carries a user or a password".into()).hint("give the key with `--key` or STN_KEY"));
         }
+        check_outbound(url).map_err(|reason| wrong(reason).hint(OUTBOUND_HINT))?;
         Ok(Self { base, key: key.map(SecretString::from), http })
-    }
-
-    /// Whether the key would travel where others can read it.
-    pub(super) fn sends_key_in_the_clear(&self) -> bool {
-        let host = self.base.host_str().unwrap_or_default();
-        let address = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
-        let loopback = host == "localhost" || address.is_ok_and(|address| address.is_loopback());
-        self.key.is_some() && self.base.scheme() == "http" && !loopback
     }
 
     async fn send(&self, request: &Request) -> Result<Answer> {
@@ -208,23 +199,27 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_http_and_carries_no_credentials() {
-        for wrong in ["station", "ftp://station", "https://user:key@station"] {
-            assert_eq!(remote(wrong).unwrap_err().field_name(), Some("url"), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn a_key_is_in_the_clear_only_over_plain_http_to_elsewhere() {
-        for (url, clear) in [
-            ("https://station", false),
-            ("http://station", true),
-            ("http://127.0.0.1:8080", false),
-            ("http://[::1]:8080", false),
-            ("http://localhost", false),
-            ("http://192.0.2.1", true),
+    fn a_station_is_reached_over_https_or_on_this_machine_and_its_address_carries_no_credentials() {
+        for good in [
+            "https://station",
+            "https://192.0.2.1/base",
+            "http://127.0.0.1:8080",
+            "http://[::1]:8080",
+            "http://localhost",
         ] {
-            assert_eq!(remote(url).unwrap().sends_key_in_the_clear(), clear, "{url}");
+            assert!(remote(good).is_ok(), "{good}");
+        }
+        for (wrong, reason, fix) in [
+            ("station", "relative URL", "write it like"),
+            ("ftp://station", "no http or https URL", "use https"),
+            ("http://station", "plain http to another machine", "use https"),
+            ("http://192.0.2.1:8080", "plain http to another machine", "use https"),
+            ("https://user:key@station", "a user or a password", "`--key`"),
+        ] {
+            let error = remote(wrong).unwrap_err();
+            assert_eq!((error.kind(), error.field_name()), (ErrorKind::InvalidInput, Some("url")), "{wrong}");
+            assert!(error.message().contains(&format!("`{wrong}`")) && error.message().contains(reason), "{error}");
+            assert!(error.hint_text().is_some_and(|hint| hint.contains(fix)), "{error}");
         }
     }
 

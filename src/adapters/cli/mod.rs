@@ -284,9 +284,6 @@ impl Session {
             return Ok(Target::local(self.home()?, self.variables.clone(), self.deps, table, environment, clock));
         };
         let remote = Remote::new(url, self.options.key.as_deref(), crate::net::http_client()?)?;
-        if remote.sends_key_in_the_clear() {
-            self.output.note(format_args!("warning: the key travels in the clear to `{url}`; use https"));
-        }
         Ok(Target::remote(remote, table, environment, clock))
     }
 
