@@ -96,7 +96,9 @@ impl Spawned {
             Ok(String::from_utf8_lossy(&bytes).into_owned())
         };
         let text = read().unwrap_or_default();
-        let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+        // It is quoted in an error, which says by itself that it is one.
+        let lines = text.lines().map(|line| line.strip_prefix("error: ").unwrap_or(line));
+        let lines: Vec<&str> = lines.filter(|line| !line.trim().is_empty()).collect();
         lines[lines.len().saturating_sub(LOG_LINES)..].join("\n")
     }
 
@@ -184,9 +186,9 @@ mod tests {
     async fn an_owner_that_dies_at_its_start_is_quoted() {
         let home = TestHome::created();
         std::fs::write(home.background_log(), "an older line\n").unwrap();
-        let spawn = shell("echo 'station.yml: line 3: unknown key `htp`' >&2; exit 78");
+        let spawn = shell("echo 'error: station.yml:3:1: unknown key `htp`' >&2; exit 78");
         let error = attach_or_spawn(&home, 1, &SystemClock::shared(), &spawn).await.unwrap_err();
-        assert!(error.message().contains("line 3: unknown key `htp`"), "{error}");
+        assert_eq!(error.message(), "the station can't start: station.yml:3:1: unknown key `htp`");
         assert_eq!(error.report().details.unwrap()["exit_code"], 78);
         assert!(!error.message().contains("an older line"), "{error}");
     }
