@@ -25,8 +25,8 @@ pub struct EnvironmentFiles {
     pub problems: Vec<FileProblem>,
     /// Of `variables.yml`, or what is wrong with it, which is among the problems too.
     pub variables: Result<BTreeMap<String, String>, FileProblem>,
-    /// SHA-256 over the names and bytes of all files, in hex.
-    pub config_hash: String,
+    /// Over the names and bytes of all files but the agents', in hex: of those, not everything that is read is in force.
+    pub hash_without_agents: String,
 }
 
 /// One `.prompt` file. A broken one still has its bytes and their revision.
@@ -62,13 +62,13 @@ pub fn load_environment(
         servers: Vec::new(),
         problems: Vec::new(),
         variables: Ok(BTreeMap::new()),
-        config_hash: String::new(),
+        hash_without_agents: String::new(),
     };
     let mut hashed = Hashed::new();
     reader.variables(&mut files, &mut hashed);
     reader.servers(process, &mut files, &mut hashed)?;
-    reader.agents(&mut files, &mut hashed)?;
-    files.config_hash = content_hash(hashed.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())));
+    reader.agents(&mut files)?;
+    files.hash_without_agents = content_hash(hashed.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())));
     Ok(files)
 }
 
@@ -93,9 +93,7 @@ type Hashed = Vec<(String, Vec<u8>)>;
 impl Reader<'_> {
     fn variables(&self, files: &mut EnvironmentFiles, hashed: &mut Hashed) {
         let relative = "variables.yml";
-        if fs::symlink_metadata(self.root.join(relative))
-            .is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
-        {
+        if self.is_there(relative).is_ok_and(|there| !there) {
             return;
         }
         files.variables = self.read(relative).and_then(|bytes| {
@@ -138,14 +136,15 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn agents(&self, files: &mut EnvironmentFiles, hashed: &mut Hashed) -> Result<()> {
-        if fs::symlink_metadata(self.root.join("agents")).is_err() {
+    fn agents(&self, files: &mut EnvironmentFiles) -> Result<()> {
+        let folder = "agents";
+        if !self.is_there(folder).map_err(|error| unreadable(&self.shown(folder), error))? {
             return Ok(());
         }
         let mut found: BTreeMap<Name, AgentFile> = BTreeMap::new();
-        for name in self.list("agents", "prompt", files)? {
+        for name in self.list(folder, "prompt", files)? {
             let stem = name.strip_suffix(".prompt").unwrap_or(&name);
-            let relative = format!("agents/{name}");
+            let relative = format!("{folder}/{name}");
             let file = self.shown(&relative);
             let slug = slug(stem);
             let Ok(slug) = Name::new(&slug) else {
@@ -160,12 +159,20 @@ impl Reader<'_> {
                 }
                 Err(problem) => (Vec::new(), Err(problem)),
             };
-            hashed.push((relative, bytes.clone()));
             let revision = revision_of(&bytes);
             add_agent(&mut found, AgentFile { name: slug, file, bytes, revision, definition });
         }
         files.agents = found.into_values().collect();
         Ok(())
+    }
+
+    /// An error says that nobody can tell.
+    fn is_there(&self, relative: &str) -> std::io::Result<bool> {
+        match fs::symlink_metadata(self.root.join(relative)) {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// The names in `folder` that end in `.extension`, in order. Hidden files are left alone.
@@ -264,7 +271,10 @@ pub fn slug(stem: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::plan::KnownAgent;
+    use super::super::revision::in_force_hash;
     use super::*;
+    use crate::domain::AgentState;
 
     const PROMPT: &str = "---\nmodel: a/b\n---\nHi {{userInput}}\n";
 
@@ -307,18 +317,52 @@ mod tests {
     #[test]
     fn the_hash_changes_with_every_file_and_with_nothing_else() {
         let home = home(&[("agents/a.prompt", PROMPT), ("variables.yml", "A: 1\n"), ("s.json", "{}")]);
-        let first = load(&home).config_hash;
-        assert_eq!(load(&home).config_hash, first);
+        let hash = || in_force_hash(&load(&home), &[]);
+        assert_eq!(hash(), hash());
         for (name, text) in [
             ("variables.yml", "A: 2\n"),
             ("s.json", "{ }"),
             ("agents/a.prompt", "---\n---\n"),
             ("agents/b.prompt", PROMPT),
         ] {
-            let before = load(&home).config_hash;
+            let before = hash();
             fs::write(home.path().join(name), text).unwrap();
-            assert_ne!(load(&home).config_hash, before, "{name}");
+            assert_ne!(hash(), before, "{name}");
         }
+    }
+
+    #[test]
+    fn a_file_that_collides_with_the_one_in_force_changes_no_hash() {
+        for (first, second) in [("Two Words", "two-words"), ("two-words", "Two Words")] {
+            let home = home(&[(&format!("agents/{first}.prompt"), PROMPT), ("agents/other.prompt", PROMPT)]);
+            let before = load(&home);
+            let known = before.agents.iter().map(|agent| KnownAgent {
+                name: agent.name.clone(),
+                revision: agent.revision.clone(),
+                state: AgentState::Ok,
+                file: agent.file.clone(),
+            });
+            let known: Vec<KnownAgent> = known.collect();
+            fs::write(home.path().join(format!("agents/{second}.prompt")), "---\n---\nanother").unwrap();
+            let after = load(&home);
+            assert!(after.agents.iter().any(|agent| agent.definition.is_err()));
+            assert_eq!(in_force_hash(&after, &known), in_force_hash(&before, &known), "{first}");
+        }
+    }
+
+    #[test]
+    fn an_agents_directory_that_can_not_be_looked_at_is_an_error_and_no_empty_one() {
+        let home = home(&[("file", "")]);
+        let promised = Promised::new();
+        let mut files = load(&home);
+        let mut agents = |root: PathBuf| {
+            let reader = Reader { root, shown: "environments/development", promised: &promised };
+            reader.agents(&mut files)
+        };
+        agents(home.path().to_owned()).unwrap();
+        // Below a file nothing can be looked up, whoever asks.
+        let error = agents(home.path().join("file")).unwrap_err();
+        assert!(error.message().contains("`environments/development/agents` can't be read"), "{error}");
     }
 
     #[test]
@@ -356,7 +400,7 @@ mod tests {
         let names = |files: &EnvironmentFiles| -> Vec<(Name, String)> {
             files.agents.iter().map(|agent| (agent.name.clone(), agent.revision.clone())).collect()
         };
-        assert_eq!((names(&before), before.config_hash), (names(&after), after.config_hash));
+        assert_eq!((names(&before), before.hash_without_agents), (names(&after), after.hash_without_agents));
     }
 
     #[test]
@@ -387,7 +431,9 @@ mod tests {
         let files = load_environment(home.path(), "environments/dev", &process, &Promised::new()).unwrap();
         let state: Vec<_> = files.servers.iter().map(|entry| (entry.name.as_str(), entry.definition.is_ok())).collect();
         assert_eq!(state, [("defaulted", false), ("given", true), ("plain", true)]);
-        let problem = files.servers[0].definition.clone().unwrap_err().to_string();
+        let problem = files.servers[0].definition.clone().unwrap_err();
+        assert_eq!(problem.hint.as_deref(), Some("mend variables.yml"));
+        let problem = problem.to_string();
         assert!(problem.starts_with("environments/dev/s.json:2:"), "{problem}");
         for part in ["server `defaulted`", "`HOST`", "environments/dev/variables.yml:2:"] {
             assert!(problem.contains(part), "{problem}");

@@ -39,7 +39,7 @@ pub use placeholder::VariableScope;
 pub use plan::{KnownAgent, KnownServer, PlanAction, PlanItem, PlanKind, SyncPlan, plan};
 pub use problem::{FileProblem, ProblemKind};
 pub use prompt::{MAX_PROMPT_BYTES, base_name, parse_prompt, revision_of};
-pub use revision::{ConfigRevision, Git, changed_revision, config_revision, in_force_hash};
+pub use revision::{ConfigRevision, Git, changed_revision, config_revision, in_force_hash, lacks_only_the_commit};
 pub use sample::{HOME_FILES, SAMPLE_ENVIRONMENT_FILES, SampleFile};
 pub use servers::{ServerEntry, ServersFile, parse_servers, server_hash};
 pub use settings::{

@@ -149,7 +149,7 @@ mod tests {
             servers: parsed.servers,
             problems: parsed.problems,
             variables: Ok(BTreeMap::new()),
-            config_hash: String::new(),
+            hash_without_agents: String::new(),
         }
     }
 

@@ -15,6 +15,8 @@ use tokio::io::AsyncReadExt;
 
 /// How long git may take in all: a start and a sync wait for it.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How much of what git writes is read: a commit is short, and of the changes it matters only whether there are any.
+const OUTPUT_BYTES: u64 = 64 * 1024;
 /// So that git can't prompt, take locks or run anything that the repository or its owner has configured.
 const GIT_VARIABLES: [(&str, &str); 6] = [
     ("LC_ALL", "C"),
@@ -75,15 +77,22 @@ pub fn changed_revision(before: &str, file: &str, old: Option<&str>, new: Option
     }
 }
 
+/// Whether `found` is the revision `before` without its commit: git was slow or is gone, and no file has changed.
+pub fn lacks_only_the_commit(found: &str, before: &str) -> bool {
+    before.split_once('@').is_some_and(|(hash, _)| hash == found)
+}
+
 /// The hash of what is in force under `files`: of agents whose files are broken, that is what the store knows.
 pub fn in_force_hash(files: &EnvironmentFiles, agents: &[KnownAgent]) -> String {
-    let broken = files.agents.iter().filter(|agent| agent.definition.is_err());
-    broken.fold(files.config_hash.clone(), |hash, agent| {
-        let without = swapped(&hash, below_environment(&agent.file), Some(&agent.revision), None);
-        match agents.iter().find(|known| known.name == agent.name) {
-            Some(known) => swapped(&without, below_environment(&known.file), None, Some(&known.revision)),
-            None => without,
+    let in_force = files.agents.iter().filter_map(|agent| match &agent.definition {
+        Ok(_) => Some((&agent.file, &agent.revision)),
+        Err(_) => {
+            let known = agents.iter().find(|known| known.name == agent.name)?;
+            Some((&known.file, &known.revision))
         }
+    });
+    in_force.fold(files.hash_without_agents.clone(), |hash, (file, revision)| {
+        swapped(&hash, below_environment(file), None, Some(revision))
     })
 }
 
@@ -102,15 +111,16 @@ fn command(directory: &Path) -> CommandSpec {
     }
 }
 
-/// The commit that is checked out, and whether the files differ from it.
+/// The commit that is checked out, and whether the files differ from it. `None` too where git can't tell the latter: nobody has checked
+/// that commit then.
 async fn work_tree(command: CommandSpec, git: Git<'_>) -> Option<(String, bool)> {
     let asked = git.clock.timeout(PATIENCE, async {
         let commit = output(&command, &["rev-parse", "--verify", "HEAD"], git).await?.trim().to_owned();
         if commit.len() < 40 || !commit.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return None;
         }
-        let changes = output(&command, &["status", "--porcelain", "--", "."], git).await;
-        Some((commit, changes.is_some_and(|changes| !changes.trim().is_empty())))
+        let changes = output(&command, &["status", "--porcelain", "--", "."], git).await?;
+        Some((commit, !changes.trim().is_empty()))
     });
     asked.await.unwrap_or_else(|| {
         tracing::warn!(directory = ?command.cwd, "git takes too long: the revision of the files is their hash alone");
@@ -118,15 +128,18 @@ async fn work_tree(command: CommandSpec, git: Git<'_>) -> Option<(String, bool)>
     })
 }
 
+/// What git writes, or the beginning of it.
 async fn output(command: &CommandSpec, arguments: &[&str], git: Git<'_>) -> Option<String> {
     let mut command = command.clone();
     command.args.extend(arguments.iter().map(|argument| (*argument).to_owned()));
     let mut child = git.spawner.spawn(&command, git.tasks).await.ok()?;
     drop(child.take_stdin());
     let mut output = Vec::new();
-    child.take_stdout()?.read_to_end(&mut output).await.ok()?;
+    let read = child.take_stdout()?.take(OUTPUT_BYTES).read_to_end(&mut output).await.ok()?;
+    // What writes on and on is ended, and its status says so.
+    let cut = u64::try_from(read) == Ok(OUTPUT_BYTES);
     let status = child.terminate(git.clock).await?;
-    status.success().then(|| String::from_utf8_lossy(&output).into_owned())
+    (cut || status.success()).then(|| String::from_utf8_lossy(&output).into_owned())
 }
 
 pub(super) fn sha256_hex(bytes: &[u8]) -> String {
@@ -221,6 +234,41 @@ mod tests {
         assert_eq!(futures_util::future::poll_immediate(&mut asked).await, None);
         clock.advance(Duration::from_millis(1));
         assert_eq!(asked.await, None);
+    }
+
+    /// What [`work_tree`] makes of a git that knows a commit and answers `status` like this.
+    async fn tree_with_status(status: &str) -> Option<(String, bool)> {
+        let bench = Bench::new(SystemClock::shared());
+        let commit = "12".repeat(20);
+        let script = format!("case \"$1\" in rev-parse) echo {commit};; *) {status};; esac");
+        let command = CommandSpec {
+            program: "/bin/sh".into(),
+            args: vec!["-c".into(), script, "git".into()],
+            ..CommandSpec::default()
+        };
+        work_tree(command, bench.git()).await
+    }
+
+    #[tokio::test]
+    async fn a_commit_that_git_can_not_compare_with_the_files_is_not_claimed() {
+        assert_eq!(tree_with_status("exit 0").await, Some(("12".repeat(20), false)));
+        assert_eq!(tree_with_status("echo ' M a'; exit 0").await, Some(("12".repeat(20), true)));
+        assert_eq!(tree_with_status("exit 128").await, None);
+    }
+
+    #[tokio::test]
+    async fn of_endless_changes_the_beginning_is_read() {
+        assert_eq!(tree_with_status("exec yes changed").await, Some(("12".repeat(20), true)));
+    }
+
+    #[test]
+    fn a_revision_that_lacks_only_its_commit_is_told_from_a_change() {
+        assert!(lacks_only_the_commit("0123456789ab", "0123456789ab@9fceb02d0ae5"));
+        assert!(lacks_only_the_commit("0123456789ab", "0123456789ab@9fceb02d0ae5-dirty"));
+        for found in ["0123456789ac", "0123456789ab@9fceb02d0ae5"] {
+            assert!(!lacks_only_the_commit(found, "0123456789ab@9fceb02d0ae6"), "{found}");
+        }
+        assert!(!lacks_only_the_commit("0123456789ab", "0123456789ab"));
     }
 
     #[test]

@@ -224,7 +224,7 @@ impl Filler<'_> {
             }
             Unfilled::Unreadable { name, problem: fault } => {
                 problem(format!("server `{server}` needs the variable `{name}`, and variables.yml is broken: {fault}"))
-                    .hint("mend variables.yml; until then the server stays as it was")
+                    .hint("mend variables.yml")
             }
             Unfilled::Secret(name) => problem(format!(
                 "server `{server}` needs the secret `{name}`; secrets are not available in this version"

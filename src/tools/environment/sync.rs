@@ -199,11 +199,13 @@ async fn commit(station: &Station, environment: &Environment, looked: &Looked, a
     environment.store.apply_sync(changes, audit).await
 }
 
-/// Files that are broken and change nothing else leave in force what was in force, and so its revision.
+/// Files that are broken and change nothing else leave in force what was in force, and so its revision. So do files of which git says
+/// nothing this time: whether it is quick or slow is no change of theirs.
 fn revision_after(plan: &SyncPlan, found: String, before: Option<String>) -> String {
     let has = |wanted: &[PlanAction]| plan.items.iter().any(|item| wanted.contains(&item.action));
     let only_broken = has(&[PlanAction::Error]) && !has(&[PlanAction::Create, PlanAction::Update, PlanAction::Delete]);
-    before.filter(|_| only_broken).unwrap_or(found)
+    let same = |before: &String| only_broken || config::lacks_only_the_commit(&found, before);
+    before.filter(same).unwrap_or(found)
 }
 
 fn agent_write(files: &EnvironmentFiles, name: &Name) -> Option<AgentWrite> {
