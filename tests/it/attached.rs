@@ -202,6 +202,14 @@ fn an_unknown_tool_is_refused_with_the_one_that_was_meant() {
 }
 
 #[test]
+fn the_tools_of_an_unknown_server_are_refused_with_the_server_that_was_meant() {
+    let home = TestHome::with_agent("worker", "");
+    let listed = home.stn(&["tool", "list", "--server", "filesytem"]);
+    assert_eq!(listed.code, 4, "{listed:?}");
+    assert!(listed.stderr.contains("`filesystem`"), "{listed:?}");
+}
+
+#[test]
 fn one_broken_server_does_not_keep_the_others_from_working() {
     let home = TestHome::with_agent_using(&["counter"], "worker", "");
     let counter = Counter::beside(&home);
@@ -301,7 +309,7 @@ fn a_server_file_that_breaks_leaves_its_servers_running_and_accepted() {
 }
 
 #[test]
-fn the_values_of_variables_are_shown_only_to_whoever_may_accept_the_command() {
+fn the_values_of_variables_are_shown_only_to_a_person_who_may_accept_the_command() {
     let home = TestHome::with_agent("worker", "");
     let counter = Counter::beside(&home);
     let mut servers = counter.servers(&json!({}));
@@ -313,9 +321,13 @@ fn the_values_of_variables_are_shown_only_to_whoever_may_accept_the_command() {
     let _synced = home.stn(&["sync"]).ok();
 
     let listed = home.json(&["mcp-server", "list"]);
-    let editor = StdioClient::connect(&home).call("mcp_server_get", &json!({ "server": "counter" }));
-    for shown in [listed.to_string(), editor.to_string(), home.json(&["status"]).to_string()] {
-        assert!(!shown.contains("hush"), "{shown}");
+    let editors = ["developer", "admin"].map(|role| {
+        let shown = StdioClient::connect_as(role, &home).call("mcp_server_get", &json!({ "server": "counter" }));
+        assert_eq!(shown["structuredContent"]["name"], "counter", "{shown:#}");
+        shown
+    });
+    for shown in editors.iter().chain([&listed, &home.json(&["status"])]) {
+        assert!(!shown.to_string().contains("hush"), "{shown:#}");
     }
     assert_eq!(listed["items"][0]["target"].as_array().unwrap().last().unwrap(), "{{ .TOKEN }}");
     let got = home.json(&["mcp-server", "get", "counter"]);
@@ -362,7 +374,9 @@ fn a_server_whose_definition_is_in_error_is_shown_with_its_fault_and_its_calls_n
     let problem = shown["problem"].as_str().unwrap();
     assert!(problem.starts_with(&format!("{file}:1:")) && problem.contains("TOKEN"), "{problem}");
 
-    for command in [&["tool", "call", "needy__x", "{}"][..], &["tool", "get", "needy__x"]] {
+    let tool: [&[&str]; 3] =
+        [&["tool", "call", "needy__x", "{}"], &["tool", "get", "needy__x"], &["tool", "list", "--server", "needy"]];
+    for command in tool {
         let refused = home.stn(command);
         assert_eq!(refused.code, 6, "{refused:?}");
         for said in ["`needy`", problem, "stn sync development"] {

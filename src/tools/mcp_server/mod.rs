@@ -24,7 +24,7 @@ pub struct McpServer {
     pub transport: Option<&'static str>,
     /// The command or the built-in's name, with its arguments, or the URL; as the file says it, without the values of its variables.
     pub target: Vec<String>,
-    /// What would be run, for whoever may accept it, where one server is asked for; null in lists and for everybody else.
+    /// What would be run, for a person who may accept it, where one server is asked for; null in lists and for everybody else.
     pub command: Option<ServerCommand>,
     /// `stopped` also where nothing is started: in a short command.
     pub state: ServerState,
@@ -69,7 +69,7 @@ pub async fn all(environment: &Environment) -> Result<Vec<McpServer>> {
     Ok(servers)
 }
 
-/// One server, with its command for whoever may accept it; `not_found` with the name that was probably meant.
+/// One server, with its command for a person who may accept it; `not_found` with the name that was probably meant.
 pub async fn find(call: &Call, name: &str) -> Result<McpServer> {
     let environment = call.environment()?;
     let servers = all(environment).await?;
@@ -83,7 +83,8 @@ pub async fn find(call: &Call, name: &str) -> Result<McpServer> {
             None => error.hint("`stn mcp-server list` shows what there is; `stn sync` takes up new files"),
         }
     })?;
-    let shows = call.ctx.principal.may(Scope::McpServersExec, Some(&environment.name));
+    // A model may not accept in anybody's name: what variables hold would only travel to its provider.
+    let shows = !call.ctx.by_model() && call.ctx.principal.may(Scope::McpServersExec, Some(&environment.name));
     let command = if shows { command(environment, &found.name) } else { None };
     Ok(McpServer { command, ..found })
 }

@@ -3,8 +3,9 @@
 use super::{AttachedTool, all};
 use crate::domain::Scope;
 use crate::error::Result;
+use crate::gateway::{ServerState, full_name};
 use crate::tools::page::{self, Page};
-use crate::tools::{Call, Exposure, Method, ToolSpec};
+use crate::tools::{Call, Exposure, Method, ToolSpec, mcp_server};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -31,9 +32,21 @@ pub async fn list(call: Call, input: Input) -> Result<Page<AttachedTool>> {
     let of = format!("tool_list {} {:?}", call.environment()?.name, input.server);
     let limit = page::limit(input.limit)?;
     let after: Option<String> = page::position(&of, input.cursor.as_deref())?;
-    let tools = all(&call).await?.into_iter();
-    let tools = tools
-        .filter(|tool| input.server.as_ref().is_none_or(|server| tool.server == server.as_str()))
-        .filter(|tool| after.as_ref().is_none_or(|after| tool.name > *after));
-    Ok(page::page(&of, tools.collect(), limit, |tool: &AttachedTool| tool.name.clone()))
+    let mut tools = all(&call).await?;
+    if let Some(server) = &input.server {
+        tools.retain(|tool| tool.server == server.as_str());
+        if tools.is_empty() {
+            expect_none(&call, server).await?;
+        }
+    }
+    tools.retain(|tool| after.as_ref().is_none_or(|after| tool.name > *after));
+    Ok(page::page(&of, tools, limit, |tool: &AttachedTool| tool.name.clone()))
+}
+
+/// An error when there is a reason that no tools of `server` are known: there is no such server, or it is in trouble.
+async fn expect_none(call: &Call, server: &str) -> Result<()> {
+    match mcp_server::find(call, server).await?.state {
+        ServerState::Error => Err(call.environment()?.gateway.missing(&full_name(server, "")).field("server")),
+        _ => Ok(()),
+    }
 }

@@ -23,9 +23,14 @@ pub struct StdioClient {
 impl StdioClient {
     /// Starts `stn stdio` with every tool and shakes hands.
     pub fn connect(home: &TestHome) -> Self {
+        Self::connect_as("developer", home)
+    }
+
+    /// The same, in another role than an editor gets by itself.
+    pub fn connect_as(role: &str, home: &TestHome) -> Self {
         let stderr = home.beside().join(format!("stdio-{}.log", home.number()));
         let mut child = home
-            .command(&["stdio", "--tools", "all"])
+            .command(&["stdio", "--tools", "all", "--role", role])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(File::create(&stderr).unwrap())
