@@ -1,6 +1,6 @@
 //! What callers hold: one request in, one raw result out.
 
-use super::era::Protocol;
+use super::era::{Agreement, Protocol};
 use super::error::CallError;
 use super::http::{Endpoint, HttpTarget};
 use super::listen;
@@ -13,8 +13,8 @@ use crate::clock::{ClockExt, SharedClock, Sleep};
 use crate::lifecycle::Tasks;
 use crate::process::ChildProcess;
 use serde_json::value::RawValue;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, watch};
@@ -63,11 +63,35 @@ pub(super) struct Exchange<'a> {
     pub(super) id: u64,
     pub(super) method: &'a str,
     pub(super) body: String,
-    pub(super) protocol: Option<&'a Protocol>,
+    /// `None` during the handshake.
+    pub(super) agreed: Option<&'a Agreement>,
     pub(super) progress: Option<mpsc::Sender<Progress>>,
     pub(super) name: Option<&'a str>,
     pub(super) headers: &'a [(String, String)],
     pub(super) cancellable: bool,
+    pub(super) sent: Sent,
+}
+
+/// Whether a request was handed to where its server reads: until then the server can't have acted on it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Sent(Arc<AtomicBool>);
+
+impl Sent {
+    pub(super) fn set(&self, sent: bool) {
+        self.0.store(sent, Ordering::Release);
+    }
+
+    pub(super) fn is_set(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// What a server answered.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) result: Box<RawValue>,
+    /// The session that an HTTP server named beside it.
+    pub(super) session: Option<String>,
 }
 
 #[derive(Debug)]
@@ -87,7 +111,7 @@ pub(super) struct Inner {
     pub(super) link: Link,
     pub(super) signals: Arc<Signals>,
     pub(super) clock: SharedClock,
-    protocol: Mutex<Option<Protocol>>,
+    agreed: watch::Sender<Option<Agreement>>,
     next_id: AtomicU64,
     renewing: tokio::sync::Mutex<()>,
 }
@@ -125,7 +149,7 @@ impl Connection {
             link,
             signals,
             clock: setup.clock.clone(),
-            protocol: Mutex::new(None),
+            agreed: watch::Sender::new(None),
             next_id: AtomicU64::new(1),
             renewing: tokio::sync::Mutex::new(()),
         });
@@ -136,9 +160,10 @@ impl Connection {
         };
         match agreed {
             Ok(agreement) => {
-                *inner.protocol.lock().unwrap_or_else(PoisonError::into_inner) = Some(agreement.protocol.clone());
-                if agreement.tells_changes {
-                    setup.tasks.spawn("mcp listen", listen::follow(inner.clone(), agreement.protocol));
+                let tells_changes = agreement.tells_changes;
+                inner.agreed.send_replace(Some(agreement));
+                if tells_changes {
+                    setup.tasks.spawn("mcp listen", listen::follow(inner.clone()));
                 }
                 Ok(Self { inner })
             }
@@ -152,7 +177,7 @@ impl Connection {
 
     /// What the server speaks; worth remembering for the next connection.
     pub fn protocol(&self) -> Protocol {
-        self.inner.protocol().unwrap_or_else(Protocol::legacy)
+        self.inner.agreed().map_or_else(Protocol::legacy, |agreed| agreed.protocol)
     }
 
     /// The process id of the child, if there is one.
@@ -186,17 +211,23 @@ impl Connection {
         params: RawObject,
         options: RequestOptions,
     ) -> Result<Box<RawValue>, CallError> {
-        let inner = &self.inner;
+        let (inner, sent) = (&self.inner, Sent::default());
         let answered = async {
-            match inner.exchange(inner.protocol().as_ref(), method, params.clone(), &options).await {
+            match inner.send(inner.agreed().as_ref(), method, params.clone(), &options, &sent).await {
                 Err(CallError::SessionLost { session }) => {
+                    sent.set(false);
                     inner.renew(&session).await?;
-                    inner.exchange(inner.protocol().as_ref(), method, params, &options).await
+                    inner.send(inner.agreed().as_ref(), method, params, &options, &sent).await
                 }
                 outcome => outcome,
             }
         };
-        inner.limited(&options, answered).await
+        match inner.limited(&options, answered).await {
+            Err(given_up @ (CallError::TimedOut(_) | CallError::Cancelled)) if !sent.is_set() => {
+                Err(CallError::NotSent(Box::new(given_up)))
+            }
+            outcome => outcome.map(|answer| answer.result),
+        }
     }
 
     /// Ends the connection and, on stdio, the child with its whole process group; returns when they are gone.
@@ -206,11 +237,20 @@ impl Connection {
 }
 
 impl Inner {
-    fn protocol(&self) -> Option<Protocol> {
-        self.protocol.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn agreed(&self) -> Option<Agreement> {
+        self.agreed.borrow().clone()
     }
 
-    /// Gives `work` up when its caller does, and when its time is up.
+    /// What is in force, and what takes its place; `None` until the first handshake is done.
+    pub(super) fn agreements(&self) -> watch::Receiver<Option<Agreement>> {
+        self.agreed.subscribe()
+    }
+
+    fn is_in_session(&self, id: &str) -> bool {
+        self.agreed.borrow().as_ref().and_then(|agreed| agreed.session.as_deref()) == Some(id)
+    }
+
+    /// Gives `work` up when its caller does, and when its time is up. What is there by then counts.
     pub(super) async fn limited<T>(
         &self,
         options: &RequestOptions,
@@ -221,68 +261,77 @@ impl Inner {
             options.timeout.map_or_else(|| Box::pin(std::future::pending()) as Sleep, |limit| self.clock.sleep(limit));
         tokio::select! {
             biased;
-            () = options.cancel.cancelled() => Err(CallError::Cancelled),
             outcome = work => outcome,
+            () = options.cancel.cancelled() => Err(CallError::Cancelled),
             () = alarm => Err(CallError::TimedOut(limit)),
         }
     }
 
-    /// One request under `protocol`, within the limits of `options`.
+    /// One request under `agreed`, within the limits of `options`.
     pub(super) async fn ask(
         &self,
-        protocol: Option<&Protocol>,
+        agreed: &Agreement,
         method: &str,
         params: RawObject,
         options: &RequestOptions,
     ) -> Result<Box<RawValue>, CallError> {
-        self.limited(options, self.exchange(protocol, method, params, options)).await
+        let sent = Sent::default();
+        let answered = self.send(Some(agreed), method, params, options, &sent);
+        self.limited(options, answered).await.map(|answer| answer.result)
     }
 
-    /// One request under `protocol`, which is `None` during the handshake; its limits are the caller's affair.
-    pub(super) async fn exchange(
+    /// One request under `agreed`, which is `None` during the handshake. Its limits are the caller's affair, but nothing is begun whose
+    /// caller is gone already.
+    pub(super) async fn send(
         &self,
-        protocol: Option<&Protocol>,
+        agreed: Option<&Agreement>,
         method: &str,
         mut params: RawObject,
         options: &RequestOptions,
-    ) -> Result<Box<RawValue>, CallError> {
+        sent: &Sent,
+    ) -> Result<Answer, CallError> {
+        if options.cancel.is_cancelled() {
+            return Err(CallError::Cancelled);
+        }
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        stamp(&mut params, protocol, options.progress.is_some().then_some(id));
+        stamp(&mut params, agreed, options.progress.is_some().then_some(id));
         let exchange = Exchange {
             id,
             method,
             body: message::request(id, method, &params),
-            protocol,
+            agreed,
             progress: options.progress.clone(),
             name: options.name.as_deref(),
             headers: &options.headers,
             cancellable: !matches!(method, "initialize" | "server/discover"),
+            sent: sent.clone(),
         };
         match &self.link {
-            Link::Stdio(pipe) => pipe.exchange(exchange).await,
+            Link::Stdio(pipe) => pipe.exchange(exchange).await.map(|result| Answer { result, session: None }),
             Link::Http(endpoint) => endpoint.exchange(exchange).await,
         }
     }
 
     /// Tells the server something that has no answer.
-    pub(super) async fn tell(&self, protocol: &Protocol, method: &str) {
+    pub(super) async fn tell(&self, agreed: &Agreement, method: &str) {
         let line = message::notification(method, &RawObject::new());
         match &self.link {
             Link::Stdio(pipe) => pipe.tell(line).await,
-            Link::Http(endpoint) => endpoint.tell(Some(protocol), line).await,
+            Link::Http(endpoint) => endpoint.tell(Some(agreed), line).await,
         }
     }
 
-    /// Makes a new session in place of `lost`, unless another caller has done so meanwhile. Until then `lost` stays, so that a renewal
-    /// that is given up is made by the next caller.
+    /// Makes a new session in place of `lost`, unless another caller has done so meanwhile. Until the handshake is done `lost` stays, so
+    /// that a renewal that is given up is made by the next caller, from its beginning.
     async fn renew(&self, lost: &str) -> Result<(), CallError> {
-        let Link::Http(endpoint) = &self.link else { return Ok(()) };
         let _one_at_a_time = self.renewing.lock().await;
-        if !endpoint.is_in_session(lost) {
+        if !self.is_in_session(lost) {
             return Ok(());
         }
-        let agreement = self.initialize(None).await?;
-        *self.protocol.lock().unwrap_or_else(PoisonError::into_inner) = Some(agreement.protocol);
+        let agreement = self.initialize(None).await.map_err(|error| {
+            CallError::Unreachable(format!("the server ended the session, and no new one could be made: {error}"))
+        })?;
+        self.agreed.send_replace(Some(agreement));
         self.signals.tools_may_have_changed();
         Ok(())
     }
@@ -302,20 +351,20 @@ impl Inner {
         self.signals.end("the connection was closed");
         match &self.link {
             Link::Stdio(pipe) => pipe.close().await,
-            Link::Http(endpoint) => endpoint.close(self.protocol().as_ref(), &self.clock).await,
+            Link::Http(endpoint) => endpoint.close(self.agreed().as_ref(), &self.clock).await,
         }
     }
 }
 
 /// Sets what the protocol wants in `_meta`. A caller's own progress token never passes: tokens of two callers could be the same.
-fn stamp(params: &mut RawObject, protocol: Option<&Protocol>, progress_token: Option<u64>) {
+fn stamp(params: &mut RawObject, agreed: Option<&Agreement>, progress_token: Option<u64>) {
     let mut meta = params.get("_meta").and_then(|meta| RawObject::parse(meta.get()).ok()).unwrap_or_default();
     meta.remove("progressToken");
     if let Some(token) = progress_token {
         meta = meta.with("progressToken", &token.into());
     }
-    if let Some(protocol) = protocol {
-        protocol.stamp(&mut meta);
+    if let Some(agreed) = agreed {
+        agreed.protocol.stamp(&mut meta);
     }
     if meta.is_empty() {
         params.remove("_meta");

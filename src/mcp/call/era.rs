@@ -1,7 +1,7 @@
 //! Which protocol a server speaks. Two eras exist: with a handshake (2024-11-05 to 2025-11-25), and stateless (2026-07-28), in which
 //! every request says for itself what it is. The newer one is tried first, as the newer specification asks.
 
-use super::connection::{ConnectError, Inner, Link, RequestOptions};
+use super::connection::{ConnectError, Inner, Link, RequestOptions, Sent};
 use super::error::{CallError, RpcError};
 use super::object::RawObject;
 use serde::{Deserialize, Serialize};
@@ -59,12 +59,21 @@ fn client_info() -> Value {
     json!({ "name": "station", "version": env!("CARGO_PKG_VERSION") })
 }
 
-/// The outcome of a handshake or a discovery.
-#[derive(Debug)]
+/// The outcome of a handshake or a discovery: what every later request goes by.
+#[derive(Debug, Clone)]
 pub(super) struct Agreement {
     pub(super) protocol: Protocol,
+    /// Over HTTP, in the legacy era, where the server makes one.
+    pub(super) session: Option<String>,
     /// The server announces changes of its tools.
     pub(super) tells_changes: bool,
+}
+
+impl Agreement {
+    /// What is known of a modern server before it has said anything.
+    fn modern() -> Self {
+        Self { protocol: Protocol::modern(), session: None, tells_changes: false }
+    }
 }
 
 #[derive(Deserialize)]
@@ -83,9 +92,8 @@ impl Introduction {
         serde_json::from_str(result.get()).map_err(|cause| CallError::Malformed(cause.to_string()))
     }
 
-    fn agree(self, protocol: Protocol) -> Agreement {
-        let tells_changes = self.capabilities["tools"]["listChanged"] == Value::Bool(true);
-        Agreement { protocol, tells_changes }
+    fn tells_changes(&self) -> bool {
+        self.capabilities["tools"]["listChanged"] == Value::Bool(true)
     }
 }
 
@@ -133,17 +141,15 @@ impl Inner {
 
     async fn discover(&self, timeout: Duration) -> Discovered {
         let options = RequestOptions { timeout: Some(timeout), ..RequestOptions::default() };
-        let modern = Protocol::modern();
-        match self.ask(Some(&modern), "server/discover", RawObject::new(), &options).await {
+        let modern = Agreement::modern();
+        match self.ask(&modern, "server/discover", RawObject::new(), &options).await {
             Ok(result) => match Introduction::read(&result) {
                 Ok(found) if found.supported_versions.iter().any(|version| version == MODERN) => {
-                    Discovered::Modern(found.agree(modern))
+                    Discovered::Modern(Agreement { tells_changes: found.tells_changes(), ..modern })
                 }
                 _ => Discovered::NotModern,
             },
-            Err(CallError::Rpc(RpcError { code, .. })) if MODERN_CODES.contains(&code) => {
-                Discovered::Modern(Agreement { protocol: modern, tells_changes: false })
-            }
+            Err(CallError::Rpc(RpcError { code, .. })) if MODERN_CODES.contains(&code) => Discovered::Modern(modern),
             Err(CallError::Rpc(RpcError { code: UNSUPPORTED_VERSION, message, data }))
                 if !offers_legacy(data.as_deref()) =>
             {
@@ -157,7 +163,7 @@ impl Inner {
         }
     }
 
-    /// The handshake of the legacy era.
+    /// The handshake of the legacy era. What it agrees on isn't in force yet: one that is given up halfway has changed nothing.
     pub(super) async fn initialize(&self, timeout: Option<Duration>) -> Result<Agreement, CallError> {
         let params = RawObject::new()
             .with("protocolVersion", &LEGACY[0].into())
@@ -165,15 +171,17 @@ impl Inner {
             .with("clientInfo", &client_info());
         let options = RequestOptions { timeout, ..RequestOptions::default() };
         let shaking_hands = async {
-            let result = self.exchange(None, "initialize", params, &options).await?;
-            let found = Introduction::read(&result)?;
-            let version = found.protocol_version.clone().unwrap_or_default();
+            let answer = self.send(None, "initialize", params, &options, &Sent::default()).await?;
+            let found = Introduction::read(&answer.result)?;
+            let tells_changes = found.tells_changes();
+            let version = found.protocol_version.unwrap_or_default();
             if !LEGACY.contains(&version.as_str()) {
                 let reason = format!("the server wants protocol version `{version}`, which is unknown");
                 return Err(CallError::Malformed(reason));
             }
-            let agreement = found.agree(Protocol { era: Era::Legacy, version });
-            self.tell(&agreement.protocol, "notifications/initialized").await;
+            let protocol = Protocol { era: Era::Legacy, version };
+            let agreement = Agreement { protocol, session: answer.session, tells_changes };
+            self.tell(&agreement, "notifications/initialized").await;
             Ok(agreement)
         };
         self.limited(&options, shaking_hands).await

@@ -27,7 +27,7 @@ impl RpcError {
     }
 }
 
-/// Why a request got no result. The server may have acted on it, unless it is [`CallError::Unreachable`].
+/// Why a request got no result. Whether the server may have acted on it, [`CallError::into_error`] says.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum CallError {
     /// The server answered with an error.
@@ -43,6 +43,9 @@ pub enum CallError {
     /// Nothing was sent.
     #[error("{0}")]
     Unreachable(String),
+    /// It was given up before it was sent.
+    #[error("{0}")]
+    NotSent(Box<CallError>),
     /// An HTTP status that isn't a success, with the beginning of its body.
     #[error("HTTP status {status}{}{body}", if .body.is_empty() { "" } else { ": " })]
     Status { status: u16, body: String },
@@ -73,6 +76,7 @@ impl CallError {
             ),
             Self::Status { status: 429, .. } => Error::rate_limited(message),
             Self::TooLarge { .. } => Error::payload_too_large(message),
+            Self::NotSent(error) => error.into_error(server, what),
             Self::Closed(_)
             | Self::Unreachable(_)
             | Self::SessionLost { .. }
@@ -85,7 +89,7 @@ impl CallError {
     /// Nothing was sent, or it was turned away at the door.
     fn is_refused(&self) -> bool {
         match self {
-            Self::Unreachable(_) | Self::SessionLost { .. } => true,
+            Self::Unreachable(_) | Self::NotSent(_) | Self::SessionLost { .. } => true,
             Self::Status { status, .. } => (400..500).contains(status) && *status != 408,
             _ => false,
         }
@@ -122,6 +126,8 @@ mod tests {
         let status = |status| CallError::Status { status, body: String::new() };
         for (error, refused) in [
             (CallError::Unreachable("no route".into()), true),
+            (CallError::NotSent(Box::new(CallError::Cancelled)), true),
+            (CallError::Cancelled, false),
             (status(401), true),
             (status(408), false),
             (status(502), false),

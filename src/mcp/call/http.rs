@@ -1,8 +1,8 @@
 //! The streamable HTTP transport: one POST per message, answered by JSON or by a stream of events; sessions in the legacy era.
 
 use super::MESSAGE_LIMIT;
-use super::connection::Exchange;
-use super::era::{Era, Protocol};
+use super::connection::{Answer, Exchange};
+use super::era::{Agreement, Era};
 use super::error::CallError;
 use super::header::mirrored;
 use super::message::{self, Incoming};
@@ -16,7 +16,7 @@ use reqwest::{Response, StatusCode, Url};
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 use std::error::Error as _;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
@@ -36,13 +36,12 @@ pub struct HttpTarget {
     pub headers: BTreeMap<String, String>,
 }
 
-/// A server's endpoint and, in the legacy era, the session there.
+/// A server's endpoint. In which session a message goes there is part of what was agreed with the server.
 #[derive(Debug)]
 pub(super) struct Endpoint {
     http: reqwest::Client,
     url: Url,
     headers: HeaderMap,
-    session: Mutex<Option<String>>,
     signals: Arc<Signals>,
     tasks: Tasks,
 }
@@ -64,84 +63,64 @@ impl Endpoint {
             value.set_sensitive(true);
             headers.insert(key, value);
         }
-        Ok(Self { http, url, headers, session: Mutex::new(None), signals, tasks })
-    }
-
-    fn session(&self) -> MutexGuard<'_, Option<String>> {
-        self.session.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whether no other session has taken the place of this one.
-    pub(super) fn is_in_session(&self, id: &str) -> bool {
-        self.session().as_deref() == Some(id)
+        Ok(Self { http, url, headers, signals, tasks })
     }
 
     /// Sends a request and reads its answer. Dropping the future closes the stream, which withdraws a modern request; a legacy server is
     /// told in so many words.
-    pub(super) async fn exchange(self: &Arc<Self>, exchange: Exchange<'_>) -> Result<Box<RawValue>, CallError> {
-        let legacy = exchange.protocol.filter(|protocol| protocol.era == Era::Legacy);
+    pub(super) async fn exchange(self: &Arc<Self>, exchange: Exchange<'_>) -> Result<Answer, CallError> {
+        let legacy = exchange.agreed.filter(|agreed| agreed.protocol.era == Era::Legacy);
         let mut withdraw =
-            Withdraw { endpoint: self, id: exchange.id, protocol: legacy.filter(|_| exchange.cancellable) };
-        let mut headers = self.standing_headers(exchange.protocol);
-        let session = headers.get(SESSION).and_then(|value| value.to_str().ok()).map(str::to_owned);
-        if exchange.protocol.is_some_and(|protocol| protocol.era == Era::Modern) {
-            mirror(&exchange, &mut headers);
-        }
-        let outcome = self.answer_of(exchange, headers, session).await;
-        withdraw.protocol = None;
+            Withdraw { endpoint: self, id: exchange.id, agreed: legacy.filter(|_| exchange.cancellable) };
+        let outcome = self.answer_of(exchange).await;
+        withdraw.agreed = None;
         outcome
     }
 
-    async fn answer_of(
-        self: &Arc<Self>,
-        exchange: Exchange<'_>,
-        headers: HeaderMap,
-        session: Option<String>,
-    ) -> Result<Box<RawValue>, CallError> {
-        let response = self.post(headers, exchange.body).await?;
-        if let (StatusCode::NOT_FOUND, Some(session)) = (response.status(), session) {
-            return Err(CallError::SessionLost { session });
+    async fn answer_of(self: &Arc<Self>, exchange: Exchange<'_>) -> Result<Answer, CallError> {
+        let mut headers = self.standing_headers(exchange.agreed);
+        if exchange.agreed.is_some_and(|agreed| agreed.protocol.era == Era::Modern) {
+            mirror(&exchange, &mut headers);
         }
+        exchange.sent.set(true);
+        let response = known(exchange.agreed, self.post(headers, exchange.body).await?)?;
         let response = accepted(response).await?;
-        if exchange.method == "initialize" {
-            *self.session() = response.headers().get(SESSION).and_then(|id| id.to_str().ok()).map(str::to_owned);
-        }
+        let session = response.headers().get(SESSION).and_then(|id| id.to_str().ok()).map(str::to_owned);
         let inbox = Inbox {
             endpoint: self,
             id: Some(exchange.id),
             progress: exchange.progress,
-            protocol: exchange.protocol.cloned(),
+            agreed: exchange.agreed.cloned(),
         };
-        inbox.read(response).await
+        Ok(Answer { result: inbox.read(response).await?, session })
     }
 
     /// Sends a message that has no answer. What the server makes of it isn't waited for beyond its status.
-    pub(super) async fn tell(&self, protocol: Option<&Protocol>, body: String) {
-        match self.post(self.standing_headers(protocol), body).await {
+    pub(super) async fn tell(&self, agreed: Option<&Agreement>, body: String) {
+        match self.post(self.standing_headers(agreed), body).await {
             Ok(response) if response.status().is_success() => {}
             Ok(response) => tracing::debug!(status = %response.status(), "a server refused a notification"),
             Err(cause) => tracing::debug!(%cause, "a notification didn't reach its server"),
         }
     }
 
-    /// Opens the stream on which a legacy server speaks unasked, and reads it to its end.
-    pub(super) async fn listen(self: &Arc<Self>, protocol: &Protocol) -> Result<(), CallError> {
-        let headers = self.standing_headers(Some(protocol));
+    /// Opens the stream on which a legacy server speaks unasked, and reads it to its end. An answer that is no stream is an error of its
+    /// status.
+    pub(super) async fn listen(self: &Arc<Self>, agreed: &Agreement) -> Result<(), CallError> {
+        let headers = self.standing_headers(Some(agreed));
         let request = self.http.get(self.url.clone()).headers(headers).header(ACCEPT, EVENT_STREAM);
-        let response = accepted(request.send().await.map_err(|cause| self.failed(&cause))?).await?;
-        if !is_event_stream(&response) {
+        let response = known(Some(agreed), request.send().await.map_err(|cause| self.failed(&cause))?)?;
+        if !response.status().is_success() || !is_event_stream(&response) {
             return Err(CallError::Status { status: response.status().as_u16(), body: String::new() });
         }
-        let inbox = Inbox { endpoint: self, id: None, progress: None, protocol: Some(protocol.clone()) };
+        let inbox = Inbox { endpoint: self, id: None, progress: None, agreed: Some(agreed.clone()) };
         inbox.read(response).await.map(drop)
     }
 
     /// Ends the session, if there is one.
-    pub(super) async fn close(&self, protocol: Option<&Protocol>, clock: &SharedClock) {
-        if self.session().is_none() {
-            return;
-        }
-        let farewell = self.http.delete(self.url.clone()).headers(self.standing_headers(protocol)).send();
+    pub(super) async fn close(&self, agreed: Option<&Agreement>, clock: &SharedClock) {
+        let Some(agreed) = agreed.filter(|agreed| agreed.session.is_some()) else { return };
+        let farewell = self.http.delete(self.url.clone()).headers(self.standing_headers(Some(agreed))).send();
         let _courtesy = clock.timeout(FAREWELL, farewell).await;
     }
 
@@ -156,14 +135,13 @@ impl Endpoint {
         request.send().await.map_err(|cause| self.failed(&cause))
     }
 
-    fn standing_headers(&self, protocol: Option<&Protocol>) -> HeaderMap {
+    fn standing_headers(&self, agreed: Option<&Agreement>) -> HeaderMap {
         let mut headers = self.headers.clone();
-        let Some(protocol) = protocol else { return headers };
-        if let Ok(version) = HeaderValue::from_str(&protocol.version) {
+        let Some(agreed) = agreed else { return headers };
+        if let Ok(version) = HeaderValue::from_str(&agreed.protocol.version) {
             headers.insert(VERSION, version);
         }
-        let session = self.session().clone().filter(|_| protocol.era == Era::Legacy);
-        if let Some(session) = session.and_then(|session| HeaderValue::from_str(&session).ok()) {
+        if let Some(session) = agreed.session.as_deref().and_then(|session| HeaderValue::from_str(session).ok()) {
             headers.insert(SESSION, session);
         }
         headers
@@ -203,6 +181,14 @@ fn is_event_stream(response: &Response) -> bool {
     kind.trim_start().to_ascii_lowercase().starts_with(EVENT_STREAM)
 }
 
+/// Refuses the answer of a server that doesn't know the session any more.
+fn known(agreed: Option<&Agreement>, response: Response) -> Result<Response, CallError> {
+    match agreed.and_then(|agreed| agreed.session.clone()) {
+        Some(session) if response.status() == StatusCode::NOT_FOUND => Err(CallError::SessionLost { session }),
+        _ => Ok(response),
+    }
+}
+
 /// Passes a success on; of anything else, reads the JSON-RPC error, or the beginning of whatever the body is.
 async fn accepted(response: Response) -> Result<Response, CallError> {
     let status = response.status();
@@ -240,7 +226,7 @@ struct Inbox<'a> {
     /// The request whose answer ends the reading; a listening stream has none.
     id: Option<u64>,
     progress: Option<mpsc::Sender<Progress>>,
-    protocol: Option<Protocol>,
+    agreed: Option<Agreement>,
 }
 
 impl Inbox<'_> {
@@ -298,8 +284,8 @@ impl Inbox<'_> {
 
     /// Answers a server's own request by a POST of its own, while the stream is read on.
     fn reply(&self, body: String) {
-        let (endpoint, protocol) = (self.endpoint.clone(), self.protocol.clone());
-        self.endpoint.tasks.spawn("mcp reply", async move { endpoint.tell(protocol.as_ref(), body).await });
+        let (endpoint, agreed) = (self.endpoint.clone(), self.agreed.clone());
+        self.endpoint.tasks.spawn("mcp reply", async move { endpoint.tell(agreed.as_ref(), body).await });
     }
 }
 
@@ -308,14 +294,14 @@ struct Withdraw<'a> {
     endpoint: &'a Arc<Endpoint>,
     id: u64,
     /// `None` once there is nothing to withdraw.
-    protocol: Option<&'a Protocol>,
+    agreed: Option<&'a Agreement>,
 }
 
 impl Drop for Withdraw<'_> {
     fn drop(&mut self) {
-        if let Some(protocol) = self.protocol {
-            let (endpoint, protocol, body) = (self.endpoint.clone(), protocol.clone(), message::cancelled(self.id));
-            self.endpoint.tasks.spawn("mcp cancel", async move { endpoint.tell(Some(&protocol), body).await });
+        if let Some(agreed) = self.agreed {
+            let (endpoint, agreed, body) = (self.endpoint.clone(), agreed.clone(), message::cancelled(self.id));
+            self.endpoint.tasks.spawn("mcp cancel", async move { endpoint.tell(Some(&agreed), body).await });
         }
     }
 }

@@ -4,7 +4,7 @@
 //! a standing `subscriptions/listen` request.
 
 use super::connection::{Inner, Link, RequestOptions};
-use super::era::{Era, Protocol};
+use super::era::{Agreement, Era};
 use super::error::CallError;
 use super::object::RawObject;
 use crate::clock::ClockExt;
@@ -16,25 +16,36 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// Listens until the connection ends or the server says that there is nothing to listen to.
-pub(super) async fn follow(connection: Arc<Inner>, protocol: Protocol) {
+pub(super) async fn follow(connection: Arc<Inner>) {
     let ended = connection.signals.ended().clone();
     tokio::select! {
         () = ended.cancelled() => {}
-        () = listen(&connection, &protocol) => {}
+        () = listen(&connection) => {}
     }
 }
 
-async fn listen(connection: &Inner, protocol: &Protocol) {
-    let mut pause = FIRST_PAUSE;
+async fn listen(connection: &Inner) {
+    let (mut pause, mut agreements) = (FIRST_PAUSE, connection.agreements());
     loop {
+        let Some(agreed) = agreements.borrow_and_update().clone() else { return };
         let began = connection.clock.now();
-        let outcome = match (&connection.link, protocol.era) {
+        let outcome = match (&connection.link, agreed.protocol.era) {
             (Link::Stdio(_), Era::Legacy) => return,
-            (Link::Http(endpoint), Era::Legacy) => endpoint.listen(protocol).await,
-            (_, Era::Modern) => subscribe(connection, protocol).await,
+            (Link::Http(endpoint), Era::Legacy) => endpoint.listen(&agreed).await,
+            (_, Era::Modern) => subscribe(connection, &agreed).await,
         };
-        if let Err(CallError::Rpc(_) | CallError::Status { .. }) = outcome {
-            return;
+        match outcome {
+            // Whoever holds the connection asks for the list again then, and that request makes the new session. A renewal from here
+            // would never end with a server that says 404 to every GET.
+            Err(CallError::SessionLost { .. }) => {
+                connection.signals.tools_may_have_changed();
+                if agreements.changed().await.is_err() {
+                    return;
+                }
+                continue;
+            }
+            Err(error) if is_final(&error) => return,
+            _ => {}
         }
         if connection.clock.now().since(began) > LONGEST_PAUSE {
             pause = FIRST_PAUSE;
@@ -46,8 +57,34 @@ async fn listen(connection: &Inner, protocol: &Protocol) {
     }
 }
 
-async fn subscribe(connection: &Inner, protocol: &Protocol) -> Result<(), CallError> {
+/// The server refuses, or has no stream to give. One that is in trouble may be well again later.
+fn is_final(error: &CallError) -> bool {
+    match error {
+        CallError::Rpc(_) => true,
+        CallError::Status { status, .. } => *status < 500 && !matches!(status, 408 | 429),
+        _ => false,
+    }
+}
+
+async fn subscribe(connection: &Inner, agreed: &Agreement) -> Result<(), CallError> {
     let params = RawObject::new().with("notifications", &json!({ "toolsListChanged": true }));
     let forever = RequestOptions::default();
-    connection.ask(Some(protocol), "subscriptions/listen", params, &forever).await.map(drop)
+    connection.ask(agreed, "subscriptions/listen", params, &forever).await.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_refusal_ends_the_listening() {
+        let status = |status| CallError::Status { status, body: String::new() };
+        // A 200 comes here only without a stream of events.
+        for refusal in [200, 401, 404, 405] {
+            assert!(is_final(&status(refusal)), "{refusal}");
+        }
+        for trouble in [status(408), status(429), status(502), status(503), CallError::Closed("cut".into())] {
+            assert!(!is_final(&trouble), "{trouble}");
+        }
+    }
 }

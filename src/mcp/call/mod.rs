@@ -4,7 +4,8 @@
 //! how bytes travel and how a request finds its answer; which servers exist, their restarts and their tools are in `gateway/`.
 //!
 //! - `connection` is what callers hold: one request in, one raw result out, with a deadline, cancellation and progress.
-//! - `stdio` and `http` carry messages; `table` matches answers with requests; `lines`, `message` and `object` read and write them.
+//! - `stdio` and `http` carry messages; `table` holds the requests of a stdio connection until they are written and answered; `lines`,
+//!   `message` and `object` read and write them.
 //! - `era` finds out which protocol a server speaks; `listen` hears from it without having asked.
 //!
 //! A new transport is a variant of `connection::Link` with its file beside `stdio.rs`.

@@ -22,9 +22,8 @@ use tokio_util::sync::CancellationToken;
 /// along; it is used up only where the child lives on without its pipes, or something it started still holds them.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
-/// Messages that wait for a server to read them. Callers wait for room; what only tells or answers is left out where there is none, since
-/// a server that reads nothing misses nothing.
-const QUEUE: usize = 64;
+/// How many answers to a server's own requests wait for it to read them. One that asks more before it has read them gets no more.
+const ASIDES: usize = 256;
 
 /// A connection over a pair of byte streams.
 #[derive(Debug)]
@@ -39,7 +38,8 @@ pub(super) struct Pipe {
 #[derive(Debug)]
 struct Wire {
     table: RequestTable,
-    outgoing: mpsc::Sender<String>,
+    /// What goes to the server besides requests and their withdrawals, and before them.
+    asides: mpsc::Sender<String>,
     signals: Arc<Signals>,
 }
 
@@ -97,16 +97,16 @@ impl Pipe {
         R: AsyncRead + Unpin + Send + 'static,
         W: AsyncWrite + Unpin + Send + 'static,
     {
-        let (outgoing, lines) = mpsc::channel(QUEUE);
-        let wire = Arc::new(Wire { table: RequestTable::default(), outgoing, signals });
+        let (asides, waiting) = mpsc::channel(ASIDES);
+        let wire = Arc::new(Wire { table: RequestTable::default(), asides, signals });
         let pipe =
             Self { wire: wire.clone(), pid, stderr, closing: CancellationToken::new(), gone: CancellationToken::new() };
         let read_ended = CancellationToken::new();
-        let (gone, ended) = (pipe.gone.clone(), read_ended.clone());
+        let (gone, ended, heard) = (pipe.gone.clone(), read_ended.clone(), wire.clone());
         tasks.spawn("mcp reader", async move {
             tokio::select! {
                 () = gone.cancelled() => {}
-                () = read(BoundedLines::new(reader, MESSAGE_LIMIT), &wire) => {}
+                () = read(BoundedLines::new(reader, MESSAGE_LIMIT), &heard) => {}
             }
             ended.cancel();
         });
@@ -115,7 +115,7 @@ impl Pipe {
         tasks.spawn("mcp writer", async move {
             tokio::select! {
                 () = closing.cancelled() => {}
-                () = write(writer, lines) => ended.cancel(),
+                () = write(writer, waiting, &wire.table) => ended.cancel(),
             }
         });
         (pipe, Halves { read_ended, write_ended })
@@ -129,21 +129,18 @@ impl Pipe {
         &self.stderr
     }
 
-    /// Sends a request and waits for its answer. Dropping the future withdraws the request.
+    /// Sends a request and waits for its answer. Dropping the future withdraws the request: one that the server hasn't been sent yet
+    /// isn't sent any more.
     pub(super) async fn exchange(&self, exchange: Exchange<'_>) -> Result<Box<RawValue>, CallError> {
-        let room = self.wire.outgoing.reserve().await;
-        let answer = self.wire.table.open(exchange.id, exchange.progress)?;
-        let _withdraw = Withdraw { wire: &self.wire, id: exchange.id, tell: exchange.cancellable };
-        // When the writer has ended, so will the table, and whoever waits is told why.
-        if let Ok(room) = room {
-            room.send(exchange.body);
-        }
+        let table = &self.wire.table;
+        let _withdraw = Withdraw { table, id: exchange.id };
+        let answer = table.open(exchange)?;
         answer.await.unwrap_or_else(|_| Err(CallError::Closed("the connection has ended".to_owned())))
     }
 
     /// Sends something that has no answer.
     pub(super) async fn tell(&self, line: String) {
-        let _ended = self.wire.outgoing.send(line).await;
+        let _ended = self.wire.asides.send(line).await;
     }
 
     /// Closes the input and returns when the child's whole group is gone.
@@ -176,16 +173,13 @@ impl Halves {
 
 /// Withdraws a request whose caller went away before the answer came.
 struct Withdraw<'a> {
-    wire: &'a Wire,
+    table: &'a RequestTable,
     id: u64,
-    tell: bool,
 }
 
 impl Drop for Withdraw<'_> {
     fn drop(&mut self) {
-        if self.wire.table.forget(self.id) && self.tell {
-            let _full_or_ended = self.wire.outgoing.try_send(message::cancelled(self.id));
-        }
+        self.table.withdraw(self.id);
     }
 }
 
@@ -208,7 +202,7 @@ impl Wire {
             Incoming::Answer { id: Some(id), outcome } => self.table.answer(id, outcome),
             Incoming::Answer { id: None, outcome } => tracing::debug!(?outcome, "a server sent an answer to nothing"),
             Incoming::Request { id, method } => {
-                let _full_or_ended = self.outgoing.try_send(message::answer(&id, &method));
+                let _full_or_ended = self.asides.try_send(message::answer(&id, &method));
             }
             Incoming::Notification { method, params: Some(params) } if method == "notifications/progress" => {
                 self.table.progress(&params);
@@ -237,8 +231,13 @@ async fn read<R: AsyncRead + Unpin>(mut lines: BoundedLines<R>, wire: &Wire) {
 }
 
 /// Writes until the other side stops reading.
-async fn write<W: AsyncWrite + Unpin>(mut writer: W, mut lines: mpsc::Receiver<String>) {
-    while let Some(mut line) = lines.recv().await {
+async fn write<W: AsyncWrite + Unpin>(mut writer: W, mut asides: mpsc::Receiver<String>, table: &RequestTable) {
+    loop {
+        let mut line = tokio::select! {
+            biased;
+            Some(line) = asides.recv() => line,
+            line = table.next_line() => line,
+        };
         line.push('\n');
         if writer.write_all(line.as_bytes()).await.is_err() || writer.flush().await.is_err() {
             return;

@@ -284,8 +284,12 @@ async fn a_modern_server_that_announces_changes_is_listened_to() {
     changes.changed().await.unwrap();
 }
 
+fn was_never_sent(error: CallError) -> bool {
+    error.into_error("slow", "t").report().details == Some(json!({ "acted": false }))
+}
+
 #[tokio::test]
-async fn a_server_that_reads_nothing_is_sent_only_as_much_as_may_wait_and_later_what_is_new() {
+async fn a_server_that_was_slow_is_spared_the_calls_that_nobody_waits_for_and_hears_what_was_withdrawn() {
     let clock = ManualClock::at(Timestamp::from_millis(0));
     let (connection, mut peer) = legacy(&setup(clock.clone())).await;
     let call = |text: String| {
@@ -296,22 +300,63 @@ async fn a_server_that_reads_nothing_is_sent_only_as_much_as_may_wait_and_later_
     let large = call("x".repeat(100_000));
     let small = futures_util::future::join_all((0..1_000).map(|number| call(number.to_string())));
     let in_time = async {
+        peer.say(r#"{"jsonrpc":"2.0","id":"p","method":"ping"}"#).await;
         tokio::task::yield_now().await;
         clock.advance(Duration::from_secs(5));
     };
-    let (_large, small, ()) = tokio::join!(large, small, in_time);
-    assert!(small.iter().all(|outcome| matches!(outcome, Err(CallError::TimedOut(_)))));
-    let mut heard = 0;
+    let (large, small, ()) = tokio::join!(large, small, in_time);
+    assert!(!was_never_sent(large.unwrap_err()), "the server has the beginning of it");
+    assert!(small.into_iter().all(|outcome| was_never_sent(outcome.unwrap_err())));
     let server = async {
+        let (large, mut others) = (peer.hear().await, Vec::new());
         loop {
-            let call = peer.hear().await;
-            if call["params"]["name"] == "new" {
-                return peer.answer(&call, json!("fine")).await;
+            let message = peer.hear().await;
+            if message["params"]["name"] == "new" {
+                peer.answer(&message, json!("fine")).await;
+                return (large, others);
             }
-            heard += 1;
+            others.push(message);
         }
     };
-    let (answer, ()) = tokio::join!(call("new".into()), server);
+    let (answer, (large, others)) = tokio::join!(call("new".into()), server);
     assert_eq!(answer.unwrap().get(), r#""fine""#);
-    assert!((1..100).contains(&heard), "{heard} messages waited");
+    assert_eq!(others.len(), 2, "{others:?}");
+    assert_eq!(others[0], json!({ "jsonrpc": "2.0", "id": "p", "result": {} }));
+    assert_eq!(others[1]["method"], "notifications/cancelled");
+    assert_eq!(others[1]["params"]["requestId"], large["id"]);
+}
+
+#[tokio::test]
+async fn an_answer_that_has_come_counts_although_the_call_is_cancelled_in_the_same_moment() {
+    let (connection, mut peer) = legacy(&setup(SystemClock::shared())).await;
+    let mut changes = connection.tools_changed();
+    let cancel = CancellationToken::new();
+    let options = RequestOptions { cancel: cancel.clone(), ..RequestOptions::default() };
+    let mut request = std::pin::pin!(connection.request("tools/call", RawObject::new(), options));
+    assert!(futures_util::future::poll_immediate(&mut request).await.is_none());
+    let call = peer.hear().await;
+    peer.answer(&call, json!("done")).await;
+    peer.say(r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#).await;
+    // Read in order: the answer is there.
+    changes.changed().await.unwrap();
+    cancel.cancel();
+    assert_eq!(request.await.unwrap().get(), r#""done""#);
+}
+
+#[tokio::test]
+async fn a_call_that_is_cancelled_already_is_not_made() {
+    let (connection, mut peer) = legacy(&setup(SystemClock::shared())).await;
+    let cancel = CancellationToken::new();
+    cancel.cancel();
+    let options = RequestOptions { cancel, ..RequestOptions::default() };
+    let refused = connection.request("tools/call", RawObject::new(), options).await.unwrap_err();
+    assert!(was_never_sent(refused));
+    let next = connection.request("tools/list", RawObject::new(), RequestOptions::default());
+    let server = async {
+        let heard = peer.hear().await;
+        assert_eq!(heard["method"], "tools/list");
+        peer.answer(&heard, json!({})).await;
+    };
+    let (outcome, ()) = tokio::join!(next, server);
+    outcome.unwrap();
 }

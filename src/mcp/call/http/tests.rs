@@ -4,6 +4,7 @@ use crate::domain::Timestamp;
 use crate::mcp::call::{Connection, RawObject, RequestOptions, Setup};
 use crate::net::testing::DeafPort;
 use serde_json::{Value, json};
+use std::sync::Mutex;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -28,6 +29,9 @@ impl Seen {
 /// Status line, further headers, body.
 type Said = (&'static str, Vec<(&'static str, String)>, String);
 
+/// In place of a status line: nothing is said at all.
+const SILENCE: &str = "";
+
 /// A server on a port of its own that answers by `script` and keeps what it saw.
 struct Server {
     url: String,
@@ -48,6 +52,9 @@ impl Server {
                     while let Some(request) = hear(&mut stream).await {
                         log.lock().unwrap().push(request.clone());
                         let (status, headers, body) = script(&request);
+                        if status == SILENCE {
+                            return std::future::pending().await;
+                        }
                         let headers: String =
                             headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
                         let head = format!("HTTP/1.1 {status}\r\n{headers}Content-Length: {}\r\n\r\n", body.len());
@@ -209,9 +216,146 @@ async fn one_deadline_covers_a_call_and_the_renewal_before_it_and_the_next_calle
     let connection = server.connect_by(clock, &tasks).await.unwrap();
     let five_seconds = || RequestOptions { timeout: Some(Duration::from_secs(5)), ..RequestOptions::default() };
     let late = connection.request("tools/call", RawObject::new(), five_seconds()).await;
-    assert!(matches!(late, Err(CallError::TimedOut(_))), "{late:?}");
+    let late = late.unwrap_err().into_error("server", "tool");
+    assert_eq!(late.kind(), crate::error::ErrorKind::Timeout);
+    assert_eq!(late.report().details, Some(json!({ "acted": false })), "a server without the session hasn't acted");
     let next = connection.request("tools/call", RawObject::new(), five_seconds()).await;
     assert_eq!(next.unwrap().get(), r#""fine""#);
+}
+
+/// A legacy server whose sessions are `s1`, `s2`, ...: a new one for each `initialize`, of which only the newest is known.
+struct Sessions {
+    made: Mutex<usize>,
+    capabilities: &'static str,
+}
+
+impl Sessions {
+    fn new(capabilities: &'static str) -> Self {
+        Self { made: Mutex::new(0), capabilities }
+    }
+
+    fn newest(&self) -> String {
+        format!("s{}", self.made.lock().unwrap())
+    }
+
+    /// What the newest server of them says to `request`, before which it may have been started again.
+    fn say(&self, request: &Seen) -> Said {
+        match request.rpc() {
+            "server/discover" => {
+                ("400 Bad Request", vec![], r#"{"error":{"code":-32000,"message":"no session"}}"#.into())
+            }
+            "initialize" => {
+                *self.made.lock().unwrap() += 1;
+                let capabilities = self.capabilities;
+                let body = format!(r#"{{"protocolVersion":"2025-06-18","capabilities":{capabilities}}}"#);
+                let (status, mut headers, body) = as_json(result(request, &body));
+                headers.push(("Mcp-Session-Id", self.newest()));
+                (status, headers, body)
+            }
+            _ if request.header("mcp-session-id") != Some(&self.newest()) => ("404 Not Found", vec![], String::new()),
+            "notifications/initialized" => ("202 Accepted", vec![], String::new()),
+            _ => as_json(result(request, r#""fine""#)),
+        }
+    }
+
+    fn restart(&self) {
+        *self.made.lock().unwrap() += 1;
+    }
+}
+
+#[tokio::test]
+async fn a_renewal_that_is_given_up_halfway_is_made_from_its_beginning_by_the_next_caller() {
+    let tasks = Tasks::new();
+    let clock = ManualClock::at(Timestamp::from_millis(0));
+    let (slow, sessions, lost) = (clock.clone(), Sessions::new("{}"), Mutex::new(false));
+    let server = Server::start(&tasks, move |request| {
+        let session = request.header("mcp-session-id").unwrap_or_default();
+        match (request.rpc(), session) {
+            ("tools/call", "s1") if !std::mem::replace(&mut *lost.lock().unwrap(), true) => {
+                ("404 Not Found", vec![], String::new())
+            }
+            ("notifications/initialized", "s2") => {
+                slow.advance(Duration::from_secs(3));
+                (SILENCE, vec![], String::new())
+            }
+            (_, "s2") => {
+                let body = r#"{"error":{"code":-32600,"message":"before initialization was complete"}}"#;
+                ("400 Bad Request", vec![], body.into())
+            }
+            _ => sessions.say(request),
+        }
+    })
+    .await;
+    let connection = server.connect_by(clock, &tasks).await.unwrap();
+    let three_seconds = || RequestOptions { timeout: Some(Duration::from_secs(3)), ..RequestOptions::default() };
+    let late = connection.request("tools/call", RawObject::new(), three_seconds()).await.unwrap_err();
+    let late = late.into_error("server", "tool");
+    assert_eq!(late.kind(), crate::error::ErrorKind::Timeout);
+    assert_eq!(late.report().details, Some(json!({ "acted": false })));
+    let next = connection.request("tools/call", RawObject::new(), three_seconds()).await;
+    assert_eq!(next.unwrap().get(), r#""fine""#);
+    assert_eq!(server.seen().last().unwrap().header("mcp-session-id"), Some("s3"));
+}
+
+#[tokio::test]
+async fn a_renewal_that_fails_means_that_the_call_was_not_made() {
+    let tasks = Tasks::new();
+    let (sessions, refused) = (Arc::new(Sessions::new("{}")), Arc::new(Mutex::new(false)));
+    let (script, refuses) = (sessions.clone(), refused.clone());
+    let server = Server::start(&tasks, move |request| match request.rpc() {
+        "initialize" if *refuses.lock().unwrap() => ("503 Service Unavailable", vec![], "starting".into()),
+        _ => script.say(request),
+    })
+    .await;
+    let connection = server.connect(&tasks).await.unwrap();
+    sessions.restart();
+    *refused.lock().unwrap() = true;
+    let error = connection.request("tools/call", RawObject::new(), RequestOptions::default()).await.unwrap_err();
+    let error = error.into_error("server", "tool");
+    assert_eq!(error.report().details, Some(json!({ "acted": false })));
+    assert!(error.message().contains("session") && error.message().contains("503"), "{error}");
+}
+
+#[tokio::test]
+async fn a_legacy_server_that_was_started_again_is_listened_to_in_its_new_session() {
+    let tasks = Tasks::new();
+    let clock = ManualClock::at(Timestamp::from_millis(0));
+    let sessions = Arc::new(Sessions::new(r#"{"tools":{"listChanged":true}}"#));
+    let (script, (told, mut listens)) = (sessions.clone(), mpsc::unbounded_channel());
+    let server = Server::start(&tasks, move |request| {
+        let said = script.say(request);
+        if request.verb != "GET" {
+            return said;
+        }
+        told.send((request.header("mcp-session-id").unwrap().to_owned(), said.0)).unwrap();
+        if said.0 != "200 OK" {
+            return said;
+        }
+        // The stream breaks off, as it does when the server ends.
+        ("200 OK", vec![("Content-Type", "text/event-stream".into())], ":\n\n".into())
+    })
+    .await;
+    let connection = server.connect_by(clock.clone(), &tasks).await.unwrap();
+    let time_passes = async {
+        loop {
+            clock.advance(Duration::from_secs(60));
+            tokio::task::yield_now().await;
+        }
+    };
+    let restarted = async {
+        assert_eq!(listens.recv().await.unwrap(), ("s1".to_owned(), "200 OK"));
+        sessions.restart();
+        let mut changes = connection.tools_changed();
+        while listens.recv().await.unwrap() != ("s1".to_owned(), "404 Not Found") {}
+        // Whoever holds the connection asks for the list when it may have changed.
+        changes.changed().await.unwrap();
+        connection.request("tools/list", RawObject::new(), RequestOptions::default()).await.unwrap();
+        while listens.recv().await.unwrap() != ("s3".to_owned(), "200 OK") {}
+    };
+    tokio::select! {
+        () = restarted => {}
+        () = time_passes => unreachable!(),
+    }
 }
 
 #[tokio::test]

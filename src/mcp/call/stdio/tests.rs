@@ -1,6 +1,7 @@
 use super::*;
 use crate::clock::ManualClock;
 use crate::domain::Timestamp;
+use crate::mcp::call::connection::Sent;
 use crate::process::{CommandSpec, Spawner};
 
 /// A child that runs `script` and is sent one request by each call of [`Bench::ask`].
@@ -29,11 +30,12 @@ impl Bench {
             id: 1,
             method: "tools/call",
             body: "a request".into(),
-            protocol: None,
+            agreed: None,
             progress: None,
             name: None,
             headers: &[],
             cancellable: true,
+            sent: Sent::default(),
         };
         self.pipe.exchange(exchange).await.unwrap_err()
     }
