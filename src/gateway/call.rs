@@ -50,7 +50,7 @@ impl Gateway {
         let wait = options.timeout.unwrap_or(self.shared.deps.tool_timeout);
         let found = tokio::select! {
             biased;
-            () = options.cancel.cancelled() => return Err(cancelled()),
+            () = options.cancel.cancelled() => return Err(not_sent(cancelled())),
             found = self.find(tool, began + wait) => found.map_err(not_sent)?,
         };
         let Found { tool: known, definition, waiter } = found;
@@ -59,7 +59,7 @@ impl Gateway {
         let ready = clock.timeout(self.left(began, timeout), waiter.ready());
         let live = tokio::select! {
             biased;
-            () = options.cancel.cancelled() => return Err(cancelled()),
+            () = options.cancel.cancelled() => return Err(not_sent(cancelled())),
             live = ready => live.unwrap_or_else(|| Err(not_ready(&known, timeout))).map_err(not_sent)?,
         };
         let left = self.left(began, timeout);
@@ -68,8 +68,8 @@ impl Gateway {
                 let work = clock.timeout(left, builtin.call(&known.tool, arguments));
                 tokio::select! {
                     biased;
-                    () = options.cancel.cancelled() => Err(cancelled()),
                     outcome = work => outcome.ok_or_else(|| too_slow(tool, timeout))?,
+                    () = options.cancel.cancelled() => Err(cancelled()),
                 }
             }
             Live::Connection(connection) => {

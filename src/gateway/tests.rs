@@ -1,7 +1,7 @@
 use super::*;
 use crate::clock::SystemClock;
 use crate::domain::{Effect, ServerTransport, ToolOverride};
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::mcp::call::raw;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -233,6 +233,8 @@ async fn a_server_that_does_not_answer_contributes_what_it_said_last_time() {
     let second = gateway(&deps);
     attach(&second, vec![shell("sh", &script)]);
     assert_eq!(names(&second, Duration::ZERO).await.len(), 4);
+    // Its tools are known, and it isn't there: who gives up waiting for it has called nothing.
+    assert_never_made(cancelled_call(&second, "sh__echo").await);
     second.close().await;
     let other = gateway(&deps);
     attach(&other, vec![shell("sh", "exec cat >/dev/null")]);
@@ -254,4 +256,54 @@ async fn a_cancelled_call_ends_at_once_and_the_server_lives_on() {
     assert_eq!(gateway.call("sh__hang", raw(&json!({})), options).await.unwrap_err().kind(), ErrorKind::Timeout);
     assert_eq!(call(&gateway, "sh__pid", json!({})).await.unwrap(), before);
     gateway.close().await;
+}
+
+/// A call whose caller goes away as soon as it has to wait.
+async fn cancelled_call(gateway: &Gateway, tool: &str) -> Error {
+    let cancel = CancellationToken::new();
+    let options = CallOptions { cancel: cancel.clone(), ..CallOptions::default() };
+    let (outcome, ()) = tokio::join!(gateway.call(tool, raw(&json!({})), options), async { cancel.cancel() });
+    outcome.unwrap_err()
+}
+
+fn assert_never_made(error: Error) {
+    assert_eq!(error.kind(), ErrorKind::Cancelled);
+    assert_eq!(error.report().details, Some(json!({ "acted": false })));
+}
+
+#[tokio::test]
+async fn a_call_that_is_cancelled_before_it_leaves_was_never_made() {
+    let Bench { gateway, deps, _keep } = bench();
+    attach(&gateway, vec![shell("silent", "exec cat >/dev/null"), shell("sh", SERVER), files("files")]);
+    assert_never_made(cancelled_call(&gateway, "silent__x").await);
+    call(&gateway, "sh__pid", json!({})).await.unwrap();
+    let cancel = CancellationToken::new();
+    cancel.cancel();
+    for tool in ["files__write_file", "sh__echo"] {
+        let options = CallOptions { cancel: cancel.clone(), ..CallOptions::default() };
+        let arguments = raw(&json!({ "path": "a.txt", "content": "x" }));
+        assert_never_made(gateway.call(tool, arguments, options).await.unwrap_err());
+    }
+    assert!(!deps.workspace.join("a.txt").exists());
+    gateway.close().await;
+}
+
+#[test]
+fn a_result_of_a_built_in_counts_although_the_call_is_cancelled_in_the_same_moment() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build().unwrap();
+    runtime.block_on(async {
+        let Bench { gateway, _keep, .. } = bench();
+        attach(&gateway, vec![files("files")]);
+        assert_eq!(names(&gateway, LONG).await.len(), 7);
+        let cancel = CancellationToken::new();
+        let options = CallOptions { cancel: cancel.clone(), ..CallOptions::default() };
+        let arguments = raw(&json!({ "path": "a.txt", "content": "x" }));
+        let mut writing = std::pin::pin!(gateway.call("files__write_file", arguments, options));
+        assert!(futures_util::future::poll_immediate(&mut writing).await.is_none());
+        // There is one thread for such work: what comes behind is done after it.
+        tokio::task::spawn_blocking(|| ()).await.unwrap();
+        cancel.cancel();
+        writing.await.unwrap();
+        gateway.close().await;
+    });
 }
