@@ -231,3 +231,19 @@ fn unchanged(row: &ServerRow) -> ServerPut {
     let ServerRow { name, file, hash, command_hash, .. } = row.clone();
     ServerPut { name, file, hash, command_hash, auto_accept: false }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_git_that_is_silent_this_time_changes_no_revision_and_a_changed_file_does() {
+        let after = |found: &str, before: &str| {
+            let plan = SyncPlan { items: Vec::new() };
+            revision_after(&plan, found.to_owned(), Some(before.to_owned()))
+        };
+        assert_eq!(after("aaaaaaaaaaaa", "aaaaaaaaaaaa@cccccccccccc"), "aaaaaaaaaaaa@cccccccccccc");
+        assert_eq!(after("aaaaaaaaaaaa@dddddddddddd", "aaaaaaaaaaaa@cccccccccccc"), "aaaaaaaaaaaa@dddddddddddd");
+        assert_eq!(after("bbbbbbbbbbbb", "aaaaaaaaaaaa@cccccccccccc"), "bbbbbbbbbbbb");
+    }
+}
