@@ -130,7 +130,7 @@ impl Gateway {
         let near = self.known().near(name);
         match near.first() {
             Some(first) => error.hint(format!("did you mean `{first}`?")).details(json!({ "candidates": near })),
-            None => error.hint("stn tool list"),
+            None => error.hint(format!("`stn tool list -e {environment}` shows what there is")),
         }
     }
 
@@ -138,7 +138,7 @@ impl Gateway {
         let servers = self.servers();
         servers.attached.values().find_map(|server| {
             let tool = find_tool(&server.snapshot.borrow().tools, name).cloned()?;
-            Some(Found { tool, definition: server.definition.clone(), waiter: server.waiter() })
+            Some(Found { tool, definition: server.definition.clone(), waiter: server.waiter(&self.shared.environment) })
         })
     }
 
@@ -150,7 +150,8 @@ impl Gateway {
         let mut meant = servers.attached.iter().filter(|(server, _)| is_meant(server));
         let idle = meant.find_map(|(server, attached)| {
             let snapshot = attached.snapshot.borrow();
-            (snapshot.tools.is_empty() && !snapshot.is_ready()).then(|| unavailable(server, &snapshot))
+            (snapshot.tools.is_empty() && !snapshot.is_ready())
+                .then(|| unavailable(&self.shared.environment, server, &snapshot))
         });
         let is_attached = |server: &Name| servers.attached.contains_key(server);
         let mut broken = servers.broken.iter().filter(|(server, _)| is_meant(server) && !is_attached(server));

@@ -7,7 +7,7 @@ use super::catalog::read_tools;
 use super::effects::Speaker;
 use super::state::{Phase, ServerStatus, Snapshot, Waiter};
 use crate::clock::ClockExt;
-use crate::domain::{CommandState, McpServerDefinition, ServerTransport, Timestamp};
+use crate::domain::{CommandState, McpServerDefinition, Name, ServerTransport, Timestamp};
 use crate::error::Result;
 use crate::mcp::call::Protocol;
 use std::sync::Arc;
@@ -105,8 +105,13 @@ impl Attached {
     }
 
     /// What a caller needs to wait for this server, without holding it.
-    pub(super) fn waiter(&self) -> Waiter {
-        Waiter { name: self.definition.name.clone(), snapshot: self.snapshot.clone(), wake: self.wake.clone() }
+    pub(super) fn waiter(&self, environment: &Name) -> Waiter {
+        Waiter {
+            environment: environment.clone(),
+            name: self.definition.name.clone(),
+            snapshot: self.snapshot.clone(),
+            wake: self.wake.clone(),
+        }
     }
 }
 

@@ -108,6 +108,7 @@ impl Snapshot {
 /// Waits for a server to become callable.
 #[derive(Debug)]
 pub(super) struct Waiter {
+    pub(super) environment: Name,
     pub(super) name: Name,
     pub(super) snapshot: watch::Receiver<Snapshot>,
     pub(super) wake: Arc<Notify>,
@@ -122,24 +123,26 @@ impl Waiter {
             match snapshot.phase {
                 Phase::Ready(live) if !live.is_ended() => return Ok(live),
                 Phase::Failed if snapshot.failed_tries > failed_before => {
-                    return Err(unavailable(&self.name, &snapshot));
+                    return Err(unavailable(&self.environment, &self.name, &snapshot));
                 }
                 Phase::Failed => self.wake.notify_one(),
-                Phase::Pending | Phase::Disabled | Phase::Stopped => return Err(unavailable(&self.name, &snapshot)),
+                Phase::Pending | Phase::Disabled | Phase::Stopped => {
+                    return Err(unavailable(&self.environment, &self.name, &snapshot));
+                }
                 Phase::Ready(_) | Phase::Starting => {}
             }
             if self.snapshot.changed().await.is_err() {
-                return Err(unavailable(&self.name, &snapshot_of(&self.snapshot)));
+                return Err(unavailable(&self.environment, &self.name, &snapshot_of(&self.snapshot)));
             }
         }
     }
 }
 
 /// The answer to a call of a server that can't take it.
-pub(super) fn unavailable(name: &Name, snapshot: &Snapshot) -> Error {
+pub(super) fn unavailable(environment: &Name, name: &Name, snapshot: &Snapshot) -> Error {
     match snapshot.phase {
         Phase::Pending => Error::unavailable(format!("the command of the server `{name}` has not been accepted"))
-            .hint(format!("stn mcp-server accept {name}")),
+            .hint(format!("`stn mcp-server accept {name} -e {environment}`")),
         Phase::Disabled => {
             Error::unavailable(format!("the server `{name}` is disabled")).hint("take `disabled` out of its definition")
         }

@@ -212,7 +212,7 @@ async fn a_command_that_nobody_accepted_is_not_run() {
     let waiting = shell("waiting", &format!("touch {}", marker.display()));
     gateway.apply(vec![(waiting, CommandState::Pending), (disabled, CommandState::Accepted)], BTreeMap::new());
     let error = call(&gateway, "waiting__anything", json!({})).await.unwrap_err();
-    assert_eq!(error.hint_text(), Some("stn mcp-server accept waiting"));
+    assert_eq!(error.hint_text(), Some("`stn mcp-server accept waiting -e development`"));
     let states: Vec<_> = gateway.status().into_iter().map(|status| status.state).collect();
     assert_eq!(states, [ServerState::Disabled, ServerState::Pending]);
     gateway.close().await;

@@ -130,7 +130,8 @@ fn may_yet_match(unmatched: &UnmatchedPattern, servers: &[ServerStatus]) -> bool
 /// What each pattern doesn't match, why, and what to do.
 fn explain(environment: &Name, unmatched: &[UnmatchedPattern], servers: &[ServerStatus]) -> String {
     let line = |unmatched: &UnmatchedPattern| {
-        let why = server_of(&unmatched.pattern, servers).and_then(trouble).unwrap_or_default();
+        let why =
+            server_of(&unmatched.pattern, servers).and_then(|server| trouble(environment, server)).unwrap_or_default();
         format!("the agent's tool pattern {unmatched}{why}")
     };
     let lines: Vec<String> = unmatched.iter().map(line).collect();
@@ -138,12 +139,12 @@ fn explain(environment: &Name, unmatched: &[UnmatchedPattern], servers: &[Server
 }
 
 /// Why a server may lack tools that it should have.
-fn trouble(server: &ServerStatus) -> Option<String> {
+fn trouble(environment: &Name, server: &ServerStatus) -> Option<String> {
     let name = &server.name;
     match (&server.problem, server.state) {
         (Some(problem), _) => Some(format!(" (server `{name}`: {problem})")),
         (None, ServerState::Pending) => {
-            Some(format!(" (the command of server `{name}` waits for `stn mcp-server accept {name}`)"))
+            Some(format!(" (the command of server `{name}` waits for `stn mcp-server accept {name} -e {environment}`)"))
         }
         (None, ServerState::Disabled) => Some(format!(" (server `{name}` is disabled)")),
         (None, ServerState::Starting | ServerState::Ready | ServerState::Error | ServerState::Stopped) => None,
@@ -200,9 +201,11 @@ mod tests {
         let environment = Name::new("development").unwrap();
         let text =
             explain(&environment, &[unmatched("git__log"), unmatched("shell__run"), unmatched("x__y")], &servers);
-        for said in
-            ["`git__log` matches no tool (server `git`: no such command)", "stn mcp-server accept shell", "`x__y`"]
-        {
+        for said in [
+            "`git__log` matches no tool (server `git`: no such command)",
+            "`stn mcp-server accept shell -e development`",
+            "`x__y`",
+        ] {
             assert!(text.contains(said), "{text}");
         }
     }

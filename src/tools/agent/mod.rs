@@ -101,7 +101,9 @@ async fn not_taken_up(call: &Call, environment: &Environment, name: &Name) -> Re
     let file = format!("environments/{}/agents/{name}.prompt", environment.name);
     let Some(bytes) = files::read(&call.station.home, environment, &file).await? else { return Ok(()) };
     config::parse_prompt(name, &file, &bytes)?;
-    Err(Error::not_found(format!("`{file}` has not been taken up yet")).hint("run `stn sync`").field("agent"))
+    Err(Error::not_found(format!("`{file}` has not been taken up yet"))
+        .hint(format!("run `stn sync {}`", environment.name))
+        .field("agent"))
 }
 
 /// The agent as doors show it.

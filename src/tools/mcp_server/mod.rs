@@ -80,7 +80,10 @@ pub async fn find(call: &Call, name: &str) -> Result<McpServer> {
         let error = Error::not_found(message).field("server");
         match nearest(name, names.iter().map(String::as_str)) {
             Some(meant) => error.hint(format!("did you mean `{meant}`?")),
-            None => error.hint("`stn mcp-server list` shows what there is; `stn sync` takes up new files"),
+            None => error.hint(format!(
+                "`stn mcp-server list -e {0}` shows what there is; `stn sync {0}` takes up new files",
+                environment.name
+            )),
         }
     })?;
     // A model may not accept in anybody's name: what variables hold would only travel to its provider.
