@@ -2,7 +2,7 @@
 //! may do it at once, and no file that exists is ever overwritten.
 
 use super::local_key::refuse_exposed;
-use super::{ApiKey, Home, Layout, failed};
+use super::{ApiKey, Home, Layout, failed, misconfigured};
 use crate::error::{Error, Result};
 use secrecy::ExposeSecret;
 use std::fs::{self, DirBuilder, OpenOptions};
@@ -52,11 +52,14 @@ fn create_directories(home: &Home) -> Result<()> {
 }
 
 fn create_dir(path: &Path, mode: u32) -> Result<()> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(mode)
-        .create(path)
-        .map_err(|cause| failed("create", path, cause).hint("set STN_HOME to a directory that you may write to"))
+    DirBuilder::new().recursive(true).mode(mode).create(path).map_err(|cause| {
+        let error = match cause.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => return failed("create", path, cause),
+            io::ErrorKind::AlreadyExists => misconfigured(format!("`{}` is a file, not a directory", path.display())),
+            _ => misconfigured(format!("can't create the directory `{}`: {cause}", path.display())),
+        };
+        error.hint("set STN_HOME to a directory that you may write to").source(cause)
+    })
 }
 
 /// The marker makes an interrupted first use go on where it stopped: once a sample exists, the home no longer looks empty.
@@ -124,6 +127,21 @@ mod tests {
         ("station.yml", b"default_environment: default\n"),
         ("environments/default/agents/hello.prompt", b"Hello.\n"),
     ];
+
+    #[test]
+    fn a_home_that_can_t_be_one_is_a_matter_of_configuration() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("file");
+        fs::write(&file, "").unwrap();
+        let code = |error: Error| error.report().details.unwrap()["exit_code"].clone();
+        let home = |root: &Path| Home::at(root, Layout::Home, &std::collections::BTreeMap::new());
+        let refused = create(&home(&file).unwrap(), SAMPLES).unwrap_err();
+        assert!(refused.message().ends_with("is a file, not a directory"), "{refused}");
+        assert_eq!((code(refused), code(home(&file.join("inside")).unwrap_err())), (78.into(), 78.into()));
+        let nowhere = create(&home(Path::new("/proc/nope")).unwrap(), SAMPLES).unwrap_err();
+        assert!(nowhere.message().contains("`/proc/nope`"), "{nowhere}");
+        assert_eq!(code(nowhere), 78);
+    }
 
     fn mode(path: &Path) -> u32 {
         fs::metadata(path).unwrap().mode() & 0o777

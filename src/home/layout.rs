@@ -51,8 +51,12 @@ impl Home {
     /// The home at `root`, which may be relative and need not exist. The environment decides only where a socket goes whose path
     /// would be too long beside the other files, and whether a network file system is accepted.
     pub fn at(root: &Path, layout: Layout, environment: &BTreeMap<String, String>) -> Result<Self> {
-        let absolute = std::path::absolute(root).map_err(|cause| super::failed("resolve the home", root, cause))?;
-        let root = without_symlinks(&absolute).map_err(|cause| super::failed("resolve the home", root, cause))?;
+        let resolved = std::path::absolute(root).and_then(|absolute| without_symlinks(&absolute));
+        let root = resolved.map_err(|cause| {
+            super::misconfigured(format!("`{}` can't be the home: {cause}", root.display()))
+                .hint("set STN_HOME to a directory that you may write to")
+                .source(cause)
+        })?;
         let trusts_network = set(environment, "STN_FORCE_NETWORK_HOME") == Some("1");
         let mut home = Self { root, layout, socket: PathBuf::new(), trusts_network };
         home.socket = socket_path(&home.state_dir(), environment);
