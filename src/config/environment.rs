@@ -148,7 +148,8 @@ impl Reader<'_> {
             let file = self.shown(&relative);
             let slug = slug(stem);
             let Ok(slug) = Name::new(&slug) else {
-                let message = format!("`{stem}` can't be the name of an agent, also not as `{slug}`");
+                let also = if slug == *stem { String::new() } else { format!(", also not as `{slug}`") };
+                let message = format!("`{stem}` can't be the name of an agent{also}");
                 files.problems.push(FileProblem::new(&file, message).hint("rename the file"));
                 continue;
             };
@@ -311,6 +312,7 @@ mod tests {
         assert!(broken.to_string().starts_with("environments/development/agents/a.prompt:2:1: "), "{broken}");
         assert!(files.agents[1].definition.is_ok() && files.servers[0].definition.is_ok());
         assert_eq!(files.problems[0].file, "environments/development/two.json");
+        assert!(files.problems[0].message.starts_with("not valid JSON: "), "{}", files.problems[0]);
         assert_eq!(files.agents[1].revision, revision_of(PROMPT.as_bytes()));
     }
 
@@ -407,7 +409,9 @@ mod tests {
     fn a_name_that_has_no_slug_is_a_problem() {
         let home = home(&[("agents/123.prompt", PROMPT), ("agents/agent.prompt", PROMPT)]);
         let files = load(&home);
-        assert_eq!((files.agents.len(), files.problems.len()), (0, 2));
+        assert!(files.agents.is_empty());
+        let said: Vec<_> = files.problems.iter().map(|problem| problem.message.as_str()).collect();
+        assert_eq!(said, ["`123` can't be the name of an agent", "`agent` can't be the name of an agent"]);
     }
 
     #[test]

@@ -67,9 +67,12 @@ impl<'a> Fields<'a> {
         Self { source, path, object, node }
     }
 
-    /// Refuses every key that isn't in `known`, naming the nearest.
-    pub(super) fn allow(&self, known: &[&str]) -> Result<(), FileProblem> {
-        let Some(unknown) = self.object.keys().find(|key| !known.contains(&key.as_str())) else { return Ok(()) };
+    /// Refuses every key that isn't in `known`, naming the nearest. Those in `later` are of the format and not in force yet:
+    /// refused too, as [`Fields::unsupported`] says, and never advised.
+    pub(super) fn allow(&self, known: &[&str], later: &[&str]) -> Result<(), FileProblem> {
+        later.iter().try_for_each(|key| self.unsupported(key))?;
+        let is_known = |key: &&String| known.iter().chain(later).any(|known| *known == key.as_str());
+        let Some(unknown) = self.object.keys().find(|key| !is_known(key)) else { return Ok(()) };
         let guess = nearest(unknown, known.iter().copied()).map(|near| format!("; did you mean `{near}`?"));
         let message = format!("unknown key `{}`{}", self.path_of(unknown), guess.unwrap_or_default());
         Err(self.key_problem(unknown, message).hint(format!("the keys here are {}", known.join(", "))))
@@ -188,15 +191,14 @@ impl<'a> Fields<'a> {
         inner.object.iter().map(read).collect()
     }
 
-    /// Refuses `key` when it holds anything: part of the design, but not of this version.
-    pub(super) fn unsupported(&self, key: &str) -> Result<(), FileProblem> {
-        let empty = match self.get(key) {
-            None => true,
-            Some(Value::Object(object)) => object.is_empty(),
+    /// Refuses `key`, which is part of the format but not of this version, unless it says that there is none: `false`, or an empty list.
+    fn unsupported(&self, key: &str) -> Result<(), FileProblem> {
+        let says_none = match self.get(key) {
+            None | Some(Value::Bool(false)) => true,
             Some(Value::Array(items)) => items.is_empty(),
             Some(_) => false,
         };
-        if empty {
+        if says_none {
             return Ok(());
         }
         let message = format!("`{}` is not supported by this version", self.path_of(key));
@@ -289,8 +291,21 @@ mod tests {
 
     #[test]
     fn an_unknown_key_names_its_line_and_the_nearest_known_one() {
-        let problem = check("model: a\ntols: [b]\n", |fields| fields.allow(&["model", "tools"])).unwrap_err();
+        let problem = check("model: a\ntols: [b]\n", |fields| fields.allow(&["model", "tools"], &[])).unwrap_err();
         assert_eq!(problem.to_string(), "x.prompt:3:1: unknown key `tols`; did you mean `tools`?");
+    }
+
+    #[test]
+    fn a_key_that_is_not_in_force_yet_is_refused_and_never_advised() {
+        let read = |text| check(text, |fields| fields.allow(&["model", "tools"], &["plan", "views"])).unwrap_err();
+        let unknown = read("pln: 1\n");
+        assert!(!unknown.message.contains("plan"), "{unknown}");
+        assert_eq!(unknown.hint.as_deref(), Some("the keys here are model, tools"));
+        for text in ["views: {}\n", "views: { a: 1 }\n", "views: [a]\n", "plan: true\n"] {
+            assert!(read(text).message.ends_with("is not supported by this version"), "{text}");
+        }
+        let none = "model: a\nplan: false\nviews: []\nagents:\n";
+        assert!(check(none, |fields| fields.allow(&["model"], &["plan", "views", "agents"])).is_ok());
     }
 
     #[test]

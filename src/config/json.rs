@@ -14,7 +14,7 @@ pub(super) fn parse(text: &str) -> Result<(Value, Node), Syntax> {
         if let Some(cut) = message.rfind(" at line ") {
             message.truncate(cut);
         }
-        Syntax { at: Some(at), message }
+        Syntax { at: Some(at), message: format!("not valid JSON: {message}") }
     })?;
     let line_starts = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
     let root = Places { text, at: 0, line_starts }.value()?;

@@ -46,6 +46,6 @@ pub use settings::{
     EnvironmentSettings, HttpSettings, LogFormat, LogSettings, ModelSettings, ProviderApi, ProviderSettings,
     RunSettings, SecretOr, Settings,
 };
-pub use station_yml::{check_environments, load_settings, parse_settings};
+pub use station_yml::{check_environments, load_settings, parse_settings, settings_changed};
 pub use template::{MessageRole, Rendered, render_prompt};
 pub use variables::parse_variables;

@@ -12,23 +12,9 @@ use serde_json::Value;
 /// A `.prompt` file is at most 1 MiB.
 pub const MAX_PROMPT_BYTES: usize = 1024 * 1024;
 
-const KEYS: [&str; 13] = [
-    "metadata",
-    "model",
-    "max_steps",
-    "timeout",
-    "plan",
-    "tools",
-    "agents",
-    "input",
-    "output",
-    "schedule",
-    "approval",
-    "limits",
-    "retry",
-];
+const KEYS: [&str; 7] = ["metadata", "model", "max_steps", "timeout", "tools", "input", "retry"];
 /// Of the format, but in force only in a later version: refused rather than ignored.
-const LATER: [&str; 5] = ["agents", "output", "schedule", "approval", "limits"];
+const LATER: [&str; 6] = ["plan", "agents", "output", "schedule", "approval", "limits"];
 const MOST_STEPS: u32 = 10_000;
 
 /// The revision of a definition: SHA-256 of the file's bytes, in hex.
@@ -109,15 +95,9 @@ fn empty(name: &Name, prompt: String) -> AgentDefinition {
 }
 
 fn read(fields: &Fields<'_>, definition: &mut AgentDefinition) -> Result<(), FileProblem> {
-    fields.allow(&KEYS)?;
-    for key in LATER {
-        fields.unsupported(key)?;
-    }
-    if fields.boolean("plan")? == Some(true) {
-        fields.unsupported("plan")?;
-    }
+    fields.allow(&KEYS, &LATER)?;
     if let Some(metadata) = fields.map("metadata")? {
-        metadata.allow(&["name", "description", "tags"])?;
+        metadata.allow(&["name", "description", "tags"], &[])?;
         definition.display_name = metadata.note("name")?;
         definition.description = metadata.note("description")?;
         definition.tags = metadata.texts("tags")?;
@@ -128,8 +108,7 @@ fn read(fields: &Fields<'_>, definition: &mut AgentDefinition) -> Result<(), Fil
     definition.tools = tools(fields)?;
     definition.input_schema = input_schema(fields)?;
     if let Some(retry) = fields.map("retry")? {
-        retry.allow(&["max_attempts", "on_in_doubt"])?;
-        retry.unsupported("max_attempts")?;
+        retry.allow(&["on_in_doubt"], &["max_attempts"])?;
         definition.on_in_doubt = on_in_doubt(&retry)?.unwrap_or_default();
         definition.retry = fields.get("retry").cloned();
     }
@@ -150,7 +129,7 @@ fn tools(fields: &Fields<'_>) -> Result<Vec<String>, FileProblem> {
 
 fn input_schema(fields: &Fields<'_>) -> Result<Option<Value>, FileProblem> {
     let Some(input) = fields.map("input")? else { return Ok(None) };
-    input.allow(&["schema"])?;
+    input.allow(&["schema"], &[])?;
     let Some(schema) = input.get("schema") else { return Ok(None) };
     input::check_schema(schema).map_err(|fault| {
         let problem = input.problem_inside("schema", &fault.path, fault.reason);

@@ -11,8 +11,7 @@ use crate::domain::{Effect, McpServerDefinition, Name, ServerTransport, ToolOver
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
-const KEYS: [&str; 11] =
-    ["builtin", "command", "args", "env", "cwd", "url", "headers", "timeout", "disabled", "tools", "sandbox"];
+const KEYS: [&str; 10] = ["builtin", "command", "args", "env", "cwd", "url", "headers", "timeout", "disabled", "tools"];
 /// Each transport's key, and the keys that go with it alone.
 const TRANSPORTS: [(&str, &[&str]); 3] =
     [("builtin", &["args"]), ("command", &["args", "env", "cwd"]), ("url", &["headers"])];
@@ -53,7 +52,7 @@ fn read_file(file: &str, text: &str, scope: &VariableScope<'_>) -> Result<Server
     let (value, node) = json::parse(text).map_err(|syntax| source.syntax(syntax))?;
     let mut found = ServersFile::default();
     let Some(root) = Fields::root(source, &value, &node)? else { return Ok(found) };
-    root.allow(&["mcpServers", "servers", "name", "description"])?;
+    root.allow(&["mcpServers", "servers", "name", "description"], &[])?;
     root.note("name")?;
     root.note("description")?;
     let key = match (root.get("mcpServers"), root.get("servers")) {
@@ -84,8 +83,7 @@ fn server(
 ) -> Result<McpServerDefinition, FileProblem> {
     let key = name.as_str();
     let Some(written) = servers.map(key)? else { return Err(servers.problem(key, "it says nothing about the server")) };
-    written.allow(&KEYS)?;
-    written.unsupported("sandbox")?;
+    written.allow(&KEYS, &["sandbox"])?;
     let disabled = written.boolean("disabled")?.unwrap_or(false);
     let node = servers.node_of(key);
     let mut object = servers.get(key).and_then(Value::as_object).cloned().unwrap_or_default();
@@ -164,7 +162,7 @@ fn overrides(fields: &Fields<'_>) -> Result<BTreeMap<String, ToolOverride>, File
     let Some(tools) = fields.map("tools")? else { return Ok(BTreeMap::new()) };
     let read = |tool: &str| {
         let Some(word) = tools.map(tool)? else { return Ok((tool.to_owned(), ToolOverride::default())) };
-        word.allow(&["effect", "idempotent", "open_world"])?;
+        word.allow(&["effect", "idempotent", "open_world"], &[])?;
         let (idempotent, open_world) = (word.boolean("idempotent")?, word.boolean("open_world")?);
         Ok((tool.to_owned(), ToolOverride { effect: effect(&word)?, idempotent, open_world }))
     };

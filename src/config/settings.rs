@@ -19,6 +19,8 @@ pub struct Settings {
     pub providers: BTreeMap<String, ProviderSettings>,
     pub runs: RunSettings,
     pub environments: BTreeMap<Name, EnvironmentSettings>,
+    /// SHA-256 of the file that they were read from; `None` without a file.
+    pub(super) file_hash: Option<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -137,6 +139,7 @@ impl Default for Settings {
                 result_bytes: 32 * 1024,
             },
             environments: BTreeMap::new(),
+            file_hash: None,
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::fields::{Fields, Source};
 use super::placeholder::secret_reference;
 use super::problem::FileProblem;
+use super::revision::sha256_hex;
 use super::settings::{EnvironmentSettings, LogFormat, ProviderApi, ProviderSettings, SecretOr, Settings};
 use super::yaml;
 use crate::domain::Name;
@@ -60,21 +61,32 @@ const OTHERS: [&str; 9] = [
     NO_DETECT,
     "STN_FORCE_NETWORK_HOME",
 ];
-const KEYS: [&str; 9] =
-    ["default_environment", "http", "ssh", "log", "models", "providers", "runs", "environments", "views"];
+const KEYS: [&str; 7] = ["default_environment", "http", "log", "models", "providers", "runs", "environments"];
 const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
 
 /// Reads the settings at `path`, which people know as `file`; without the file they are the defaults. `variables` is the process's
 /// environment.
 pub fn load_settings(path: &Path, file: &str, variables: &BTreeMap<String, String>) -> Result<Settings> {
     let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Ok(text) => Some(text),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
         Err(error) => {
             return Err(misconfigured(Error::invalid_input(format!("`{file}` can't be read: {error}")).source(error)));
         }
     };
-    parse_settings(file, &text, variables).map_err(|problem| misconfigured(problem.into()))
+    let settings = parse_settings(file, text.as_deref().unwrap_or_default(), variables)
+        .map_err(|problem| misconfigured(problem.into()))?;
+    Ok(Settings { file_hash: text.map(|text| sha256_hex(text.as_bytes())), ..settings })
+}
+
+/// Whether the file at `path` isn't any more what `settings` were read from.
+pub fn settings_changed(settings: &Settings, path: &Path) -> bool {
+    let now = match std::fs::read(path) {
+        Ok(bytes) => Some(sha256_hex(&bytes)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(_) => return true,
+    };
+    now != settings.file_hash
 }
 
 /// Refuses settings for an environment that isn't among `existing`: they would be settings that nobody follows. `file` is where they
@@ -207,9 +219,7 @@ fn put(root: &mut Value, path: &str, new: Value) {
 }
 
 fn read(root: &Fields<'_>, settings: &mut Settings) -> Result<(), FileProblem> {
-    root.allow(&KEYS)?;
-    root.unsupported("ssh")?;
-    root.unsupported("views")?;
+    root.allow(&KEYS, &["ssh", "views"])?;
     if let Some(text) = root.text("default_environment")? {
         let name = Name::new(&text).map_err(|invalid| root.problem("default_environment", invalid))?;
         settings.default_environment = Some(name);
@@ -219,7 +229,7 @@ fn read(root: &Fields<'_>, settings: &mut Settings) -> Result<(), FileProblem> {
     read_models(root, settings)?;
     read_runs(root, settings)?;
     for (name, fields) in named(root, "providers")? {
-        settings.providers.insert(name.to_string(), provider(&fields)?);
+        settings.providers.insert(name.to_string(), provider(&name, &fields)?);
     }
     for (name, fields) in named(root, "environments")? {
         let at = root.map("environments")?.and_then(|all| all.key_at(name.as_str()));
@@ -230,11 +240,7 @@ fn read(root: &Fields<'_>, settings: &mut Settings) -> Result<(), FileProblem> {
 
 fn read_http(root: &Fields<'_>, settings: &mut Settings) -> Result<(), FileProblem> {
     let Some(http) = root.map("http")? else { return Ok(()) };
-    http.allow(&["listen", "allowed_hosts", "allowed_origins", "behind_proxy", "tls"])?;
-    http.unsupported("tls")?;
-    if http.boolean("behind_proxy")? == Some(true) {
-        http.unsupported("behind_proxy")?;
-    }
+    http.allow(&["listen", "allowed_hosts", "allowed_origins"], &["tls", "behind_proxy"])?;
     if let Some(text) = http.text("listen")? {
         settings.http.listen = text
             .parse()
@@ -247,7 +253,7 @@ fn read_http(root: &Fields<'_>, settings: &mut Settings) -> Result<(), FileProbl
 
 fn read_log(root: &Fields<'_>, settings: &mut Settings) -> Result<(), FileProblem> {
     let Some(log) = root.map("log")? else { return Ok(()) };
-    log.allow(&["level", "format", "file"])?;
+    log.allow(&["level", "format", "file"], &[])?;
     if let Some(level) = log.text("level")? {
         settings.log.level = one_of(&log, "level", &level, &LEVELS)?.to_owned();
     }
@@ -261,8 +267,7 @@ fn read_log(root: &Fields<'_>, settings: &mut Settings) -> Result<(), FileProble
 
 fn read_models(root: &Fields<'_>, settings: &mut Settings) -> Result<(), FileProblem> {
     let Some(models) = root.map("models")? else { return Ok(()) };
-    models.allow(&["default", "detect", "prices"])?;
-    models.unsupported("prices")?;
+    models.allow(&["default", "detect"], &["prices"])?;
     settings.models.default = models.model("default")?;
     settings.models.detect = models.boolean("detect")?.unwrap_or(settings.models.detect);
     Ok(())
@@ -270,8 +275,8 @@ fn read_models(root: &Fields<'_>, settings: &mut Settings) -> Result<(), FilePro
 
 fn read_runs(root: &Fields<'_>, settings: &mut Settings) -> Result<(), FileProblem> {
     let Some(fields) = root.map("runs")? else { return Ok(()) };
-    fields.allow(&["workers", "queue_limit", "max_steps", "timeout", "tool_timeout", "result_bytes", "retention"])?;
-    fields.unsupported("retention")?;
+    let known = ["workers", "queue_limit", "max_steps", "timeout", "tool_timeout", "result_bytes"];
+    fields.allow(&known, &["retention"])?;
     let runs = &mut settings.runs;
     runs.workers = fields.count("workers", 1_000)?.unwrap_or(runs.workers);
     runs.queue_limit = fields.count("queue_limit", 10_000_000)?.unwrap_or(runs.queue_limit);
@@ -295,15 +300,15 @@ fn named<'a>(root: &Fields<'a>, key: &str) -> Result<Vec<(Name, Fields<'a>)>, Fi
     Ok(found)
 }
 
-fn provider(fields: &Fields<'_>) -> Result<ProviderSettings, FileProblem> {
-    fields.allow(&["api", "base_url", "api_key", "headers", "timeout"])?;
+fn provider(name: &Name, fields: &Fields<'_>) -> Result<ProviderSettings, FileProblem> {
+    fields.allow(&["api", "base_url", "api_key", "headers", "timeout"], &[])?;
     let base_url = fields.text("base_url")?;
     if let Some(url) = &base_url {
         fields.outbound("base_url", url)?;
     }
     let secret = |key: &str, text: String| secret_or(fields, key, text);
     Ok(ProviderSettings {
-        api: api(fields)?,
+        api: api(name, fields)?,
         base_url,
         api_key: fields.text("api_key")?.map(|text| secret("api_key", text)).transpose()?,
         headers: fields
@@ -315,10 +320,15 @@ fn provider(fields: &Fields<'_>) -> Result<ProviderSettings, FileProblem> {
     })
 }
 
-fn api(fields: &Fields<'_>) -> Result<ProviderApi, FileProblem> {
+/// The dialect; a provider that is called like one of the well-known ones speaks theirs unless it says otherwise.
+fn api(name: &Name, fields: &Fields<'_>) -> Result<ProviderApi, FileProblem> {
     let known = ["openai_chat", "anthropic", "offline", "openai_responses", "gemini"];
     let Some(text) = fields.text("api")? else {
-        return Err(fields.problem("api", "a provider needs one of openai_chat, anthropic, offline"));
+        return match name.as_str() {
+            "openai" => Ok(ProviderApi::OpenaiChat),
+            "anthropic" => Ok(ProviderApi::Anthropic),
+            _ => Err(fields.problem("api", "a provider needs one of openai_chat, anthropic, offline")),
+        };
     };
     match one_of(fields, "api", &text, &known)? {
         "openai_chat" => Ok(ProviderApi::OpenaiChat),
@@ -343,10 +353,7 @@ fn secret_or(fields: &Fields<'_>, key: &str, text: String) -> Result<SecretOr, F
 fn environment(fields: &Fields<'_>) -> Result<EnvironmentSettings, FileProblem> {
     let later = ["sandbox", "pin_tools", "approval", "budget"];
     let known = ["model", "variables_from_process", "auto_accept_commands"];
-    fields.allow(&[&known[..], &later[..]].concat())?;
-    for key in later {
-        fields.unsupported(key)?;
-    }
+    fields.allow(&known, &later)?;
     Ok(EnvironmentSettings {
         model: fields.model("model")?,
         variables_from_process: fields.texts("variables_from_process")?,
@@ -411,6 +418,29 @@ environments:
         assert_eq!((openai.timeout_ms, found.runs.timeout_ms), (Some(120_000), 3_600_000));
         assert_eq!(found.environment(&Name::new("staging").unwrap()).auto_accept_commands, Some(true));
         assert_eq!(found.environment(&Name::new("production").unwrap()).auto_accept_commands, None);
+    }
+
+    #[test]
+    fn an_edit_of_the_file_is_noticed_and_no_other() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("station.yml");
+        let read = || load_settings(&path, "station.yml", &BTreeMap::new()).unwrap();
+        let without = read();
+        assert!(!settings_changed(&without, &path));
+        std::fs::write(&path, "runs: { workers: 2 }\n").unwrap();
+        let with = read();
+        assert!(settings_changed(&without, &path) && !settings_changed(&with, &path));
+        std::fs::write(&path, "runs: { workers: 3 }\n").unwrap();
+        assert!(settings_changed(&with, &path));
+    }
+
+    #[test]
+    fn a_well_known_provider_needs_nothing_but_its_key() {
+        let found = settings("providers: { openai: { api_key: sk-a }, anthropic: { api_key: sk-b } }\n", &[]).unwrap();
+        let api = |name: &str| found.providers[name].api;
+        assert_eq!((api("openai"), api("anthropic")), (ProviderApi::OpenaiChat, ProviderApi::Anthropic));
+        let other = settings("providers: { mistral: { api_key: sk-c } }\n", &[]).unwrap_err();
+        assert!(other.message.contains("a provider needs one of openai_chat"), "{other}");
     }
 
     #[test]

@@ -208,8 +208,11 @@ pub(super) fn check(prompt: &str) -> Result<(), Fault> {
     for section in sections {
         let template = Template::compile(section.text).map_err(|error| {
             let (line, column) = error.pos().unwrap_or((1, 1));
-            let reason = error.reason().to_string();
-            let reason = reason.lines().next().unwrap_or_default().trim_end_matches(':').to_owned();
+            let reason = match error.reason().to_string() {
+                // The rest of that would be the parser's grammar.
+                grammar if grammar.contains("invalid handlebars syntax") => unread(section.text, line, column),
+                reason => reason.lines().next().unwrap_or_default().trim_end_matches(':').to_owned(),
+            };
             let note = if is_split { " (a `{{role}}` marker can't stand inside a block)" } else { "" };
             Fault {
                 line: section.lines_before + line,
@@ -224,6 +227,20 @@ pub(super) fn check(prompt: &str) -> Result<(), Fault> {
         })?;
     }
     Ok(())
+}
+
+/// What of `text` can't be read, at a place in it.
+fn unread(text: &str, line: usize, column: usize) -> String {
+    let there = text.lines().nth(line - 1).unwrap_or_default();
+    let at = there.char_indices().nth(column - 1).map_or(there.len(), |(at, _)| at);
+    if there[at..].trim().is_empty() && text.lines().count() <= line {
+        return "it ends too early: a `{{` lacks its `}}`, or a block such as `{{#if x}}` its `{{/if}}`".to_owned();
+    }
+    // The expression that the place lies in, from its braces on.
+    let from = there[..at].rfind("{{").filter(|open| !there[*open..at].contains("}}")).unwrap_or(at);
+    let to = there[at..].find("}}").map_or(there.len(), |end| at + end + 2);
+    let shown: String = there[from..to].chars().take(60).collect();
+    format!("`{shown}` can't be read")
 }
 
 fn check_elements(template: &Template) -> Result<(), (usize, String)> {
@@ -435,6 +452,22 @@ mod tests {
         ] {
             let fault = check(prompt).unwrap_err();
             assert_eq!(fault.line, line, "{prompt}: {}", fault.message);
+        }
+    }
+
+    #[test]
+    fn a_prompt_that_can_t_be_read_names_the_line_and_what_stands_there_instead_of_a_grammar() {
+        for (prompt, line, said) in [
+            ("a {{b", 1, "ends too early"),
+            ("a\n{{#if x}}b", 2, "ends too early"),
+            ("a\n{{}} b", 2, "`{{}}` can't be read"),
+            ("{{role \"user\"}}\n\nIf {{a b=}}.\n", 3, "`{{a b=}}` can't be read"),
+            ("{{#if x}}a{{/if}} {{/if}}\n", 1, "`{{/if}}` can't be read"),
+            ("{{#if x}}a{{/each}}", 1, "\"each\" is closing"),
+        ] {
+            let fault = check(prompt).unwrap_err();
+            assert_eq!(fault.line, line, "{prompt}");
+            assert!(fault.message.contains(said) && !fault.message.contains("expected"), "{}", fault.message);
         }
     }
 
