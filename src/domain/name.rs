@@ -23,6 +23,9 @@ pub struct InvalidName {
 const RESERVED: [&str; 3] = ["agent", "station", "stn"];
 
 impl Name {
+    /// What a JSON Schema can say of the rules.
+    pub const PATTERN: &str = "^[a-z0-9][a-z0-9_-]{0,62}$";
+
     /// Checks `text` against the rules above.
     pub fn new(text: &str) -> Result<Self, InvalidName> {
         match problem(text) {
@@ -114,7 +117,7 @@ impl JsonSchema for Name {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "pattern": "^[a-z0-9][a-z0-9_-]{0,62}$" })
+        json_schema!({ "type": "string", "pattern": Self::PATTERN })
     }
 }
 

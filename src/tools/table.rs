@@ -1,9 +1,11 @@
 //! The table of tools with what is derived from it: lookup by name and validation of inputs.
 
 use super::spec::{EnvironmentUse, Tool};
-use crate::domain::nearest;
+use crate::config::slug;
+use crate::domain::{Name, nearest};
 use crate::error::{Error, Result};
-use jsonschema::Validator;
+use jsonschema::error::ValidationErrorKind;
+use jsonschema::{ValidationError, Validator};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::OnceLock;
@@ -66,8 +68,47 @@ impl Table {
             let path = problem.instance_path().to_string();
             let field = path.trim_start_matches('/').replace('/', ".");
             let place = if field.is_empty() { String::new() } else { format!(" at `{field}`") };
-            let error = Error::invalid_input(format!("the input of `{}` is not valid{place}: {problem}", spec.name));
+            let (reason, hint) = told(&problem);
+            let error = Error::invalid_input(format!("the input of `{}` is not valid{place}: {reason}", spec.name));
+            let error = if let Some(hint) = hint { error.hint(hint) } else { error };
             if field.is_empty() { error } else { error.field(field) }
         })
+    }
+}
+
+/// What is wrong with a value, and the fix: a list of what is possible is told whole, and a rule in its own words.
+fn told(problem: &ValidationError<'_>) -> (String, Option<String>) {
+    let value = problem.instance();
+    match problem.kind() {
+        ValidationErrorKind::Enum { options } => {
+            let words: Vec<&str> = options.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+            let guess = value.as_str().and_then(|value| nearest(value, words.iter().copied()));
+            let reason = format!("{value} is none of {}", words.join(", "));
+            (reason, guess.map(|meant| format!("did you mean `{meant}`?")))
+        }
+        ValidationErrorKind::Pattern { pattern } if *pattern == Name::PATTERN => {
+            let text = value.as_str().unwrap_or_default();
+            let Err(invalid) = Name::new(text) else { return (problem.to_string(), None) };
+            (invalid.to_string(), Name::new(&slug(text)).ok().map(|name| format!("such as `{name}`")))
+        }
+        _ => (problem.to_string(), None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    #[test]
+    fn a_value_that_is_none_of_a_list_is_told_the_whole_list_and_a_name_its_rule() {
+        let table = crate::tools::table();
+        let refused = |tool: &str, input| table.validate(table.get(tool).unwrap(), &input).unwrap_err();
+        let status = refused("run_list", json!({ "status": "cancled" }));
+        let all = "\"cancled\" is none of queued, running, input_required, completed, failed, cancelled";
+        assert!(status.message().ends_with(all), "{status}");
+        assert_eq!(status.hint_text(), Some("did you mean `cancelled`?"));
+        let name = refused("agent_create", json!({ "name": "Bad Name", "prompt": "x" }));
+        assert!(name.message().ends_with("only lower-case letters, digits, `-` and `_` are allowed"), "{name}");
+        assert_eq!((name.hint_text(), name.field_name()), (Some("such as `bad-name`"), Some("name")));
     }
 }
