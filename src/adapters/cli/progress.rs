@@ -3,6 +3,7 @@
 use super::output::Output;
 use super::sanitize::one_line;
 use crate::domain::{Event, EventType, ModelChoice, Run};
+use crate::tools::run::activity::activity;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 use std::time::Duration;
@@ -25,24 +26,14 @@ impl Progress {
     }
 
     pub(super) fn show(&self, event: &Event) {
-        let data = &event.data;
         match event.r#type {
-            EventType::StepStarted => self.activity(&doing(data)),
-            EventType::StepCompleted | EventType::StepFailed => {
-                self.line(&step_line(data));
-                self.activity("working");
-            }
-            EventType::StepProgress => {
-                if let Some(message) = data.get("message").and_then(Value::as_str) {
-                    self.activity(message);
-                }
-            }
-            EventType::RunQueued => self.activity("queued"),
-            EventType::RunStarted => self.activity("started"),
+            EventType::StepCompleted | EventType::StepFailed => self.line(&step_line(&event.data)),
             EventType::RunResumed => self.line("the run goes on"),
             EventType::RunRewound => self.line("the station has lost the latest steps; what follows is told again"),
-            EventType::RunWaiting => self.activity(&waiting(data)),
             _ => {}
+        }
+        if let (Some(spinner), Some(what)) = (&self.spinner, activity(event)) {
+            spinner.set_message(one_line(&what, SHOWN));
         }
     }
 
@@ -51,12 +42,6 @@ impl Progress {
         match &self.spinner {
             Some(spinner) => spinner.suspend(|| self.output.note(line)),
             None => self.output.note(line),
-        }
-    }
-
-    fn activity(&self, what: &str) {
-        if let Some(spinner) = &self.spinner {
-            spinner.set_message(one_line(what, SHOWN));
         }
     }
 }
@@ -81,18 +66,6 @@ fn spinner() -> ProgressBar {
 /// Which model, and why: never a silent choice.
 fn model_line(model: &ModelChoice) -> String {
     format!("model {}/{} ({})", model.provider, model.id, model.reason)
-}
-
-fn doing(data: &Value) -> String {
-    let step = data.get("step").unwrap_or(&Value::Null);
-    match text(step, "kind") {
-        "model" => format!("asking {}", text(step, "name")),
-        _ => text(step, "name").to_owned(),
-    }
-}
-
-fn waiting(data: &Value) -> String {
-    format!("waiting ({})", text(data, "waiting_for").replace('_', " "))
 }
 
 /// `turn 1  filesystem__read_text_file {"path":"README.md"}  12 ms`

@@ -176,7 +176,7 @@ async fn progress_reaches_the_client_and_cancelling_ends_the_wait_and_not_the_ru
         cancel.cancel();
         report
     });
-    assert_eq!(report.message.as_deref(), Some("run.queued"));
+    assert_eq!(report.message.as_deref(), Some("queued"));
     assert_eq!(error_of(&outcome.unwrap())["kind"], "cancelled");
     let run = client.call("run_get", json!({ "run": run })).await.unwrap();
     assert_eq!(run.structured.unwrap()["status"], "queued");

@@ -1,5 +1,6 @@
 //! Runs: looking at them, waiting for them, ending them, answering them. Starting one is `agent_run`.
 
+pub mod activity;
 pub mod cancel;
 pub mod events;
 pub mod get;
@@ -63,7 +64,7 @@ async fn by_prefix(environments: Vec<Arc<Environment>>, prefix: &str) -> Result<
     if prefix.len() < MIN_PREFIX || !prefix.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-') {
         let message = format!("`{}` is not a run id", prefix.chars().take(80).collect::<String>().escape_debug());
         return Err(Error::invalid_input(message)
-            .hint("give an id of `run_list`, or at least its first 4 characters")
+            .hint("give an id that `run_list` (`stn run list`) shows, or at least its first 4 characters")
             .field("run"));
     }
     let mut found = Vec::new();

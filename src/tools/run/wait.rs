@@ -1,5 +1,6 @@
 //! `run_wait`: waits until a run has ended, or waits for somebody itself.
 
+use super::activity::activity;
 use super::find;
 use crate::clock::ClockExt;
 use crate::domain::{Event, EventType, Origin, Run, RunId, RunStatus, Scope};
@@ -98,11 +99,7 @@ fn report(call: &Call, event: &Event) {
     if event.r#type.is_transient() {
         return;
     }
-    let step = event.data.pointer("/step/name").and_then(serde_json::Value::as_str);
-    let message = match step {
-        Some(step) => format!("{} {step}", event.r#type.as_str()),
-        None => event.r#type.as_str().to_owned(),
-    };
+    let Some(message) = activity(event) else { return };
     #[expect(clippy::cast_precision_loss, reason = "a run has far fewer than 2^52 events")]
     let progress = event.seq as f64;
     call.ctx.report(Progress { progress, total: None, message: Some(message) });
