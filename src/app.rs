@@ -19,7 +19,7 @@ use crate::store::sqlite::{SqliteControl, SqliteStore};
 use crate::store::{ControlStore, EnvironmentRow, Owner, Store};
 use crate::tools::environment::sync;
 use crate::tools::model::{Models, ProviderVariables};
-use crate::tools::{self, Environment, Environments, NoWorkers, Station};
+use crate::tools::{self, Environment, Environments, FileProblems, NoWorkers, Station};
 use futures_util::future::join_all;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -114,8 +114,13 @@ async fn take_up_files(station: &Arc<Station>) {
 
 async fn take_up(station: &Arc<Station>, environment: &Arc<Environment>) {
     let audit = system_audit(&station.clock, "environment.sync", &environment.name);
-    if let Err(error) = sync::take_up(station, environment, audit).await {
-        tracing::error!(environment = %environment.name, ?error, "the environment's files were not taken up");
+    match sync::take_up(station, environment, audit).await {
+        Ok(looked) => looked.problems().iter().for_each(|problem| {
+            tracing::warn!(environment = %environment.name, hint = problem.hint, "{problem}");
+        }),
+        Err(error) => {
+            tracing::error!(environment = %environment.name, ?error, "the environment's files were not taken up");
+        }
     }
 }
 
@@ -153,6 +158,7 @@ pub async fn open(parts: Parts) -> Result<App> {
             store,
             gateway,
             files: Mutex::new(()),
+            problems: FileProblems::default(),
         }));
     }
     let workers = if executes { Some(Workers::new(settings.runs.workers, Owner(random_id()?))) } else { None };

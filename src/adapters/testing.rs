@@ -193,6 +193,7 @@ fn environment(
         store: Arc::new(store),
         gateway,
         files: tokio::sync::Mutex::default(),
+        problems: crate::tools::FileProblems::default(),
     }
 }
 

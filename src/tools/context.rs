@@ -3,7 +3,7 @@
 use super::model::{DEVELOPMENT, Models, ProviderVariables};
 use super::table::Table;
 use crate::clock::SharedClock;
-use crate::config::Settings;
+use crate::config::{self, FileProblem, Settings};
 use crate::domain::{
     AuditEntry, AuditOutcome, Cause, EnvironmentNumber, Name, Origin, Principal, RunId, Scope, Timestamp,
 };
@@ -98,6 +98,22 @@ pub struct Environment {
     pub gateway: Gateway,
     /// Held while files and their rows are changed together.
     pub files: Mutex<()>,
+    /// What the last sync, or the start, found wrong with the files.
+    pub problems: FileProblems,
+}
+
+/// The faults of an environment's files, as they were last read.
+#[derive(Debug, Default)]
+pub struct FileProblems(RwLock<Vec<FileProblem>>);
+
+impl FileProblems {
+    pub fn get(&self) -> Vec<FileProblem> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn set(&self, problems: Vec<FileProblem>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = problems;
+    }
 }
 
 /// A worker that was promised to a submit. Given back when dropped.
@@ -191,6 +207,29 @@ impl Station {
     /// Whether commands of attached servers run in this environment without a person's word: in `development`, unless it says otherwise.
     pub fn auto_accepts_commands(&self, environment: &Name) -> bool {
         self.settings.environment(environment).auto_accept_commands.unwrap_or(*environment == DEVELOPMENT)
+    }
+
+    /// What to do so that station.yml is in force, if it isn't what this process has read any more.
+    pub async fn station_yml_changed(&self) -> Option<String> {
+        let (settings, path) = (Arc::clone(&self.settings), self.home.station_yml());
+        let changed = tokio::task::spawn_blocking(move || config::settings_changed(&settings, &path)).await;
+        let pid = std::process::id();
+        let again = match self.mode {
+            "serve" => "start `stn serve` again",
+            _ => "the next command starts another",
+        };
+        changed.unwrap_or_default().then(|| {
+            format!("station.yml was changed after process {pid} had read it and is not in force: `kill {pid}`, then {again}")
+        })
+    }
+
+    /// `error`, which an edit of station.yml may have mended already.
+    pub async fn with_settings_note(&self, error: Error) -> Error {
+        match (self.station_yml_changed().await, error.hint_text().map(str::to_owned)) {
+            (None, _) => error,
+            (Some(note), Some(hint)) => error.hint(format!("{hint}; {note}")),
+            (Some(note), None) => error.hint(note),
+        }
     }
 }
 

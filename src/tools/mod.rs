@@ -21,7 +21,9 @@ pub mod run;
 pub mod station;
 pub mod tool;
 
-pub use context::{Admission, Call, Context, Environment, Environments, NoWorkers, Progress, Reservation, Station};
+pub use context::{
+    Admission, Call, Context, Environment, Environments, FileProblems, NoWorkers, Progress, Reservation, Station,
+};
 pub use dispatch::{Act, Answer, call, dispatch};
 pub use spec::{AuditPolicy, EnvironmentUse, Exposure, Method, Tool, ToolSpec};
 pub use table::Table;

@@ -16,8 +16,12 @@ const RUNS: &[Column] = &[
     ("TOOK", "/duration_ms"),
 ];
 
+/// Which try of a step it is.
+pub(super) const TRY: &str = "/try";
+
 const STEPS: &[Column] = &[
     ("SEQ", "/seq"),
+    ("TRY", TRY),
     ("TURN", "/turn"),
     ("KIND", "/kind"),
     ("STATUS", "/status"),
@@ -63,6 +67,8 @@ const PLAN: &[Column] = &[
     ("PROBLEM", "/problem/message"),
 ];
 
+const PROBLEMS: &[Column] = &[("FILE", "/file"), ("LINE", "/line"), ("PROBLEM", "/message")];
+
 const OWN_TOOLS: &[Column] = &[("NAME", "/name"), ("SCOPE", "/scope"), ("EFFECT", "/effect"), ("TITLE", "/title")];
 
 /// The columns of the list that `name` stands for: a tool, or a field of a tool's output.
@@ -76,6 +82,7 @@ pub(super) fn of(name: &str) -> Option<&'static [Column]> {
         "mcp_server_list" | "mcp_servers" => SERVERS,
         "tool_list" => TOOLS,
         "environment_sync" => PLAN,
+        "problems" => PROBLEMS,
         "call" => OWN_TOOLS,
         _ => return None,
     })

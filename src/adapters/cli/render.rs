@@ -3,6 +3,7 @@
 use super::columns::{self, Column};
 use super::failure::Failure;
 use super::output::Output;
+use super::problems;
 use super::progress::duration;
 use super::sanitize::one_line;
 use comfy_table::{ContentArrangement, Table, presets};
@@ -23,6 +24,7 @@ pub(super) fn show(output: Output, name: &str, value: &Value) -> Result<(), Fail
         (None, Value::Object(thing)) => output.text(&describe(name, thing))?,
         (None, other) => output.json(other)?,
     }
+    problems::tell(output, value);
     if let Some(next) = value.get("next_cursor").and_then(Value::as_str) {
         output.note(format_args!("there is more: --cursor {next}"));
     }
@@ -48,7 +50,12 @@ fn table(name: &str, items: &[Value]) -> String {
         }
     } else {
         // A column in which nothing stands says nothing.
-        let used = |(_, pointer): &&Column| items.iter().any(|item| !cell(pointer, item.pointer(pointer)).is_empty());
+        let says = |pointer: &str, item: &Value| match item.pointer(pointer) {
+            // Nearly everything is done at the first try.
+            Some(first) if pointer == columns::TRY => *first != 1,
+            value => !cell(pointer, value).is_empty(),
+        };
+        let used = |(_, pointer): &&Column| items.iter().any(|item| says(pointer, item));
         let columns: Vec<&Column> = columns.iter().filter(used).collect();
         table.set_header(columns.iter().map(|(heading, _)| *heading));
         for item in items {
@@ -98,6 +105,11 @@ fn describe(name: &str, thing: &Map<String, Value>) -> String {
             Value::Array(items) if items.iter().any(Value::is_object) => {
                 let columns = if columns::of(field).is_some() { field } else { name };
                 let _infallible = write!(below, "\n{}\n{}\n", heading(field), table(columns, items));
+                let inner = items.iter().filter_map(|item| item.get("problems")?.as_array());
+                let inner: Vec<Value> = inner.flatten().cloned().collect();
+                if !inner.is_empty() {
+                    let _infallible = write!(below, "\nproblems:\n{}\n", table("problems", &inner));
+                }
             }
             Value::String(text) if text.trim_end().contains('\n') => {
                 let _infallible = write!(below, "\n{}\n{}\n", heading(field), text.trim_end());
@@ -154,6 +166,21 @@ mod tests {
             "name         hello\ntags         a, b\nagent.id     1\nagent.name   x\nduration_ms  1.5 s\n\
              \nprompt:\nOne\nTwo\n\nenvironments:\nNAME         DEFAULT\ndevelopment  yes\n"
         );
+    }
+
+    #[test]
+    fn the_faults_of_an_environment_s_files_stand_below_the_environments() {
+        let fault = json!({ "file": "bad.json", "line": 2, "message": "not valid JSON" });
+        let status = json!({ "environments": [{ "name": "development", "problems": [fault] }] });
+        let text = describe("station_status", status.as_object().unwrap());
+        assert!(text.ends_with("\nproblems:\nFILE      LINE  PROBLEM\nbad.json  2     not valid JSON\n"), "{text}");
+    }
+
+    #[test]
+    fn steps_show_their_tries_once_there_was_a_second_one() {
+        let step = |r#try: i64| json!({ "seq": 2, "try": r#try, "name": "a" });
+        assert_eq!(table("run_steps", &[step(1)]), "SEQ  NAME\n2    a");
+        assert_eq!(table("run_steps", &[step(1), step(2)]), "SEQ  TRY  NAME\n2    1    a\n2    2    a");
     }
 
     #[test]

@@ -37,7 +37,7 @@ pub(super) async fn run(target: &Target, output: Output, matches: &ArgMatches, s
     }
     if !matches.get_flag("all") {
         let synced = target.call(spec.name, input).await?;
-        render::show(output, spec.name, &synced)?;
+        show(output, spec, &synced)?;
         return Ok(code(&synced));
     }
     let mut all = Vec::new();
@@ -51,10 +51,27 @@ pub(super) async fn run(target: &Target, output: Output, matches: &ArgMatches, s
         output.json(&Value::Array(all))?;
     } else {
         for synced in &all {
-            render::show(output, spec.name, synced)?;
+            show(output, spec, synced)?;
         }
     }
     Ok(code)
+}
+
+fn show(output: Output, spec: &ToolSpec, synced: &Value) -> Result<(), Failure> {
+    if output.json {
+        return output.json(synced);
+    }
+    let mut shown = synced.clone();
+    let items = shown.get_mut("items").and_then(Value::as_array_mut);
+    // What is no agent and no server has no name, only a file.
+    let files = items.into_iter().flatten().filter(|item| item.get("kind").is_some_and(|kind| kind == "file"));
+    files.filter_map(|item| item.get_mut("name")).for_each(|name| *name = Value::Null);
+    let note = shown.as_object_mut().and_then(|shown| shown.remove("station_yml_changed"));
+    render::show(output, spec.name, &shown)?;
+    if let Some(note) = note.as_ref().and_then(Value::as_str) {
+        output.note(format_args!("warning: {note}"));
+    }
+    Ok(())
 }
 
 async fn environments(target: &Target) -> Result<Vec<String>, Failure> {

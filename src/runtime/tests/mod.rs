@@ -422,5 +422,12 @@ fn environment(
         BTreeMap::new(),
     );
     let files = tokio::sync::Mutex::default();
-    Arc::new(Environment { name: name.clone(), number, store: Arc::new(store), gateway, files })
+    Arc::new(Environment {
+        name: name.clone(),
+        number,
+        store: Arc::new(store),
+        gateway,
+        files,
+        problems: crate::tools::FileProblems::default(),
+    })
 }

@@ -21,6 +21,7 @@ pub struct Input {
     pub description: Option<String>,
     /// A name for people.
     pub display_name: Option<String>,
+    /// Words to sort it by.
     pub tags: Option<Vec<String>>,
     /// `provider/model`; without it, the environment's default.
     pub model: Option<String>,
@@ -70,7 +71,7 @@ pub async fn create(call: Call, input: Input) -> Result<Agent> {
     files::finish(&call.station.home, environment, Some(&file)).await?;
     if files::read(&call.station.home, environment, &file).await?.is_some() {
         return Err(Error::conflict(format!("`{file}` exists already"))
-            .hint("choose another name, or use agent_update")
+            .hint("choose another name, or change that agent with `agent_update` (`stn agent update`)")
             .field("name"));
     }
     let write = AgentWrite {

@@ -2,7 +2,7 @@
 
 use super::{Handle, find};
 use crate::config;
-use crate::domain::{Effect, Origin, Run, RunId, Scope};
+use crate::domain::{AgentDefinition, Effect, Name, Origin, Run, RunId, Scope};
 use crate::error::{Error, Result};
 use crate::store::{AgentRow, Submit, Submitted};
 use crate::tools::model::Chosen;
@@ -69,15 +69,14 @@ async fn submit(call: &Call, agent: AgentRow, input: Input) -> Result<Run> {
     let station = &call.station;
     let settings = &station.settings.runs;
     let definition = &agent.definition;
-    let given = config::validate_input(&definition.effective_input_schema(), input.input)?;
+    let given = checked(&agent.definition, &environment.name, input.input)?;
     let given = renderable(&definition.prompt, given).await?;
     let brought = call.ctx.provider_variables.clone();
-    let Chosen { model, from_caller } = station.models.choose(
-        &environment.name,
-        input.model.as_deref(),
-        definition.model.as_deref(),
-        brought.as_deref(),
-    )?;
+    let (asked, own) = (input.model.as_deref(), definition.model.as_deref());
+    let Chosen { model, from_caller } = match station.models.choose(&environment.name, asked, own, brought.as_deref()) {
+        Ok(chosen) => chosen,
+        Err(error) => return Err(station.with_settings_note(error).await),
+    };
     let key = input.idempotency_key.or_else(|| call.ctx.idempotency_key());
     let id = RunId::new(call.now(), environment.number, random()?);
     if let (true, Some(brought)) = (from_caller, brought) {
@@ -109,6 +108,26 @@ async fn submit(call: &Call, agent: AgentRow, input: Input) -> Result<Run> {
         audit,
     };
     commit(station, environment, submit, reservation).await
+}
+
+/// The input that the agent's schema accepts. Whoever gives none is shown how to give one.
+fn checked(definition: &AgentDefinition, environment: &Name, input: Value) -> Result<Value> {
+    let (schema, is_absent) = (definition.effective_input_schema(), input.is_null());
+    config::validate_input(&schema, input).map_err(|error| {
+        if !is_absent || error.hint_text().is_some() {
+            return error;
+        }
+        let takes_text = config::validate_input(&schema, "TEXT".into()).is_ok();
+        let input = if takes_text { "'TEXT'".to_owned() } else { required_object(&schema) };
+        error.hint(format!("give it as `input`: `stn agent run {} {input} -e {environment}`", definition.name))
+    })
+}
+
+/// `'{"path": ..., "depth": ...}'`
+fn required_object(schema: &Value) -> String {
+    let required = schema.get("required").and_then(Value::as_array).into_iter().flatten();
+    let fields: Vec<String> = required.map(|name| format!("{name}: ...")).collect();
+    format!("'{{{}}}'", fields.join(", "))
 }
 
 /// Gives `input` back if `prompt` can be rendered with it: a run that can't ask its model anything is refused here, where its caller

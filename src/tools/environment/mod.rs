@@ -5,6 +5,7 @@ pub mod list;
 pub mod sync;
 
 use super::context::{Call, Environment};
+use crate::config::FileProblem;
 use crate::domain::{ModelChoice, Name};
 use crate::error::Result;
 use schemars::JsonSchema;
@@ -22,6 +23,8 @@ pub struct EnvironmentView {
     pub problem: Option<String>,
     /// The files' state of the last sync.
     pub config_revision: Option<String>,
+    /// What the last sync, or the start, found wrong with the files.
+    pub problems: Vec<FileProblem>,
     /// Runs that are queued or running.
     pub live_runs: u64,
 }
@@ -31,7 +34,10 @@ pub async fn view(call: &Call, environment: &Environment) -> Result<EnvironmentV
     let station = &call.station;
     let (model, problem) = match station.models.describe(&environment.name, call.ctx.provider_variables.as_deref()) {
         Ok(model) => (Some(model), None),
-        Err(error) => (None, Some(format!("{error}: {}", error.hint_text().unwrap_or_default()))),
+        Err(error) => {
+            let error = station.with_settings_note(error).await;
+            (None, Some(format!("{error}: {}", error.hint_text().unwrap_or_default())))
+        }
     };
     Ok(EnvironmentView {
         name: environment.name.clone(),
@@ -39,6 +45,7 @@ pub async fn view(call: &Call, environment: &Environment) -> Result<EnvironmentV
         model,
         problem,
         config_revision: environment.store.config_revision().await?,
+        problems: environment.problems.get(),
         live_runs: environment.store.live_runs().await?,
     })
 }

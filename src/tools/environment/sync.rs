@@ -32,6 +32,8 @@ pub struct Output {
     pub config_revision: String,
     /// Every agent and server, with what happens to it.
     pub items: Vec<PlanItem>,
+    /// What to do so that station.yml is in force, if it was changed after the station had read it: a sync doesn't take it up.
+    pub station_yml_changed: Option<String>,
 }
 
 pub fn spec() -> ToolSpec {
@@ -57,6 +59,7 @@ pub async fn sync(call: Call, input: Input) -> Result<Output> {
         dry_run: input.dry_run,
         config_revision: looked.revision,
         items: looked.plan.items,
+        station_yml_changed: call.station.station_yml_changed().await,
     })
 }
 
@@ -81,6 +84,18 @@ impl Looked {
     fn faults(&self) -> BTreeMap<Name, FileProblem> {
         let servers = self.plan.items.iter().filter(|item| item.kind == PlanKind::McpServer);
         servers.filter_map(|item| Some((Name::new(&item.name).ok()?, item.problem.clone()?))).collect()
+    }
+
+    /// Every fault of a file, once.
+    pub fn problems(&self) -> Vec<FileProblem> {
+        let mut problems: Vec<FileProblem> = Vec::new();
+        for problem in self.plan.items.iter().filter_map(|item| item.problem.as_ref()) {
+            // The servers of a file that can't be read have its fault.
+            if !problems.contains(problem) {
+                problems.push(problem.clone());
+            }
+        }
+        problems
     }
 
     fn changes_something(&self) -> bool {
@@ -130,6 +145,7 @@ fn accepts_more(station: &Station, environment: &Environment, looked: &Looked) -
 
 /// Tells the gateway which servers there are, and which commands may run: those that were accepted exactly as they are now.
 pub async fn attach(environment: &Environment, looked: &Looked) -> Result<()> {
+    environment.problems.set(looked.problems());
     let rows = environment.store.servers().await?;
     let state = |server: &McpServerDefinition| {
         let row = rows.iter().find(|row| row.name == server.name);

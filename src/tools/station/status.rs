@@ -25,6 +25,8 @@ pub struct Status {
     /// The address that HTTP is served on, if it is.
     pub http_listen: Option<String>,
     pub started_at: Timestamp,
+    /// What to do so that station.yml is in force, if it was changed after this process had read it.
+    pub station_yml_changed: Option<String>,
     /// Those that the caller may read, or the one that was asked for.
     pub environments: Vec<EnvironmentView>,
     pub mcp_servers: Vec<McpServer>,
@@ -57,6 +59,7 @@ pub async fn status(call: Call, _: Input) -> Result<Status> {
         local_key_file: station.home.local_key().display().to_string(),
         http_listen: station.http_listen.get().map(ToString::to_string),
         started_at: station.started_at,
+        station_yml_changed: station.station_yml_changed().await,
         environments,
         mcp_servers: servers,
     })
