@@ -20,6 +20,6 @@ pub(super) fn tell(output: Output, home: &Home, created: bool) -> Result<(), Fai
         return output.json(&json!({ "home": root, "created": created }));
     }
     output.text(&root)?;
-    output.note("next: `stn agent run hello \"What is in my workspace?\"`, or `stn serve`");
+    output.note("next: `stn agent run hello \"What does README.md say?\"`, or `stn serve`");
     Ok(())
 }

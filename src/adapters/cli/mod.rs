@@ -19,6 +19,7 @@ mod fields;
 mod init;
 mod outcome;
 mod output;
+mod problems;
 mod progress;
 #[cfg(test)]
 mod readme;
@@ -207,7 +208,11 @@ impl Session {
         match verb.as_str() {
             "init" => {
                 let home = Home::resolve(&self.variables)?;
-                init::tell(self.output, &home, (self.deps.first_use)(&home)?)?;
+                let created = (self.deps.first_use)(&home)?;
+                if let Some(problem) = target::settings_problem(&home, &self.variables) {
+                    return Err(problem.into());
+                }
+                init::tell(self.output, &home, created)?;
                 Ok(0)
             }
             "serve" => {

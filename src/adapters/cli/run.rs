@@ -15,6 +15,9 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use serde_json::{Map, Value};
 use std::time::Duration;
 
+/// The pause between two waits for a run.
+const WAIT_ON_AFTER: Duration = Duration::from_millis(250);
+
 /// How long Ctrl-C waits for the run to let go.
 const CANCEL_WITHIN: Duration = Duration::from_secs(6);
 
@@ -74,6 +77,7 @@ pub(super) async fn agent_run(
         let run = outcome::parse(&submitted)?;
         return cancel(target, output, Progress::start(output, &run), &run).await;
     }
+    tell_of_broken_file(target, output, &outcome::parse(&submitted)?).await;
     if matches.get_flag("detach") {
         let id = outcome::parse(&submitted)?.id.to_string();
         let shown = if output.json { output.json(&submitted) } else { output.text(&id) };
@@ -99,6 +103,19 @@ pub(super) async fn agent_run(
             end(target, output, &run, notice).await
         }
         None => cancel(target, output, progress, &run).await,
+    }
+}
+
+/// Says that the run is of the agent's last good revision, where its file can't be read. The run goes on whether that can be told or not.
+async fn tell_of_broken_file(target: &Target, output: Output, run: &Run) {
+    let which = [("agent", run.agent.id.to_string()), ("environment", run.environment.to_string())];
+    let which = which.map(|(name, value)| (name.to_owned(), value.into())).into_iter().collect();
+    let Ok(agent) = target.call("agent_get", which).await else { return };
+    if let Some(problem) = agent.get("problem").and_then(Value::as_str) {
+        let revision: String = run.agent.revision.chars().take(12).collect();
+        output.note(format_args!(
+            "warning: the agent's file is broken ({problem}): running its last good revision, {revision}"
+        ));
     }
 }
 
@@ -133,8 +150,19 @@ pub(super) async fn wait(
     matches: &ArgMatches,
     spec: &ToolSpec,
 ) -> Result<u8, Failure> {
-    let run = target.call(spec.name, fields::input(matches, spec)?).await?;
+    let input = fields::input(matches, spec)?;
+    let mut run = target.call(spec.name, input.clone()).await?;
+    // Without a limit of its own, the command waits on where one request is over.
+    while !input.contains_key("wait_ms") && is_under_way(outcome::parse(&run)?.status) {
+        // A station that stops answers at once.
+        target.clock.sleep(WAIT_ON_AFTER).await;
+        run = target.call(spec.name, input.clone()).await?;
+    }
     outcome::tell(target, output, &run, Notice::Unheard).await
+}
+
+const fn is_under_way(status: RunStatus) -> bool {
+    matches!(status, RunStatus::Queued | RunStatus::Running)
 }
 
 enum Until {
@@ -159,6 +187,7 @@ async fn follow(feed: &mut Feed<'_>, progress: &Progress, run: &Run, until: Unti
                     let waiting_for = event.data.get("waiting_for").cloned().unwrap_or_default();
                     let lines = outcome::what_it_waits_for(run.id, serde_json::from_value(waiting_for).ok());
                     lines.iter().for_each(|line| progress.line(line));
+                    progress.line("watching on, for it goes on once it is answered; Ctrl-C stops watching");
                 }
             }
         }
@@ -206,8 +235,12 @@ async fn cancel(target: &Target, output: Output, progress: Progress, run: &Run) 
     let status = cancelled.as_ref().map(outcome::parse).transpose()?.map(|run| run.status);
     progress.line(&what_a_cancel_did(run.id, status));
     drop(progress);
-    if matches!(status, Some(RunStatus::Completed | RunStatus::Failed)) {
-        end(target, output, run, Notice::Unheard).await?;
+    match &cancelled {
+        _ if matches!(status, Some(RunStatus::Completed | RunStatus::Failed)) => {
+            end(target, output, run, Notice::Unheard).await?;
+        }
+        Some(cancelled) if output.json => output.json(cancelled)?,
+        _ => {}
     }
     Ok(INTERRUPTED)
 }

@@ -195,7 +195,8 @@ impl Target {
     }
 }
 
-fn settings_problem(home: &Home, variables: &BTreeMap<String, String>) -> Option<Error> {
+/// What is wrong with the settings of `home`.
+pub(super) fn settings_problem(home: &Home, variables: &BTreeMap<String, String>) -> Option<Error> {
     config::load_settings(&home.station_yml(), "station.yml", variables).err()
 }
 
