@@ -17,4 +17,5 @@ mod parity;
 mod providers;
 mod recovery;
 mod rest;
+mod shown;
 mod tidy;
