@@ -9,7 +9,7 @@ use station::home::{Home, Layout, OwnerLock, OwnerMode};
 use station::lifecycle::Tasks;
 use station::store::sqlite::{SqliteStore, WriterStats};
 use station::tools::model::Models;
-use station::tools::{self, Context, Environment, Station};
+use station::tools::{self, Context, Environment, FileProblems, Station};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -111,7 +111,7 @@ fn environment(station: &Station, home: &Home, tasks: &Tasks) -> (Arc<Environmen
     let store = SqliteStore::open(&db, &audit, place, station.clock.clone(), station.events.clone()).unwrap();
     let store = Arc::new(store);
     let files = tokio::sync::Mutex::default();
-    (Arc::new(Environment { name, number, store: store.clone(), gateway, files }), store)
+    (Arc::new(Environment { name, number, store: store.clone(), gateway, files, problems: FileProblems::default() }), store)
 }
 
 fn filesystem() -> McpServerDefinition {
