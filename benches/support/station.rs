@@ -111,7 +111,10 @@ fn environment(station: &Station, home: &Home, tasks: &Tasks) -> (Arc<Environmen
     let store = SqliteStore::open(&db, &audit, place, station.clock.clone(), station.events.clone()).unwrap();
     let store = Arc::new(store);
     let files = tokio::sync::Mutex::default();
-    (Arc::new(Environment { name, number, store: store.clone(), gateway, files, problems: FileProblems::default() }), store)
+    (
+        Arc::new(Environment { name, number, store: store.clone(), gateway, files, problems: FileProblems::default() }),
+        store,
+    )
 }
 
 fn filesystem() -> McpServerDefinition {
