@@ -3,7 +3,7 @@
 //! # The map
 //!
 //! ```text
-//! domain <- error, clock, events, lifecycle <- home, net, process, telemetry <- config, store, mcp, llm
+//! domain <- error, clock, events, redact, lifecycle <- home, net, process, telemetry <- config, store, mcp, llm
 //!        <- gateway <- tools <- { runtime | adapters } <- app
 //! ```
 //!
@@ -23,6 +23,7 @@ pub mod clock;
 pub mod error;
 pub mod events;
 pub mod lifecycle;
+pub mod redact;
 
 pub mod home;
 pub mod net;

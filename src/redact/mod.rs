@@ -1,0 +1,179 @@
+//! The redactor that stands before every sink: whatever leaves the process or is kept passes it, and no value of a secret gets through.
+//!
+//! It is the second line. The first is that secrets are references until the last hop; but a server echoes what it was given, an error
+//! quotes a header, and a model repeats what it has read. Here the known values are looked for, as they are and in the spellings in which
+//! programs hand text on (`spellings.rs` lists them), and replaced by `[redacted:NAME]`.
+//!
+//! What it can't know: a value shorter than [`SHORTEST`] bytes (it would be found everywhere), one that was cut in pieces, or one that
+//! was transformed beyond those spellings. The values are in this process's memory for as long as they are known.
+
+mod json;
+mod patterns;
+mod spellings;
+mod stream;
+
+pub use stream::RedactedStream;
+
+use patterns::Patterns;
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::Value;
+use serde_json::value::RawValue;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+/// The least bytes that a value must have to be looked for.
+pub const SHORTEST: usize = 8;
+
+/// The most values that are remembered for one name of a scope; earlier ones go first.
+const VALUES_OF_A_NAME: usize = 16;
+
+/// The scope of the keys that models are called with.
+pub const PROVIDERS: &str = "providers";
+
+/// Knows the values of secrets and takes them out of what it is given. Cheap to clone; all clones know the same values.
+#[derive(Clone, Default)]
+pub struct Redactor {
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    /// By scope: names and values. Also held while the patterns are made from them, so that the last change wins.
+    known: Mutex<BTreeMap<String, Vec<(String, SecretString)>>>,
+    /// What is looked for; `None` while nothing is known.
+    patterns: RwLock<Option<Arc<Patterns>>>,
+}
+
+impl Redactor {
+    /// Knows exactly `named` in `scope` from now on: the secrets of an environment after they were loaded or changed.
+    pub fn replace(&self, scope: &str, named: Vec<(String, SecretString)>) {
+        self.change(|known| {
+            known.insert(scope.to_owned(), named);
+            true
+        });
+    }
+
+    /// Knows one value more. An earlier value of that name stays known, because it may still be on its way somewhere.
+    pub fn add(&self, scope: &str, name: &str, value: &SecretString) {
+        self.change(|known| {
+            let values = known.entry(scope.to_owned()).or_default();
+            let same = |(other, known): &(String, SecretString)| {
+                other == name && known.expose_secret() == value.expose_secret()
+            };
+            if values.iter().any(same) {
+                return false;
+            }
+            if values.iter().filter(|(other, _)| other == name).count() >= VALUES_OF_A_NAME
+                && let Some(oldest) = values.iter().position(|(other, _)| other == name)
+            {
+                values.remove(oldest);
+            }
+            values.push((name.to_owned(), value.clone()));
+            true
+        });
+    }
+
+    /// Forgets the values of `scope`.
+    pub fn remove(&self, scope: &str) {
+        self.change(|known| known.remove(scope).is_some());
+    }
+
+    fn change(&self, change: impl FnOnce(&mut BTreeMap<String, Vec<(String, SecretString)>>) -> bool) {
+        let mut known = self.shared.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if !change(&mut known) {
+            return;
+        }
+        let named = known.values().flatten().map(|(name, value)| (name.as_str(), value.expose_secret()));
+        match Patterns::new(named) {
+            Ok(patterns) => {
+                *self.shared.patterns.write().unwrap_or_else(PoisonError::into_inner) = patterns.map(Arc::new);
+            }
+            Err(error) => tracing::error!(%error, "secrets can't be looked for: those known before still are"),
+        }
+    }
+
+    /// Whether nothing is known, and everything passes as it is.
+    pub fn is_empty(&self) -> bool {
+        self.patterns().is_none()
+    }
+
+    /// Whether `bytes` holds a known value.
+    pub fn finds_in(&self, bytes: &[u8]) -> bool {
+        self.patterns().is_some_and(|patterns| patterns.any(bytes))
+    }
+
+    /// `text` without the known values; borrowed when there was none.
+    pub fn text<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        match self.patterns().and_then(|patterns| patterns.redact(text.as_bytes())) {
+            // Patterns are text, so they begin and end between characters.
+            Some(redacted) => Cow::Owned(String::from_utf8_lossy(&redacted).into_owned()),
+            None => Cow::Borrowed(text),
+        }
+    }
+
+    /// As [`Self::text`], for a string that is owned.
+    pub fn string(&self, text: String) -> String {
+        match self.text(&text) {
+            Cow::Owned(redacted) => redacted,
+            Cow::Borrowed(_) => text,
+        }
+    }
+
+    /// `bytes` without the known values; borrowed when there was none.
+    pub fn bytes<'a>(&self, bytes: &'a [u8]) -> Cow<'a, [u8]> {
+        match self.patterns().and_then(|patterns| patterns.redact(bytes)) {
+            Some(redacted) => Cow::Owned(redacted),
+            None => Cow::Borrowed(bytes),
+        }
+    }
+
+    /// `value` without the known values, in strings, keys and numbers. What spans an array or object replaces the whole of it.
+    pub fn json(&self, mut value: Value) -> Value {
+        self.json_in_place(&mut value);
+        value
+    }
+
+    /// As [`Self::json`]. `true` when something was replaced.
+    pub fn json_in_place(&self, value: &mut Value) -> bool {
+        self.patterns().is_some_and(|patterns| json::value(&patterns, value))
+    }
+
+    /// JSON text without the known values; borrowed, byte for byte, when there was none. Only the strings and numbers that hold one are
+    /// written anew. Text that is no JSON is treated as [`Self::text`] does.
+    pub fn json_text<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        match self.patterns().and_then(|patterns| json::text(&patterns, text)) {
+            Some(redacted) => Cow::Owned(redacted),
+            None => Cow::Borrowed(text),
+        }
+    }
+
+    /// As [`Self::json_text`], for JSON that passes through raw.
+    pub fn raw(&self, raw: Box<RawValue>) -> Box<RawValue> {
+        match self.json_text(raw.get()) {
+            Cow::Borrowed(_) => raw,
+            Cow::Owned(text) => RawValue::from_string(text).unwrap_or_else(|_| RawValue::NULL.to_owned()),
+        }
+    }
+
+    /// A filter for what comes in pieces.
+    pub fn stream(&self) -> RedactedStream {
+        RedactedStream::new(self.clone())
+    }
+
+    fn patterns(&self) -> Option<Arc<Patterns>> {
+        self.shared.patterns.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Tells how many values are known, and none of them.
+impl fmt::Debug for Redactor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let known = self.shared.known.lock().unwrap_or_else(PoisonError::into_inner);
+        f.debug_struct("Redactor").field("values", &known.values().map(Vec::len).sum::<usize>()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests;
