@@ -7,7 +7,7 @@
 use super::http::{Arrival, Doors};
 use super::mcp::StationBackend;
 use super::rest::{Problem, query_of};
-use crate::domain::{Name, Origin, Principal, Role, nearest};
+use crate::domain::{Grant, Name, Origin, Principal, Role, nearest};
 use crate::error::{Error, Result};
 use crate::home::pipe::PROTOCOL;
 use crate::mcp::serve::{StdioSeed, ToolSet, serve_stream};
@@ -96,7 +96,7 @@ fn open_session(doors: &Doors, mut request: Request) -> Result<Response, Problem
     let variables = request.extensions().get::<Arrival>().and_then(|arrival| arrival.variables.clone());
     let backend = StationBackend::shared(Arc::clone(&doors.station), variables);
     let seed = StdioSeed {
-        principal: Principal::local_owner().limited_to(session.role).within(session.environment.clone()),
+        principal: Principal::local_owner().limited_to(Grant::within(session.environment.clone(), session.role)),
         environment: Some(session.environment),
         tools: session.tools,
         cancel: doors.stopping().clone(),

@@ -1,7 +1,7 @@
 //! What `station.yml` decides, with the defaults in one place.
 
 use super::problem::Position;
-use crate::domain::Name;
+use crate::domain::{EnvironmentKind, Name};
 use secrecy::SecretString;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -101,6 +101,8 @@ pub struct RunSettings {
 
 #[derive(Debug, Clone, Default)]
 pub struct EnvironmentSettings {
+    /// What it is for; absent = what its name says.
+    pub kind: Option<EnvironmentKind>,
     /// `provider/model`, for agents that name none.
     pub model: Option<String>,
     /// Names of process variables that files of this environment may use.
@@ -115,6 +117,12 @@ impl Settings {
     /// The settings of one environment; an environment that isn't mentioned has the defaults.
     pub fn environment(&self, name: &Name) -> EnvironmentSettings {
         self.environments.get(name).cloned().unwrap_or_default()
+    }
+
+    /// What the environment is for: as the settings say, else as its name does.
+    pub fn kind(&self, name: &Name) -> EnvironmentKind {
+        let said = self.environments.get(name).and_then(|settings| settings.kind);
+        said.unwrap_or_else(|| EnvironmentKind::of_name(name))
     }
 }
 

@@ -6,8 +6,7 @@ use super::problem::FileProblem;
 use super::revision::sha256_hex;
 use super::settings::{EnvironmentSettings, LogFormat, ProviderApi, ProviderSettings, SecretOr, Settings};
 use super::yaml;
-use crate::domain::Name;
-use crate::domain::nearest;
+use crate::domain::{EnvironmentKind, Name, nearest};
 use crate::error::{Error, Result};
 use secrecy::SecretString;
 use serde_json::{Map, Value};
@@ -352,14 +351,22 @@ fn secret_or(fields: &Fields<'_>, key: &str, text: String) -> Result<SecretOr, F
 
 fn environment(fields: &Fields<'_>) -> Result<EnvironmentSettings, FileProblem> {
     let later = ["sandbox", "pin_tools", "approval", "budget"];
-    let known = ["model", "variables_from_process", "auto_accept_commands"];
+    let known = ["kind", "model", "variables_from_process", "auto_accept_commands"];
     fields.allow(&known, &later)?;
     Ok(EnvironmentSettings {
+        kind: fields.text("kind")?.map(|text| kind(fields, &text)).transpose()?,
         model: fields.model("model")?,
         variables_from_process: fields.texts("variables_from_process")?,
         auto_accept_commands: fields.boolean("auto_accept_commands")?,
         at: None,
     })
+}
+
+fn kind(fields: &Fields<'_>, text: &str) -> Result<EnvironmentKind, FileProblem> {
+    let words = EnvironmentKind::ALL.map(EnvironmentKind::as_str);
+    let word = one_of(fields, "kind", text, &words)?;
+    let found = EnvironmentKind::ALL.into_iter().find(|kind| kind.as_str() == word);
+    Ok(found.unwrap_or(EnvironmentKind::Production))
 }
 
 fn one_of<'a>(fields: &Fields<'_>, key: &str, text: &str, known: &[&'a str]) -> Result<&'a str, FileProblem> {
@@ -405,7 +412,7 @@ providers:
   local: { api: offline }
 runs: { workers: 2, timeout: 1h }
 environments:
-  staging: { model: local/a, variables_from_process: [TOKEN], auto_accept_commands: true }
+  staging: { kind: production, model: local/a, variables_from_process: [TOKEN], auto_accept_commands: true }
   production:
 "#;
         let found = settings(text, &[]).unwrap();
@@ -418,6 +425,8 @@ environments:
         assert_eq!((openai.timeout_ms, found.runs.timeout_ms), (Some(120_000), 3_600_000));
         assert_eq!(found.environment(&Name::new("staging").unwrap()).auto_accept_commands, Some(true));
         assert_eq!(found.environment(&Name::new("production").unwrap()).auto_accept_commands, None);
+        let kind = |name: &str| found.kind(&Name::new(name).unwrap()).as_str();
+        assert_eq!((kind("staging"), kind("development"), kind("qa")), ("production", "development", "production"));
     }
 
     #[test]
@@ -518,6 +527,10 @@ environments:
             ("runs:\n  retention: 30d\n", "`runs.retention` is not supported"),
             ("log:\n  level: loud\n", "is none of error"),
             ("models:\n  default: gpt\n", "`models.default`: `gpt` names no provider and model"),
+            (
+                "environments:\n  a: { kind: prodution }\n",
+                "is none of development, staging, production; did you mean `production`?",
+            ),
             ("environments:\n  a: { model: gpt }\n", "`environments.a.model`: `gpt` names no provider"),
             ("environments:\n  \"Bad Name\": { model: a/b }\n", "not a valid name"),
             ("providers:\n  o: { api: openai_chat, api_key: \"x {{ secret.A }}\" }\n", "nothing but"),

@@ -1,11 +1,12 @@
 //! What an act carries: who, by which door, why, until when; and what a tool can reach while it runs.
 
-use super::model::{DEVELOPMENT, Models, ProviderVariables};
+use super::model::{Models, ProviderVariables};
 use super::table::Table;
 use crate::clock::SharedClock;
 use crate::config::{self, FileProblem, Settings};
 use crate::domain::{
-    AuditEntry, AuditOutcome, Cause, EnvironmentNumber, Name, Origin, Principal, RunId, Scope, Timestamp,
+    AuditEntry, AuditOutcome, Cause, EnvironmentKind, EnvironmentNumber, Name, Origin, Place, Principal, Refusal,
+    RunId, Scope, Timestamp,
 };
 use crate::error::{Error, Result};
 use crate::events::Events;
@@ -204,9 +205,35 @@ pub struct Station {
 }
 
 impl Station {
-    /// Whether commands of attached servers run in this environment without a person's word: in `development`, unless it says otherwise.
+    /// Whether commands of attached servers run in this environment without a person's word: in environments for development, unless it says
+    /// otherwise.
     pub fn auto_accepts_commands(&self, environment: &Name) -> bool {
-        self.settings.environment(environment).auto_accept_commands.unwrap_or(*environment == DEVELOPMENT)
+        let said = self.settings.environment(environment).auto_accept_commands;
+        said.unwrap_or_else(|| self.settings.kind(environment) == EnvironmentKind::Development)
+    }
+
+    /// The environment as authorization sees it.
+    pub fn place<'a>(&self, environment: &'a Environment) -> Place<'a> {
+        Place { name: &environment.name, kind: self.settings.kind(&environment.name) }
+    }
+
+    /// Whether `principal` may use `scope` in `environment`.
+    pub fn allows(&self, principal: &Principal, scope: Scope, environment: &Environment) -> bool {
+        principal.may(scope, Some(self.place(environment)))
+    }
+
+    /// Why `principal` may not use `scope` in `environment` or, without one, for the station as a whole; `None` = it may. What only shows
+    /// the environments that it may read anyway is allowed to whoever may read one.
+    pub fn refusal(
+        &self,
+        principal: &Principal,
+        scope: Scope,
+        environment: Option<&Arc<Environment>>,
+    ) -> Option<Refusal> {
+        let refusal = principal.refusal(scope, environment.map(|environment| self.place(environment)))?;
+        let shows = environment.is_none() && scope.shows_environments();
+        let reads_one = shows && self.environments.all().iter().any(|one| self.allows(principal, scope, one));
+        (!reads_one).then_some(refusal)
     }
 
     /// What to do so that station.yml is in force, if it isn't what this process has read any more.
@@ -316,7 +343,7 @@ impl Call {
         match &self.environment {
             Some(environment) => vec![Arc::clone(environment)],
             None => {
-                let may = |environment: &Arc<Environment>| self.ctx.principal.may(scope, Some(&environment.name));
+                let may = |environment: &Arc<Environment>| self.station.allows(&self.ctx.principal, scope, environment);
                 self.station.environments.all().into_iter().filter(may).collect()
             }
         }

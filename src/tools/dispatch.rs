@@ -3,6 +3,7 @@
 
 use super::attached;
 use super::context::{Call, Context, Environment, Station, config_revision};
+use super::refused::refused;
 use super::spec::{AuditPolicy, EnvironmentUse, Exposure, Tool, ToolSpec};
 use crate::clock::ClockExt;
 use crate::domain::{AuditEntry, AuditOutcome, Effect, Name, RunId, Scope, nearest};
@@ -244,7 +245,7 @@ async fn asked_for(
     station.environments.named(&asked).map(Some)
 }
 
-/// The stage that every act passes: the principal's role must hold the scope, in this environment. A denial leaves an audit row.
+/// The stage that every act passes: every grant of the principal must allow the scope, in this environment. A denial leaves an audit row.
 pub(super) async fn authorize(
     station: &Arc<Station>,
     ctx: &Context,
@@ -252,20 +253,9 @@ pub(super) async fn authorize(
     deed: &Deed,
     environment: Option<&Arc<Environment>>,
 ) -> Result<()> {
-    let name = environment.map(|environment| &environment.name);
-    if ctx.principal.may(scope, name) {
-        return Ok(());
-    }
-    let place = name.map(|name| format!(" in environment `{name}`")).unwrap_or_default();
-    let who = &ctx.principal.who.name;
-    let message = format!(
-        "`{who}` ({}) may not do `{}`{place}: it needs `{}`",
-        ctx.principal.role.as_str(),
-        deed.action,
-        scope.as_str()
-    );
+    let Some(refusal) = station.refusal(&ctx.principal, scope, environment) else { return Ok(()) };
     deny(station, ctx, deed, environment, format!("needs {}", scope.as_str())).await?;
-    Err(Error::permission_denied(message).hint(format!("the least role that may is `{}`", scope.least_role().as_str())))
+    Err(refused(station, &ctx.principal.who, scope, deed, environment, refusal))
 }
 
 /// What is for people is refused wherever a model may be asking, before anything of the input is looked at.

@@ -11,6 +11,7 @@ pub mod context;
 pub mod dispatch;
 pub mod model;
 pub mod page;
+mod refused;
 pub mod spec;
 mod table;
 

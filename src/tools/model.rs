@@ -1,13 +1,13 @@
 //! Which model a run gets, and why; and the provider that answers for it.
 //!
 //! The order: the call's `model`, the agent's, the environment's, the station's default, a provider key among the variables that the
-//! environment lets in, and in `development` the `offline` rules. Never a silent choice: the reason is part of the run.
+//! environment lets in, and in environments for development the `offline` rules. Never a silent choice: the reason is part of the run.
 
 mod access;
 
 use crate::clock::SharedClock;
 use crate::config::{self, ProviderApi, Settings};
-use crate::domain::{ModelChoice, Name, RunId};
+use crate::domain::{EnvironmentKind, ModelChoice, Name, RunId};
 use crate::error::{Error, Result};
 use crate::llm::{self, Api, Provider, ProviderConfig, RetryBudget, defaults, defaults::OFFLINE};
 use access::Source;
@@ -16,13 +16,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// The variables that carry provider keys and addresses. In `development` they count wherever they are set; elsewhere only those that
-/// the environment names under `variables_from_process`.
+/// The variables that carry provider keys and addresses. In environments for development they count wherever they are set; elsewhere only
+/// those that the environment names under `variables_from_process`.
 pub const PROVIDER_VARIABLES: [&str; 4] =
     ["OPENAI_API_KEY", "OPENAI_BASE_URL", "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL"];
-
-/// The one environment in which Station makes itself comfortable for a newcomer.
-pub const DEVELOPMENT: &str = "development";
 
 /// How long one model call may take without `providers.<name>.timeout`.
 const PROVIDER_TIMEOUT: Duration = Duration::from_secs(600);
@@ -130,7 +127,7 @@ impl Models {
                 ModelChoice { provider: row.provider.into(), id: row.model.into(), reason: format!("{key} is set") };
             return Ok(Chosen { model, from_caller: source == Source::Caller });
         }
-        if *environment == DEVELOPMENT {
+        if self.settings.kind(environment) == EnvironmentKind::Development {
             let reason = self.undetected(environment, caller);
             return Ok(Chosen {
                 model: ModelChoice { provider: OFFLINE.provider.into(), id: OFFLINE.model.into(), reason },

@@ -1,6 +1,7 @@
 //! What every tool of the table owes: an authorization case, an audit case, a command, schemas that don't change unnoticed, and answers
 //! that fit them.
 
+use crate::authorization::{authorization, granted, grants};
 use crate::support::home::TestHome;
 use crate::support::station::TestStation;
 use crate::support::store_dump::{Audited, audit_of};
@@ -20,33 +21,11 @@ use std::time::Duration;
 /// Tools that don't owe all of this, and why.
 const EXCEPTIONS: [(&str, &str); 0] = [];
 
-/// Tool by role: `allow` or `deny`, written by hand, for roles in the environment that is acted in. `elsewhere` is what every role gets that
-/// was granted in another environment alone: `deny`, `hide` (what it speaks of doesn't exist for it), or `allow` where no environment is
-/// meant.
-const AUTHORIZATION: &str = include_str!("authorization.csv");
-
-const ROLES: [Role; 4] = [Role::Viewer, Role::Developer, Role::Operator, Role::Admin];
-
 /// The tools that owe everything.
 fn specs() -> Vec<ToolSpec> {
     let table = tools::table();
     let all = table.iter().map(|tool: &Tool| tool.spec.clone());
     all.filter(|spec| !EXCEPTIONS.iter().any(|(name, _)| *name == spec.name)).collect()
-}
-
-/// A row of `authorization.csv`: the cells of the roles, in the order of `ROLES`, and that of `elsewhere`.
-fn authorization(tool: &str) -> ([&'static str; 4], &'static str) {
-    let row = AUTHORIZATION.lines().find_map(|line| line.strip_prefix(tool)?.strip_prefix(','));
-    let row = row.unwrap_or_else(|| panic!("tests/it/authorization.csv has no row for `{tool}`"));
-    let cells: [&str; 5] = row.split(',').collect::<Vec<_>>().try_into().unwrap();
-    let [viewer, developer, operator, admin, elsewhere] = cells;
-    ([viewer, developer, operator, admin], elsewhere)
-}
-
-/// The role, granted in these environments.
-fn granted(role: Role, environments: &[&str]) -> Principal {
-    let environments = environments.iter().map(|name| Name::new(name).unwrap()).collect();
-    Principal { environments: Some(environments), ..Principal::local_owner().limited_to(role) }
 }
 
 /// How an act ended, as a cell says it.
@@ -165,22 +144,18 @@ fn a_field_that_is_missing_misspelled_or_of_another_type_is_a_misfit() {
     }
 }
 
-#[test]
-fn the_table_of_authorization_names_every_tool_once() {
-    let rows: Vec<&str> = AUTHORIZATION.lines().skip(1).map(|line| line.split(',').next().unwrap()).collect();
-    let tools = tools::table();
-    assert_eq!(rows, tools.names().collect::<Vec<_>>());
-    assert_eq!(AUTHORIZATION.lines().next(), Some("tool,viewer,developer,operator,admin,elsewhere"));
-}
-
 #[tokio::test]
 async fn each_role_may_do_what_the_table_says_and_every_act_leaves_the_audit_rows_it_owes() {
     let station = TestStation::open().await;
     for spec in specs() {
         let action = spec.action();
-        for (role, expected) in ROLES.into_iter().zip(authorization(spec.name).0) {
-            let tried = tried(&station, &spec, granted(role, &["development", "staging"])).await;
-            let case = format!("{} as {}: {tried:?}", spec.name, role.as_str());
+        let row = authorization(spec.name);
+        for (column, grant) in grants("development") {
+            // Where an input needs another environment, a grant everywhere goes as far as in that one.
+            let acted_in = if spec.name == "mcp_server_accept" { "staging" } else { "development" };
+            let expected = if row.allows(column, acted_in) { "allow" } else { "deny" };
+            let tried = tried(&station, &spec, Principal::new(Principal::local_owner().who, grant)).await;
+            let case = format!("{} as {column}: {tried:?}", spec.name);
             let Tried { done, target, rows } = tried;
             assert_eq!(cell(&done), expected, "{case}");
             if expected == "deny" {
@@ -202,10 +177,10 @@ async fn each_role_may_do_what_the_table_says_and_every_act_leaves_the_audit_row
 async fn a_role_in_one_environment_is_worth_in_another_what_the_table_says() {
     let station = TestStation::open().await;
     for spec in specs() {
-        for role in ROLES {
-            let Tried { done, target, rows } = tried(&station, &spec, granted(role, &["production"])).await;
+        for role in Role::ALL {
+            let Tried { done, target, rows } = tried(&station, &spec, granted(role, "production")).await;
             let case = format!("{} as {} of another environment: {done:?}", spec.name, role.as_str());
-            assert_eq!(cell(&done), authorization(spec.name).1, "{case}");
+            assert_eq!(cell(&done), authorization(spec.name).elsewhere, "{case}");
             match done {
                 Ok(seen) => assert!(!seen.to_string().contains("development"), "{case}"),
                 Err(_) => assert_eq!(rows, [denial(&spec.action(), target.as_deref())], "{case}"),
@@ -236,7 +211,7 @@ async fn a_bound_connection_that_names_another_environment_is_denied_and_the_den
 async fn a_tool_of_an_attached_server_is_looked_up_only_for_whoever_may_call_it() {
     let station = TestStation::open().await;
     for tool in ["filesystem__list_directory", "filesystem__lst_directory", "nobody__knows"] {
-        let context = station.context(granted(Role::Viewer, &["development"]));
+        let context = station.context(granted(Role::Viewer, "development"));
         let request = context.request_id.clone();
         let denied = tools::call(&station.app.station, context, tool, json!({})).await.unwrap_err();
         assert_eq!(denied.kind(), ErrorKind::PermissionDenied, "{denied:?}");
@@ -250,7 +225,7 @@ async fn a_call_that_an_agent_is_denied_leaves_a_row_that_names_the_tool() {
     let station = TestStation::open().await;
     let environment = station.app.station.environments.named("development").unwrap();
     let tool = environment.gateway.catalog(Duration::from_secs(1)).await.tools.remove(0);
-    let (context, name) = (station.context(granted(Role::Viewer, &["development"])), tool.name.clone());
+    let (context, name) = (station.context(granted(Role::Viewer, "development")), tool.name.clone());
     let request = context.request_id.clone();
     let arguments = RawValue::from_string("{}".into()).unwrap();
     let denied =
@@ -276,7 +251,7 @@ async fn what_a_model_is_denied_because_it_is_for_people_leaves_a_row_that_says_
 async fn a_hidden_run_leaves_one_row_also_when_its_environment_is_named() {
     let station = TestStation::open().await;
     let run = station.queued_run().await.to_string();
-    let context = station.context(granted(Role::Admin, &["production"]));
+    let context = station.context(granted(Role::Admin, "production"));
     let (request, input) = (context.request_id.clone(), json!({ "run": run, "environment": "development" }));
     let hidden = tools::call(&station.app.station, context, "run_get", input).await.unwrap_err();
     assert_eq!(hidden.kind(), ErrorKind::NotFound, "{hidden:?}");

@@ -5,6 +5,7 @@
 mod support;
 
 mod attached;
+mod authorization;
 mod bad_input;
 mod conformance;
 mod coverage;

@@ -55,7 +55,8 @@ impl StationBackend {
 #[async_trait]
 impl Backend for StationBackend {
     async fn list_tools(&self, caller: &Caller) -> Result<Vec<ToolListing>, Fault> {
-        let specs = self.station.table.iter().map(|tool| &tool.spec).filter(|spec| is_listed(spec, caller));
+        let specs =
+            self.station.table.iter().map(|tool| &tool.spec).filter(|spec| is_listed(&self.station, spec, caller));
         Ok(specs.map(|spec| listing(spec, caller.environment.is_some())).collect())
     }
 

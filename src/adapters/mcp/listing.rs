@@ -2,12 +2,14 @@
 
 use crate::domain::Effect;
 use crate::mcp::serve::{Caller, JsonObject, ToolListing, ToolSet};
-use crate::tools::{Exposure, ToolSpec};
+use crate::tools::{EnvironmentUse, Exposure, Station, ToolSpec};
 use serde_json::Value;
 
 /// Whether the connection shows the tool. What the caller may not use isn't shown; whether it may be called is dispatch's to say.
-pub(super) fn is_listed(spec: &ToolSpec, caller: &Caller) -> bool {
-    is_offered(spec, caller.tools) && caller.principal.may(spec.scope, caller.environment.as_ref())
+pub(super) fn is_listed(station: &Station, spec: &ToolSpec, caller: &Caller) -> bool {
+    let own = caller.environment.as_ref().filter(|_| spec.environment != EnvironmentUse::None);
+    let environment = own.and_then(|name| station.environments.named(name.as_str()).ok());
+    is_offered(spec, caller.tools) && station.refusal(&caller.principal, spec.scope, environment.as_ref()).is_none()
 }
 
 /// Whether the connection has the tool at all. A model must not answer for a person.
@@ -45,29 +47,28 @@ fn object(schema: Value) -> JsonObject {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Name, Principal, Role};
+    use crate::adapters::testing::TestStation;
+    use crate::domain::{Grant, Name, Principal, Role};
     use crate::mcp::serve::Transport;
 
-    fn listed(role: Role, tools: ToolSet) -> Vec<&'static str> {
+    fn listed(station: &Station, role: Role, tools: ToolSet) -> Vec<&'static str> {
         let development = Name::new("development").unwrap();
         let caller = Caller {
             transport: Transport::Stdio,
             environment: Some(development.clone()),
-            principal: Principal::local_owner().limited_to(role).within(development),
+            principal: Principal::local_owner().limited_to(Grant::within(development, role)),
             protocol_version: "2025-11-25".into(),
             tools,
             request_id: "r".into(),
         };
-        crate::tools::table()
-            .iter()
-            .map(|tool| &tool.spec)
-            .filter(|spec| is_listed(spec, &caller))
-            .map(|spec| spec.name)
-            .collect()
+        let specs = station.table.iter().map(|tool| &tool.spec).filter(|spec| is_listed(station, spec, &caller));
+        specs.map(|spec| spec.name).collect()
     }
 
-    #[test]
-    fn a_client_sees_what_its_role_may_use_and_never_what_is_a_person_s() {
+    #[tokio::test]
+    async fn a_client_sees_what_its_role_may_use_and_never_what_is_a_person_s() {
+        let test = TestStation::new().await;
+        let listed = |role, tools| listed(&test.deps.station, role, tools);
         let developer = listed(Role::Developer, ToolSet::Default);
         for name in [
             "agent_create",

@@ -2,7 +2,7 @@
 
 use crate::adapters::mcp::StationBackend;
 use crate::adapters::testing::{Answered, TestStation};
-use crate::domain::{Name, Principal, Role};
+use crate::domain::{Grant, Name, Principal, Role};
 use crate::mcp::serve::{Backend, Caller, Fault, Progress, ProgressSink, ToolCall, ToolOutcome, ToolSet, Transport};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -76,7 +76,7 @@ impl Client {
         let development = Name::new("development").unwrap();
         let caller = Caller {
             transport: Transport::Stdio,
-            principal: Principal::local_owner().limited_to(role).within(development.clone()),
+            principal: Principal::local_owner().limited_to(Grant::within(development.clone(), role)),
             environment: Some(development),
             protocol_version: "2025-11-25".into(),
             tools: ToolSet::Default,

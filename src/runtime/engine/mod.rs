@@ -28,9 +28,7 @@ mod turn;
 pub(super) use stop::Signals;
 
 use crate::config::{self, Rendered};
-use crate::domain::{
-    AgentDefinition, AuditEntry, AuditOutcome, Cause, Name, Origin, Principal, Role, Run, RunErrorKind,
-};
+use crate::domain::{AgentDefinition, AuditEntry, AuditOutcome, Cause, Name, Origin, Principal, Run, RunErrorKind};
 use crate::llm::Provider;
 use crate::store::{Claim, Ending, Grant};
 use crate::tools::{Context, Environment, Station};
@@ -78,11 +76,10 @@ impl Attempt {
         format!("{}-{seq}", self.run.id)
     }
 
-    /// The context of the call that is step `seq`. The agent has no more rights than a developer, and only in the run's environment.
+    /// The context of the call that is step `seq`, on behalf of the agent.
     fn context(&self, seq: i64, cancel: CancellationToken) -> Context {
         let name: Name = self.environment.name.clone();
-        let who = self.run.as_principal();
-        let principal = Principal { who, role: Role::Developer, environments: Some(vec![name.clone()]) };
+        let principal = Principal::agent(self.run.as_principal(), name.clone());
         Context {
             cause: Cause::run(self.run.id),
             environment: Some(name),

@@ -32,7 +32,7 @@ pub async fn list(call: Call, input: Input) -> Result<Page<EnvironmentView>> {
     let mut views = Vec::new();
     for environment in call.station.environments.all() {
         let passed = after.as_ref().is_some_and(|after| environment.name <= *after);
-        if !passed && call.ctx.principal.may(Scope::EnvironmentsRead, Some(&environment.name)) {
+        if !passed && call.station.allows(&call.ctx.principal, Scope::EnvironmentsRead, &environment) {
             views.push(view(&call, &environment).await?);
         }
     }

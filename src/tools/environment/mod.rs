@@ -6,7 +6,7 @@ pub mod sync;
 
 use super::context::{Call, Environment};
 use crate::config::FileProblem;
-use crate::domain::{ModelChoice, Name};
+use crate::domain::{EnvironmentKind, ModelChoice, Name};
 use crate::error::Result;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -15,6 +15,8 @@ use serde::Serialize;
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct EnvironmentView {
     pub name: Name,
+    /// What it is for, which decides what a role is worth in it.
+    pub kind: EnvironmentKind,
     /// The one that is meant where none is named.
     pub default: bool,
     /// What an agent that names no model gets now, run by this caller; null when there is nothing.
@@ -41,6 +43,7 @@ pub async fn view(call: &Call, environment: &Environment) -> Result<EnvironmentV
     };
     Ok(EnvironmentView {
         name: environment.name.clone(),
+        kind: station.settings.kind(&environment.name),
         default: environment.name == station.default_environment,
         model,
         problem,

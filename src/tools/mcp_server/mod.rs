@@ -87,7 +87,7 @@ pub async fn find(call: &Call, name: &str) -> Result<McpServer> {
         }
     })?;
     // A model may not accept in anybody's name: what variables hold would only travel to its provider.
-    let shows = !call.ctx.by_model() && call.ctx.principal.may(Scope::McpServersExec, Some(&environment.name));
+    let shows = !call.ctx.by_model() && call.station.allows(&call.ctx.principal, Scope::McpServersExec, environment);
     let command = if shows { command(environment, &found.name) } else { None };
     Ok(McpServer { command, ..found })
 }

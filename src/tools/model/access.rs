@@ -3,9 +3,9 @@
 //! Both come from one source: `station.yml`, the process, or the caller. An address from one place and a key from another would send the
 //! key to a host that it was never meant for.
 
-use super::{DEVELOPMENT, Models, ProviderVariables};
+use super::{Models, ProviderVariables};
 use crate::config::{ProviderSettings, SecretOr};
-use crate::domain::Name;
+use crate::domain::{EnvironmentKind, Name};
 use crate::error::{Error, Result};
 use crate::llm::defaults::{self, ProviderDefaults};
 use crate::net::{OUTBOUND_HINT, check_outbound};
@@ -107,9 +107,8 @@ impl Models {
     fn allowed(&self, environment: &Name, variables: &ProviderVariables) -> ProviderVariables {
         let named =
             self.settings.environments.get(environment).map(|settings| settings.variables_from_process.as_slice());
-        variables.only(|variable| {
-            *environment == DEVELOPMENT || named.is_some_and(|named| named.iter().any(|name| name == variable))
-        })
+        let all = self.settings.kind(environment) == EnvironmentKind::Development;
+        variables.only(|variable| all || named.is_some_and(|named| named.iter().any(|name| name == variable)))
     }
 }
 

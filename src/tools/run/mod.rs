@@ -30,11 +30,11 @@ pub(super) async fn environment_of(
     let by_id = RunId::parse(run).map(|id| station.environments.numbered(id.environment()));
     let own = by_id.clone().flatten();
     let other = only.filter(|only| own.as_ref().is_none_or(|own| own.name != only.name)).cloned();
-    for hidden in [own, other].into_iter().flatten().filter(|environment| !is_visible(ctx, environment)) {
+    for hidden in [own, other].into_iter().flatten().filter(|environment| !is_visible(station, ctx, environment)) {
         deny(station, ctx, deed, Some(&hidden), format!("needs {} there", Scope::RunsRead.as_str())).await?;
     }
     let meant = |environment: &Arc<Environment>| {
-        is_visible(ctx, environment) && only.is_none_or(|only| only.name == environment.name)
+        is_visible(station, ctx, environment) && only.is_none_or(|only| only.name == environment.name)
     };
     let environment = match by_id {
         Some(found) => found.filter(meant),
@@ -80,9 +80,9 @@ async fn by_prefix(environments: Vec<Arc<Environment>>, prefix: &str) -> Result<
     Ok(found.pop())
 }
 
-fn is_visible(ctx: &Context, environment: &Environment) -> bool {
+fn is_visible(station: &Station, ctx: &Context, environment: &Environment) -> bool {
     let within = !ctx.bound || ctx.environment.as_ref() == Some(&environment.name);
-    within && ctx.principal.may(Scope::RunsRead, Some(&environment.name))
+    within && station.allows(&ctx.principal, Scope::RunsRead, environment)
 }
 
 fn not_found_in(run: &str, environment: &Name) -> Error {

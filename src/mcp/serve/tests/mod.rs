@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::sync::{Notify, watch};
 
 use super::{Backend, Caller, Fault, JsonObject, Progress, ToolCall, ToolListing, ToolOutcome};
-use crate::domain::{Principal, PrincipalKind, PrincipalRef, Role};
+use crate::domain::{Grant, Principal, PrincipalKind, PrincipalRef, Role};
 
 /// The versions that open with `initialize`.
 const LEGACY: [&str; 4] = ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"];
@@ -114,7 +114,7 @@ fn listing(name: &str) -> ToolListing {
 
 fn principal(id: &str) -> Principal {
     let who = PrincipalRef { kind: PrincipalKind::ApiKey, id: id.into(), name: id.into() };
-    Principal { who, role: Role::Developer, environments: None }
+    Principal::new(who, Grant::everywhere(Role::Developer))
 }
 
 fn request(id: impl Into<Value>, method: &str, params: &Value) -> Value {
