@@ -30,7 +30,7 @@ mod variables;
 mod yaml;
 
 pub use duration::parse_duration;
-pub use edit::{AgentPatch, new_prompt, update_prompt};
+pub use edit::{AgentPatch, MAX_VARIABLE_BYTES, check_variable, new_prompt, update_prompt, update_variable};
 pub use environment::{AgentFile, EnvironmentFiles, Promised, allow_listed, load_environment, slug};
 pub use file::read_file;
 pub use input::validate_input;

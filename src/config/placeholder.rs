@@ -61,6 +61,15 @@ pub(super) fn secret_reference(text: &str) -> Option<&str> {
     is_name(name).then_some(name)
 }
 
+/// The names of the variables that `text` asks for, whether it is well-formed or not.
+pub(super) fn variables(text: &str) -> impl Iterator<Item = &str> {
+    let expressions = text.split("{{").skip(1).map(|after| &after[..closing(after).unwrap_or(after.len())]);
+    expressions.filter_map(|expression| {
+        let name = pipes(expression).first()?.strip_prefix('.')?;
+        is_name(name).then_some(name)
+    })
+}
+
 /// The offset of the `}}` that isn't inside quotes.
 fn closing(text: &str) -> Option<usize> {
     let mut quoted = false;

@@ -9,7 +9,7 @@ use super::revision::sha256_hex;
 use crate::domain::nearest;
 use crate::domain::{Effect, McpServerDefinition, Name, ServerTransport, ToolOverride};
 use serde_json::{Map, Value};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 const KEYS: [&str; 10] = ["builtin", "command", "args", "env", "cwd", "url", "headers", "timeout", "disabled", "tools"];
 /// Each transport's key, and the keys that go with it alone.
@@ -32,6 +32,8 @@ pub struct ServerEntry {
     /// The file as people know it.
     pub file: String,
     pub definition: Result<McpServerDefinition, FileProblem>,
+    /// The variables that it asks for, defined or not.
+    pub variables: BTreeSet<String>,
 }
 
 /// A hash over everything that a definition says, in hex.
@@ -68,11 +70,22 @@ fn read_file(file: &str, text: &str, scope: &VariableScope<'_>) -> Result<Server
             Err(invalid) => found.problems.push(servers.key_problem(text, invalid.to_string())),
             Ok(name) => {
                 let definition = server(source, &servers, &name, scope);
-                found.servers.push(ServerEntry { name, file: file.to_owned(), definition });
+                let mut variables = BTreeSet::new();
+                servers.get(text).into_iter().for_each(|value| collect_variables(value, &mut variables));
+                found.servers.push(ServerEntry { name, file: file.to_owned(), definition, variables });
             }
         }
     }
     Ok(found)
+}
+
+fn collect_variables(value: &Value, names: &mut BTreeSet<String>) {
+    match value {
+        Value::String(text) => names.extend(placeholder::variables(text).map(str::to_owned)),
+        Value::Array(items) => items.iter().for_each(|item| collect_variables(item, names)),
+        Value::Object(object) => object.values().for_each(|value| collect_variables(value, names)),
+        _ => {}
+    }
 }
 
 fn server(

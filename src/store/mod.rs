@@ -334,6 +334,9 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// was none. The files' state that the entry names, if any, becomes the one that is in force.
     async fn agent_delete(&self, name: &Name, replaces: Option<&str>, audit: AuditEntry) -> Result<bool>;
 
+    /// Promises that `file` will have `bytes`, if its content still has the hash `replaces`.
+    async fn file_promise(&self, file: &str, bytes: Vec<u8>, replaces: Option<&str>, audit: AuditEntry) -> Result<()>;
+
     /// Promised files that nobody has confirmed: what a start has to finish.
     async fn pending_files(&self) -> Result<Vec<PendingFile>>;
 

@@ -1,7 +1,7 @@
 //! The application layer: everything that can be done, one file per tool, and the one road to it.
 //!
 //! `dispatch.rs` is the road, `spec.rs` what a tool says about itself, `context.rs` what an act carries and can reach, `table.rs` the
-//! lookup, `model.rs` the choice of models, `attached.rs` the tools of attached servers.
+//! lookup, `model.rs` the choice of models, `files.rs` how a file of an environment is changed, `attached.rs` the tools of attached servers.
 //!
 //! A new tool: `<noun>/<verb>.rs` with its input, its output, `spec()` and one async function; one line in [`table()`]; a row in
 //! `tests/it/authorization.csv`. The MCP listing, REST route, OpenAPI, `stn call` and the audit action follow.
@@ -9,6 +9,7 @@
 pub mod attached;
 pub mod context;
 pub mod dispatch;
+pub mod files;
 pub mod model;
 pub mod page;
 mod refused;
@@ -21,6 +22,7 @@ pub mod mcp_server;
 pub mod run;
 pub mod station;
 pub mod tool;
+pub mod variable;
 
 pub use context::{
     Admission, Call, Context, Environment, Environments, FileProblems, NoWorkers, Progress, Reservation, Station,
@@ -54,6 +56,9 @@ pub fn table() -> Table {
         Tool::new(tool::get::spec(), tool::get::get),
         Tool::new(tool::list::spec(), tool::list::list),
         Tool::new(tool::call::spec(), tool::call::call),
+        Tool::new(variable::set::spec(), variable::set::set),
+        Tool::new(variable::list::spec(), variable::list::list),
+        Tool::new(variable::delete::spec(), variable::delete::delete),
         Tool::new(station::status::spec(), station::status::status),
     ])
 }

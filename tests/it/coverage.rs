@@ -54,12 +54,17 @@ async fn input(station: &TestStation, tool: &str) -> Value {
         "run_get" | "run_steps" | "run_events" | "run_cancel" => json!({ "run": station.queued_run().await }),
         "run_wait" => json!({ "run": station.queued_run().await, "wait_ms": 0 }),
         "run_respond" => json!({ "run": station.run_in_doubt().await, "decision": "skip" }),
+        "variable_set" => json!({ "name": "GREETING", "value": "good day" }),
+        "variable_delete" => {
+            station.call("variable_set", json!({ "name": "GREETING", "value": "good day" })).await.unwrap();
+            json!({ "name": "GREETING" })
+        }
         "mcp_server_get" => json!({ "server": "filesystem" }),
         "mcp_server_accept" => pending_command(station).await,
         "tool_get" => json!({ "tool": "filesystem__list_directory" }),
         "tool_call" => json!({ "tool": "filesystem__list_directory", "arguments": { "path": "." } }),
         "agent_list" | "run_list" | "environment_get" | "environment_list" | "environment_sync" | "mcp_server_list"
-        | "tool_list" => json!({}),
+        | "tool_list" | "variable_list" => json!({}),
         "station_status" => json!({ "environment": "development" }),
         other => panic!("the new tool `{other}` needs an input here"),
     }

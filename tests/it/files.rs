@@ -9,7 +9,7 @@ use station::config;
 use station::domain::{AuditEntry, AuditOutcome, Cause, Name, Origin, Principal};
 use station::error::{Error, ErrorKind};
 use station::store::AgentWrite;
-use station::tools::agent;
+use station::tools::files;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
@@ -415,7 +415,7 @@ async fn a_file_that_is_changed_by_hand_while_it_is_written_is_a_conflict_and_st
     let by_hand = GOOD.replace('3', "4");
     station.write(&kept(), &by_hand);
     let home = &station.app.station.home;
-    let error = agent::files::finish(home, &environment, Some(&kept())).await.unwrap_err();
+    let error = files::finish(home, &environment, Some(&kept())).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict, "{error:?}");
     assert_eq!(fs::read_to_string(path(&station)).unwrap(), by_hand);
     assert_eq!(environment.store.pending_files().await.unwrap(), []);

@@ -20,3 +20,4 @@ mod recovery;
 mod rest;
 mod shown;
 mod tidy;
+mod variables;

@@ -58,6 +58,15 @@ const SERVERS: &[Column] = &[
 const TOOLS: &[Column] =
     &[("NAME", "/name"), ("EFFECT", "/effect"), ("TRUSTED", "/effect_trusted"), ("DESCRIPTION", "/description")];
 
+const VARIABLES: &[Column] = &[
+    ("NAME", "/name"),
+    ("VALUE", "/value"),
+    ("SOURCE", "/source"),
+    ("IN FILE", "/in_file"),
+    ("USED BY", "/used_by"),
+    ("PROBLEM", "/problem"),
+];
+
 const PLAN: &[Column] = &[
     ("ACTION", "/action"),
     ("KIND", "/kind"),
@@ -81,6 +90,7 @@ pub(super) fn of(name: &str) -> Option<&'static [Column]> {
         "environment_list" | "environments" => ENVIRONMENTS,
         "mcp_server_list" | "mcp_servers" => SERVERS,
         "tool_list" => TOOLS,
+        "variable_list" => VARIABLES,
         "environment_sync" => PLAN,
         "problems" => PROBLEMS,
         "call" => OWN_TOOLS,

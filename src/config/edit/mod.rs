@@ -1,10 +1,13 @@
 //! Changes a `.prompt` file without rewriting it: only the spans of the given keys change, so that comments, order, quoting and line
 //! ends of the rest stay as their author left them. The result is parsed again and refused unless it says exactly the old plus the patch.
 //!
-//! `splice` finds and changes spans, `write` spells values as YAML. A new key of the patch is one line in [`AgentPatch::changes`].
+//! `splice` finds and changes spans, `write` spells values as YAML, `variable` does the same to `variables.yml`. A new key of the patch is one line in [`AgentPatch::changes`].
 
 mod splice;
+mod variable;
 mod write;
+
+pub use variable::{MAX_VARIABLE_BYTES, check_variable, update_variable};
 
 use super::front_matter;
 use super::problem::FileProblem;

@@ -11,6 +11,7 @@ cases!(
     agents_are_listed_by_name_in_pages,
     a_write_against_another_revision_is_a_conflict_and_changes_nothing,
     a_write_promises_its_file_until_it_is_confirmed,
+    a_file_of_no_agent_is_promised_with_its_audit_entry,
     a_change_of_an_agent_moves_the_files_state_along,
     a_deleted_agent_keeps_its_runs_and_its_handle_is_never_used_again,
 );
@@ -73,6 +74,19 @@ async fn a_write_promises_its_file_until_it_is_confirmed(case: Subject) -> Resul
         case.store.file_written(file.id).await?;
     }
     assert_eq!(case.store.pending_files().await?, []);
+    Ok(())
+}
+
+async fn a_file_of_no_agent_is_promised_with_its_audit_entry(case: Subject) -> Result<()> {
+    let before = case.actions().await?.len();
+    case.store.file_promise("variables.yml", b"A: 1".to_vec(), Some("h1"), case.entry("variable.set")).await?;
+    let pending = case.store.pending_files().await?;
+    let promised = present(pending.first(), "the promise")?;
+    assert_eq!((promised.file.as_str(), promised.bytes.as_deref()), ("variables.yml", Some(b"A: 1".as_slice())));
+    assert_eq!(promised.replaces.as_deref(), Some("h1"));
+    assert_eq!(case.actions().await?.len(), before + 1);
+    case.store.file_written(promised.id).await?;
+    assert!(case.store.pending_files().await?.is_empty());
     Ok(())
 }
 

@@ -31,6 +31,7 @@ async fn every_act_leaves_its_entry(case: Subject) -> Result<()> {
     case.store.cancel(claim.run.id, case.entry("run.cancel")).await?;
     assert_eq!(case.store.finish(&claim.grant, Ending::Cancelled).await?, Written::Done);
     assert!(case.store.agent_delete(&name("reader")?, Some("r2"), case.entry("agent.delete")).await?);
+    case.store.file_promise("variables.yml", Vec::new(), None, case.entry("variable.set")).await?;
     case.store.audit_intent(case.entry("tool.begun")).await?;
     case.store.audit(case.entry("tool.denied")).await?;
     assert_eq!(
@@ -45,6 +46,7 @@ async fn every_act_leaves_its_entry(case: Subject) -> Result<()> {
             "run.cancel",
             "agent.run",
             "agent.delete",
+            "variable.set",
             "tool.begun",
             "tool.denied"
         ]

@@ -1,6 +1,7 @@
-//! Promised files: rows of the transaction that changed an agent, kept until the file is on the disk.
+//! Promised files: rows of the transaction that changes what they say, kept until the file is on the disk.
 
 use super::transaction::Tx;
+use crate::domain::AuditEntry;
 use crate::error::Result;
 use crate::store::PendingFile;
 use rusqlite::{Connection, Row};
@@ -11,6 +12,19 @@ pub(super) fn promise(tx: &Tx<'_>, file: &str, bytes: Option<&[u8]>, replaces: O
         .prepare_cached("INSERT INTO pending_files (file, bytes, replaces, created_at) VALUES (?1, ?2, ?3, ?4)")?
         .execute((file, bytes, replaces, tx.now))?;
     Ok(())
+}
+
+/// Promises a file that is no agent's.
+pub(super) fn change(
+    tx: &mut Tx<'_>,
+    file: &str,
+    bytes: &[u8],
+    replaces: Option<&str>,
+    audit: AuditEntry,
+) -> Result<()> {
+    tx.require_audit()?;
+    promise(tx, file, Some(bytes), replaces)?;
+    tx.audit(audit)
 }
 
 /// All promises, in the order in which they were made.

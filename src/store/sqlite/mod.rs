@@ -101,6 +101,11 @@ impl Store for SqliteStore {
         self.writer.write(move |tx| agents::delete(tx, &name, replaces.as_deref(), audit)).await
     }
 
+    async fn file_promise(&self, file: &str, bytes: Vec<u8>, replaces: Option<&str>, audit: AuditEntry) -> Result<()> {
+        let (file, replaces) = (file.to_owned(), replaces.map(str::to_owned));
+        self.writer.write(move |tx| files::change(tx, &file, &bytes, replaces.as_deref(), audit)).await
+    }
+
     async fn pending_files(&self) -> Result<Vec<PendingFile>> {
         self.readers.read(files::pending).await
     }

@@ -1,11 +1,11 @@
 //! `agent_create`: a new agent, as a new `.prompt` file.
 
-use super::{changes, files, view};
+use super::{changes, view};
 use crate::config::{self, AgentPatch};
 use crate::domain::{Agent, Effect, Name, OnInDoubt, Scope};
 use crate::error::{Error, Result};
 use crate::store::AgentWrite;
-use crate::tools::{Call, Exposure, ToolSpec};
+use crate::tools::{Call, Exposure, ToolSpec, files};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;

@@ -1,11 +1,11 @@
 //! `agent_delete`: forgets an agent and removes its file. Its runs stay readable.
 
-use super::{Handle, changed_by_hand, changes, files, find};
+use super::{Handle, changed_by_hand, changes, find};
 use crate::config;
 use crate::domain::{Effect, Name, Scope};
 use crate::error::Result;
 use crate::store::AgentRow;
-use crate::tools::{Call, Method, ToolSpec};
+use crate::tools::{Call, Method, ToolSpec, files};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

@@ -2,13 +2,13 @@
 
 pub mod create;
 pub mod delete;
-pub mod files;
 pub mod get;
 pub mod list;
 pub mod run;
 pub mod update;
 
 use super::context::{Call, Environment};
+use super::files;
 use crate::config;
 use crate::domain::{Agent, AgentState, AuditEntry, Name, nearest};
 use crate::error::{Error, Result};

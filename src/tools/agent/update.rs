@@ -1,11 +1,11 @@
 //! `agent_update`: changes single keys of an agent's file and leaves every other byte as it is.
 
-use super::{Handle, changed_by_hand, changes, files, find, view};
+use super::{Handle, changed_by_hand, changes, find, view};
 use crate::config::{self, AgentPatch};
 use crate::domain::{Agent, Effect, OnInDoubt, Scope};
 use crate::error::{Error, Result};
 use crate::store::{AgentRow, AgentWrite};
-use crate::tools::{Call, Environment, Exposure, Method, ToolSpec};
+use crate::tools::{Call, Environment, Exposure, Method, ToolSpec, files};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;

@@ -7,8 +7,7 @@ use crate::domain::{AgentState, AuditEntry, CommandState, Effect, McpServerDefin
 use crate::error::{Error, Result};
 use crate::gateway;
 use crate::store::{AgentWrite, ServerPut, ServerRow, SyncChanges};
-use crate::tools::agent::files;
-use crate::tools::{Call, Environment, Method, Station, ToolSpec};
+use crate::tools::{Call, Environment, Method, Station, ToolSpec, files};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -123,6 +122,15 @@ pub async fn apply(station: &Arc<Station>, environment: &Arc<Environment>, audit
 /// What a start does: like [`apply`], but nothing is committed when the files say what the store knows.
 pub async fn take_up(station: &Arc<Station>, environment: &Arc<Environment>, audit: AuditEntry) -> Result<Looked> {
     let _one_at_a_time = environment.files.lock().await;
+    take_up_locked(station, environment, audit).await
+}
+
+/// The same, for whoever holds the files' lock.
+pub(in crate::tools) async fn take_up_locked(
+    station: &Arc<Station>,
+    environment: &Arc<Environment>,
+    audit: AuditEntry,
+) -> Result<Looked> {
     files::finish(&station.home, environment, None).await?;
     let looked = look(station, environment).await?;
     let known = environment.store.config_revision().await?;
@@ -160,20 +168,29 @@ pub async fn attach(environment: &Environment, looked: &Looked) -> Result<()> {
     Ok(())
 }
 
+/// The files, as they are once every promised one is written. Whoever calls this holds the files' lock.
+pub(in crate::tools) async fn read(station: &Station, environment: &Environment) -> Result<EnvironmentFiles> {
+    let allowed = allow_listed(station, environment);
+    let directory = station.home.environment_dir(&environment.name);
+    let shown = format!("environments/{}", environment.name);
+    let promised = files::promised(&station.home, environment).await?;
+    tokio::task::spawn_blocking(move || config::load_environment(&directory, &shown, &allowed, &promised))
+        .await
+        .map_err(|cause| Error::internal("reading the environment's files was interrupted").source(cause))?
+}
+
+/// The process's variables that the environment lets its files use.
+pub(in crate::tools) fn allow_listed(station: &Station, environment: &Environment) -> BTreeMap<String, String> {
+    let settings = station.settings.environment(&environment.name);
+    config::allow_listed(&settings.variables_from_process, &station.process_variables)
+}
+
 /// Reads the files, as they are once every promised one is written, and compares them with the store; changes nothing. Whoever calls this
 /// holds the files' lock.
 pub async fn look(station: &Arc<Station>, environment: &Environment) -> Result<Looked> {
     let agents = environment.store.agents(None, u32::MAX).await?;
     let known = environment.store.servers().await?;
-    let settings = station.settings.environment(&environment.name);
-    let allowed = config::allow_listed(&settings.variables_from_process, &station.process_variables);
-    let directory = station.home.environment_dir(&environment.name);
-    let shown = format!("environments/{}", environment.name);
-    let promised = files::promised(&station.home, environment).await?;
-    let root = directory.clone();
-    let files = tokio::task::spawn_blocking(move || config::load_environment(&root, &shown, &allowed, &promised))
-        .await
-        .map_err(|cause| Error::internal("reading the environment's files was interrupted").source(cause))??;
+    let files = read(station, environment).await?;
     let known_agents: Vec<KnownAgent> = agents
         .into_iter()
         .map(|row| KnownAgent {
@@ -189,7 +206,12 @@ pub async fn look(station: &Arc<Station>, environment: &Environment) -> Result<L
         .collect();
     let plan = config::plan(&files, &known_agents, &known_servers);
     let git = Git { spawner: &station.spawner, tasks: &station.tasks, clock: &station.clock };
-    let found = config::config_revision(&directory, config::in_force_hash(&files, &known_agents), git).await;
+    let found = config::config_revision(
+        &station.home.environment_dir(&environment.name),
+        config::in_force_hash(&files, &known_agents),
+        git,
+    )
+    .await;
     let revision = revision_after(&plan, found.to_string(), environment.store.config_revision().await?);
     Ok(Looked { files, plan, revision, known })
 }

@@ -1,4 +1,4 @@
-//! The agents' files. A change is a row first (committed, with the bytes), then the file, then the row is marked done; whatever a crash
+//! The files that tools change: agents and variables. A change is a row first (committed, with the bytes), then the file, then the row is marked done; whatever a crash
 //! leaves open is finished by the next owner.
 
 use crate::config::{FileProblem, Promised, read_file, revision_of};

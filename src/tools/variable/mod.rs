@@ -1,0 +1,103 @@
+//! Plain variables of an environment: `variables.yml`, and the process's variables that the environment lets its files use.
+
+pub mod delete;
+pub mod list;
+pub mod set;
+
+use super::environment::sync;
+use super::{Call, Environment, files};
+use crate::config;
+use crate::domain::AuditEntry;
+use crate::error::{Error, Result};
+use schemars::JsonSchema;
+use serde::Serialize;
+use std::collections::BTreeSet;
+
+/// Where a variable's value comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// `variables.yml`.
+    File,
+    /// The process's environment, which comes before the file.
+    Process,
+    /// Nowhere, though a server asks for it.
+    Missing,
+}
+
+/// A variable as the environment's files see it.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Variable {
+    pub name: String,
+    /// Null where it comes from the process's environment, which may hold what is nothing for everybody, and where it is missing.
+    pub value: Option<String>,
+    pub source: Source,
+    /// `variables.yml` has it; with source `process` its value there is not in force.
+    pub in_file: bool,
+    /// The servers whose definition asks for it, by name.
+    pub used_by: BTreeSet<String>,
+    /// What is wrong with it.
+    pub problem: Option<String>,
+}
+
+/// The variables file of an environment, relative to the home's configuration directory.
+fn file_of(environment: &Environment) -> String {
+    format!("environments/{}/variables.yml", environment.name)
+}
+
+/// All variables of the environment: those that it has, and those that its servers ask for. By name. Whoever calls this holds the
+/// files' lock.
+async fn all(call: &Call) -> Result<Vec<Variable>> {
+    let environment = call.environment()?;
+    let files = sync::read(&call.station, environment).await?;
+    let process = sync::allow_listed(&call.station, environment);
+    let file = files.variables.map_err(|problem| {
+        Error::conflict(problem.to_string()).hint("mend the file by hand; until then nobody knows what it says")
+    })?;
+    let asked = files.servers.iter().flat_map(|server| &server.variables);
+    let names: BTreeSet<&String> = file.keys().chain(process.keys()).chain(asked).collect();
+    let variables = names.into_iter().map(|name| {
+        let source = match (process.contains_key(name), file.contains_key(name)) {
+            (true, _) => Source::Process,
+            (false, true) => Source::File,
+            (false, false) => Source::Missing,
+        };
+        let users = files.servers.iter().filter(|server| server.variables.contains(name));
+        Variable {
+            name: name.clone(),
+            value: file.get(name).filter(|_| source == Source::File).cloned(),
+            source,
+            in_file: file.contains_key(name),
+            used_by: users.map(|server| server.name.to_string()).collect(),
+            problem: (source == Source::Missing).then(|| {
+                "nothing defines it: servers that ask for it without a `default` can't be attached".to_owned()
+            }),
+        }
+    });
+    Ok(variables.collect())
+}
+
+/// Sets or removes one variable in the file, then takes the environment's files up. `false`: the file says so already.
+async fn change(call: &Call, name: &str, value: Option<&str>) -> Result<bool> {
+    let environment = call.environment()?;
+    let home = &call.station.home;
+    let file = file_of(environment);
+    files::finish(home, environment, Some(&file)).await?;
+    let found = files::read(home, environment, &file).await?;
+    let text = std::str::from_utf8(found.as_deref().unwrap_or_default())
+        .map_err(|_| Error::conflict(format!("`{file}` is not UTF-8")).hint("mend the file by hand"))?;
+    let text = config::update_variable(&file, text, name, value)?;
+    let audit = call.audit(name);
+    if found.as_deref().unwrap_or_default() == text.as_bytes() {
+        environment.store.audit(audit).await?;
+        return Ok(false);
+    }
+    let replaces = found.as_deref().map(config::revision_of);
+    environment.store.file_promise(&file, text.into_bytes(), replaces.as_deref(), audit).await?;
+    files::finish(home, environment, Some(&file)).await?;
+    let audit = AuditEntry { action: "environment.sync".into(), ..call.audit(&environment.name) };
+    sync::take_up_locked(&call.station, environment, audit).await.map_err(|error| {
+        error.hint(format!("`{file}` has the change; `stn sync {}` puts it in force", environment.name))
+    })?;
+    Ok(true)
+}
