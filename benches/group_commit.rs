@@ -121,6 +121,7 @@ fn agent() -> AgentWrite {
             model: None,
             max_steps: None,
             timeout_ms: None,
+            plan: false,
             tools: Vec::new(),
             agents: Vec::new(),
             input_schema: None,

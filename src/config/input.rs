@@ -29,6 +29,20 @@ pub(super) fn check_schema(schema: &Value) -> Result<(), SchemaFault> {
         });
         return Err(SchemaFault { path: Vec::new(), reason, hint });
     }
+    compiles(schema)
+}
+
+/// Checks that `schema` is a JSON Schema that compiles, of whatever kind of value.
+pub(super) fn check_output_schema(schema: &Value) -> Result<(), SchemaFault> {
+    if !schema.is_object() {
+        let hint = "write { type: object, properties: { topic: { type: string } }, required: [topic] }".to_owned();
+        let reason = "a JSON Schema is expected".to_owned();
+        return Err(SchemaFault { path: Vec::new(), reason, hint: Some(hint) });
+    }
+    compiles(schema)
+}
+
+fn compiles(schema: &Value) -> Result<(), SchemaFault> {
     match jsonschema::validator_for(schema) {
         Ok(_) => Ok(()),
         Err(error) => {

@@ -12,9 +12,9 @@ use serde_json::Value;
 /// A `.prompt` file is at most 1 MiB.
 pub const MAX_PROMPT_BYTES: usize = 1024 * 1024;
 
-const KEYS: [&str; 7] = ["metadata", "model", "max_steps", "timeout", "tools", "input", "retry"];
+const KEYS: [&str; 9] = ["metadata", "model", "max_steps", "timeout", "plan", "tools", "input", "output", "retry"];
 /// Of the format, but in force only in a later version: refused rather than ignored.
-const LATER: [&str; 6] = ["plan", "agents", "output", "schedule", "approval", "limits"];
+const LATER: [&str; 4] = ["agents", "schedule", "approval", "limits"];
 const MOST_STEPS: u32 = 10_000;
 
 /// The revision of a definition: SHA-256 of the file's bytes, in hex.
@@ -81,6 +81,7 @@ fn empty(name: &Name, prompt: String) -> AgentDefinition {
         model: None,
         max_steps: None,
         timeout_ms: None,
+        plan: false,
         tools: Vec::new(),
         agents: Vec::new(),
         input_schema: None,
@@ -105,8 +106,10 @@ fn read(fields: &Fields<'_>, definition: &mut AgentDefinition) -> Result<(), Fil
     definition.model = fields.model("model")?;
     definition.max_steps = fields.count("max_steps", MOST_STEPS)?;
     definition.timeout_ms = fields.duration_ms("timeout")?;
+    definition.plan = plan(fields, definition.max_steps)?;
     definition.tools = tools(fields)?;
     definition.input_schema = input_schema(fields)?;
+    definition.output_schema = output_schema(fields)?;
     if let Some(retry) = fields.map("retry")? {
         retry.allow(&["on_in_doubt"], &["max_attempts"])?;
         definition.on_in_doubt = on_in_doubt(&retry)?.unwrap_or_default();
@@ -133,6 +136,31 @@ fn input_schema(fields: &Fields<'_>) -> Result<Option<Value>, FileProblem> {
     let Some(schema) = input.get("schema") else { return Ok(None) };
     input::check_schema(schema).map_err(|fault| {
         let problem = input.problem_inside("schema", &fault.path, fault.reason);
+        match fault.hint {
+            Some(hint) => problem.hint(hint),
+            None => problem,
+        }
+    })?;
+    Ok(Some(schema.clone()))
+}
+
+/// A plan takes a turn, and carrying it out at least another.
+fn plan(fields: &Fields<'_>, max_steps: Option<u32>) -> Result<bool, FileProblem> {
+    let plan = fields.boolean("plan")?.unwrap_or_default();
+    if plan && max_steps == Some(1) {
+        let reason = "the plan takes a turn of its own, and `max_steps` allows no other";
+        return Err(fields.problem("plan", reason).hint("allow at least 2 `max_steps`"));
+    }
+    Ok(plan)
+}
+
+/// What the final answer has to be; unlike an input, it may be any JSON value.
+fn output_schema(fields: &Fields<'_>) -> Result<Option<Value>, FileProblem> {
+    let Some(output) = fields.map("output")? else { return Ok(None) };
+    output.allow(&["schema"], &[])?;
+    let Some(schema) = output.get("schema") else { return Ok(None) };
+    input::check_output_schema(schema).map_err(|fault| {
+        let problem = output.problem_inside("schema", &fault.path, fault.reason);
         match fault.hint {
             Some(hint) => problem.hint(hint),
             None => problem,
@@ -174,10 +202,11 @@ metadata: { name: "Log Reader", description: no, tags: [ops] }
 model: openai/gpt-5.4-mini
 max_steps: 8
 timeout: 1h30m
-plan: false
+plan: true
 tools: [filesystem__read_text_file, "git__*", __search]
 agents: []
 input: { schema: { type: object, properties: { path: { type: string } }, required: [path] } }
+output: { schema: { type: array, items: { type: string } } }
 retry: { on_in_doubt: skip }
 ---
 {{role "system"}}
@@ -189,6 +218,7 @@ Read {{path}}.
         assert_eq!((agent.max_steps, agent.timeout_ms), (Some(8), Some(5_400_000)));
         assert_eq!(agent.tools, ["filesystem__read_text_file", "git__*", "__search"]);
         assert_eq!(agent.input_schema.unwrap()["required"], json!(["path"]));
+        assert_eq!((agent.plan, agent.output_schema.unwrap()["type"].clone()), (true, json!("array")));
         assert_eq!(agent.on_in_doubt, OnInDoubt::Skip);
         assert_eq!(agent.prompt, "{{role \"system\"}}\nRead {{path}}.");
     }
@@ -217,9 +247,7 @@ Read {{path}}.
     #[test]
     fn what_this_version_does_not_do_is_refused_and_never_ignored() {
         for line in [
-            "plan: true",
             "agents: [summarizer]",
-            "output: { schema: { type: object } }",
             "schedule: { cron: \"0 7 * * *\" }",
             "approval: { destructive: ask }",
             "limits: { tokens: 5 }",
@@ -241,6 +269,16 @@ Read {{path}}.
         assert_eq!((broken.line, broken.column), (Some(6), Some(18)));
         assert!(broken.message.starts_with("`input.schema.properties.a.type`: "), "{broken}");
         assert!(problem("---\ninput: { schema: { type: string } }\n---\n").contains("type: object"));
+    }
+
+    #[test]
+    fn a_plan_needs_a_turn_to_be_carried_out_and_an_output_schema_has_to_compile() {
+        assert!(problem("---\nmax_steps: 1\nplan: true\n---\n").contains(":3:7: `plan`: "));
+        assert!(problem("---\nplan: maybe\n---\n").contains("true or false"));
+        let broken = problem("---\noutput:\n  schema: { type: strin }\n---\n");
+        assert!(broken.contains(":3:") && broken.contains("`output.schema.type`"), "{broken}");
+        assert!(problem("---\noutput: { schema: \"string, the answer\" }\n---\n").contains("JSON Schema"));
+        assert!(problem("---\noutput: { shema: {} }\n---\n").contains("did you mean `schema`"));
     }
 
     #[test]

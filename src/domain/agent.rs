@@ -12,6 +12,7 @@ pub enum AgentState {
     Ok,
     /// The file no longer parses; the last good revision stays in force.
     Error,
+    /// No new run is taken, and queued ones wait, until somebody resumes it.
     Paused,
 }
 
@@ -54,12 +55,16 @@ pub struct AgentDefinition {
     pub max_steps: Option<u32>,
     /// Milliseconds for the whole run; absent = the station's default.
     pub timeout_ms: Option<u64>,
+    /// The first turn only plans, without tools.
+    #[serde(default)]
+    pub plan: bool,
     /// Tool names, globs over them, or `__tool` where unambiguous.
     pub tools: Vec<String>,
     /// Child agents.
     pub agents: Vec<Name>,
     /// JSON Schema of the input; absent = `{ userInput: string }`.
     pub input_schema: Option<Value>,
+    /// JSON Schema of the output; absent = the answer is a text.
     pub output_schema: Option<Value>,
     pub schedule: Option<ScheduleSpec>,
     /// `approval`, `limits` and `retry` as written; only the parts in force are interpreted.
@@ -99,6 +104,9 @@ pub struct Agent {
     pub model: Option<String>,
     pub max_steps: Option<u32>,
     pub timeout_ms: Option<u64>,
+    /// The first turn only plans, without tools.
+    #[serde(default)]
+    pub plan: bool,
     pub tools: Vec<String>,
     pub agents: Vec<Name>,
     pub input_schema: Value,

@@ -49,6 +49,11 @@ pub trait Provider: Send + Sync + fmt::Debug {
     /// The name it was configured under, such as `openai`.
     fn name(&self) -> &str;
 
+    /// Whether there is a model that can make a plan. Fixed rules can't.
+    fn plans(&self) -> bool {
+        true
+    }
+
     /// Asks for one turn. Text arrives at `sink` while it is written; the reply holds all of it again.
     ///
     /// Failed attempts are repeated inside (see `retry`), within `limits`. Dropping the future ends the request.

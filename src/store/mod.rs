@@ -14,9 +14,9 @@ pub mod conformance;
 pub mod sqlite;
 
 use crate::domain::{
-    AgentDefinition, AgentId, Answer, AuditEntry, Cause, CommandState, EnvironmentNumber, Event, ModelChoice, Name,
-    Origin, PrincipalRef, Run, RunErrorKind, RunId, RunStatus, Step, StepKind, StepStatus, Timestamp, ToolEffect,
-    Usage, WaitingFor,
+    AgentDefinition, AgentId, AgentState, Answer, AuditEntry, Cause, CommandState, EnvironmentNumber, Event,
+    ModelChoice, Name, Origin, PrincipalRef, Run, RunErrorKind, RunId, RunStatus, Step, StepKind, StepStatus,
+    Timestamp, ToolEffect, Usage, WaitingFor,
 };
 use crate::error::Result;
 use async_trait::async_trait;
@@ -70,9 +70,22 @@ pub struct AgentRow {
     pub file: String,
     /// Set while the file doesn't parse; `revision` is then the last good one.
     pub problem: Option<String>,
+    /// Since when no run of it is taken.
+    pub paused_at: Option<Timestamp>,
     pub definition: AgentDefinition,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
+}
+
+impl AgentRow {
+    /// Whether it can be run. A pause counts more than a broken file, whose last good revision could be.
+    pub fn state(&self) -> AgentState {
+        match (self.paused_at, &self.problem) {
+            (Some(_), _) => AgentState::Paused,
+            (None, Some(_)) => AgentState::Error,
+            (None, None) => AgentState::Ok,
+        }
+    }
 }
 
 /// A new revision of an agent, or a new agent.
@@ -337,6 +350,10 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Promises that `file` will have `bytes`, if its content still has the hash `replaces`.
     async fn file_promise(&self, file: &str, bytes: Vec<u8>, replaces: Option<&str>, audit: AuditEntry) -> Result<()>;
 
+    /// Pauses the agent, or resumes it: whatever the files say, and until the opposite is asked for. While it is paused, submits of it answer
+    /// `conflict`, and what is queued isn't claimed. `not_found` without such an agent.
+    async fn agent_pause(&self, name: &Name, paused: bool, audit: AuditEntry) -> Result<AgentRow>;
+
     /// Promised files that nobody has confirmed: what a start has to finish.
     async fn pending_files(&self) -> Result<Vec<PendingFile>>;
 
@@ -358,7 +375,7 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Queues a run, or inserts it already claimed when a worker is reserved.
     async fn submit(&self, submit: Submit) -> Result<Submitted>;
 
-    /// Takes up to `want` queued runs, oldest first; each gets the next epoch. None while audit lines can't be written.
+    /// Takes up to `want` queued runs of agents that aren't paused, oldest first; each gets the next epoch. None while audit lines can't be written.
     async fn claim(&self, owner: &Owner, want: u32) -> Result<Vec<Claim>>;
 
     /// The whole journal of a run, by `(seq, try)`.
@@ -397,7 +414,7 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// was asked for. Returns how many were queued.
     async fn take_over(&self, owner: &Owner) -> Result<u64>;
 
-    /// Runs that are queued or running: what keeps an idle owner alive.
+    /// Runs that are queued or running: what keeps an idle owner alive. What is queued of a paused agent isn't counted.
     async fn live_runs(&self) -> Result<u64>;
 
     async fn run(&self, id: RunId) -> Result<Option<Run>>;

@@ -40,6 +40,8 @@ pub fn table() -> Table {
         Tool::new(agent::update::spec(), agent::update::update),
         Tool::new(agent::delete::spec(), agent::delete::delete),
         Tool::new(agent::run::spec(), agent::run::run),
+        Tool::new(agent::pause::spec(), agent::pause::pause),
+        Tool::new(agent::resume::spec(), agent::resume::resume),
         Tool::new(run::get::spec(), run::get::get),
         Tool::new(run::list::spec(), run::list::list),
         Tool::new(run::steps::spec(), run::steps::steps),

@@ -43,7 +43,7 @@ async fn input(station: &TestStation, tool: &str) -> Value {
     match tool {
         "agent_create" => json!({ "name": fresh(station), "prompt": "Be brief." }),
         "agent_get" => json!({ "agent": "hello" }),
-        "agent_update" | "agent_delete" => {
+        "agent_update" | "agent_delete" | "agent_pause" | "agent_resume" => {
             let name = fresh(station);
             station.call("agent_create", json!({ "name": name, "prompt": "Be brief." })).await.unwrap();
             let description = (tool == "agent_update").then_some("Is brief");

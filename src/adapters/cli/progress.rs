@@ -73,6 +73,7 @@ fn step_line(data: &Value) -> String {
     let step = data.get("step").unwrap_or(&Value::Null);
     let name = text(step, "name");
     let what = match (text(step, "kind"), step.get("arguments")) {
+        ("model", _) if name == "plan" => name.to_owned(),
         ("model", _) => format!("model {name}"),
         ("tool", Some(arguments)) if arguments.is_object() => format!("{name} {arguments}"),
         _ => name.to_owned(),

@@ -28,8 +28,10 @@ pub struct AgentPatch {
     pub max_steps: Option<Option<u32>>,
     /// As people write it: `10m`.
     pub timeout: Option<Option<String>>,
+    pub plan: Option<Option<bool>>,
     pub tools: Option<Option<Vec<String>>>,
     pub input_schema: Option<Option<Value>>,
+    pub output_schema: Option<Option<Value>>,
     pub on_in_doubt: Option<Option<OnInDoubt>>,
     /// The template; an agent without one doesn't exist, so it can't be removed.
     pub prompt: Option<String>,
@@ -53,8 +55,10 @@ impl AgentPatch {
         add(&["model"], valued(&self.model)?);
         add(&["max_steps"], valued(&self.max_steps)?);
         add(&["timeout"], valued(&self.timeout)?);
+        add(&["plan"], valued(&self.plan)?);
         add(&["tools"], valued(&self.tools)?);
         add(&["input", "schema"], valued(&self.input_schema)?);
+        add(&["output", "schema"], valued(&self.output_schema)?);
         add(&["retry", "on_in_doubt"], valued(&self.on_in_doubt)?);
         Ok(changes)
     }

@@ -65,6 +65,8 @@ fn patched(mut old: AgentDefinition, patch: &AgentPatch) -> AgentDefinition {
     set(&mut old.model, &patch.model);
     set(&mut old.max_steps, &patch.max_steps);
     set(&mut old.timeout_ms, &patch.timeout.clone().map(|text| text.map(|text| parse_duration(&text).unwrap())));
+    set(&mut old.plan, &patch.plan.map(Option::unwrap_or_default));
+    set(&mut old.output_schema, &patch.output_schema);
     set(&mut old.tools, &patch.tools.clone().map(Option::unwrap_or_default));
     set(&mut old.input_schema, &patch.input_schema);
     set(&mut old.on_in_doubt, &patch.on_in_doubt.map(Option::unwrap_or_default));
@@ -225,6 +227,11 @@ fn every_patch_on_every_file_changes_its_own_lines_alone_and_the_definition_by_e
             timeout: Some(Some("90".into())),
             ..AgentPatch::default()
         },
+        AgentPatch {
+            plan: Some(Some(true)),
+            output_schema: Some(Some(json!({ "type": "object", "required": ["n"] }))),
+            ..AgentPatch::default()
+        },
         AgentPatch { input_schema: Some(None), description: Some(Some("no".into())), ..AgentPatch::default() },
     ];
     let files = [COMMENTED, BLOCK, FLOW_ROOT, FLOW_NULLS, EMPTY, ONLY_COMMENT, NULLS];
@@ -330,6 +337,8 @@ fn a_new_file_has_its_keys_in_order_and_quotes_where_they_are_needed() {
         model: Some(Some("openai/gpt-5.4-mini".into())),
         max_steps: Some(Some(8)),
         timeout: Some(Some("10m".into())),
+        plan: Some(Some(false)),
+        output_schema: Some(Some(json!({ "type": "object" }))),
         tools: Some(Some(vec!["filesystem__*".into()])),
         input_schema: None,
         on_in_doubt: Some(Some(OnInDoubt::Ask)),
@@ -341,7 +350,9 @@ metadata: { name: Log Reader, description: "no", tags: [ops] }
 model: openai/gpt-5.4-mini
 max_steps: 8
 timeout: "10m"
+plan: false
 tools: ["filesystem__*"]
+output: { schema: { type: object } }
 retry: { on_in_doubt: ask }
 ---
 {{role "system"}}

@@ -65,6 +65,10 @@ impl Provider for Offline {
         &self.name
     }
 
+    fn plans(&self) -> bool {
+        false
+    }
+
     async fn turn(
         &self,
         request: &TurnRequest,

@@ -11,6 +11,9 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
+/// The name of a model step that only plans; any other is called after its model.
+pub(super) const PLAN: &str = "plan";
+
 /// What has happened in a run so far.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct History {
@@ -29,6 +32,8 @@ pub(super) struct Turn {
 pub(super) struct ModelStep {
     pub(super) seq: i64,
     pub(super) r#try: i64,
+    /// It only plans.
+    pub(super) plan: bool,
     pub(super) state: ModelState,
 }
 
@@ -91,6 +96,8 @@ pub(super) struct Asking {
     pub(super) r#try: i64,
     /// The try before it never got its answer, and has to be closed.
     pub(super) lost: Option<i64>,
+    /// It only plans.
+    pub(super) plan: bool,
 }
 
 impl From<TurnReply> for Reply {
@@ -131,6 +138,7 @@ impl History {
         let ModelState::Replied(reply) = &turn.model.state else { return Due::Model };
         let all_done = turn.calls.iter().all(|call| matches!(call.state, CallState::Done(_)));
         match reply.tool_calls.len() {
+            0 if turn.model.plan => Due::Model,
             0 => Due::End,
             asked if all_done && turn.calls.len() >= asked => Due::Model,
             _ => Due::Calls,
@@ -146,20 +154,27 @@ impl History {
         }
     }
 
-    /// Begins a turn, or asks again in one whose answer never came.
-    pub(super) fn begin_model(&mut self) -> Asking {
+    /// Answers that asked for no call and were no plan: the second one is there because the first didn't fit.
+    pub(super) fn answers(&self) -> usize {
+        let is_answer =
+            |turn: &&Turn| matches!(&turn.model.state, ModelState::Replied(reply) if reply.tool_calls.is_empty());
+        self.turns.iter().filter(|turn| !turn.model.plan).filter(is_answer).count()
+    }
+
+    /// Begins a turn, or asks again in one whose answer never came. `plan`: the first one only plans.
+    pub(super) fn begin_model(&mut self, plan: bool) -> Asking {
         let state = ModelState::Started;
         if let Some(Turn { model, .. }) = self.turns.last_mut()
             && !matches!(model.state, ModelState::Replied(_))
         {
             let lost = (model.state == ModelState::Started).then_some(model.r#try);
-            *model = ModelStep { seq: model.seq, r#try: model.r#try + 1, state };
-            let (seq, r#try) = (model.seq, model.r#try);
-            return Asking { turn: self.turn(), seq, r#try, lost };
+            *model = ModelStep { r#try: model.r#try + 1, state, ..*model };
+            let (seq, r#try, plan) = (model.seq, model.r#try, model.plan);
+            return Asking { turn: self.turn(), seq, r#try, lost, plan };
         }
-        let seq = self.next_seq();
-        self.turns.push(Turn { model: ModelStep { seq, r#try: 1, state }, calls: Vec::new() });
-        Asking { turn: self.turn(), seq, r#try: 1, lost: None }
+        let (seq, plan) = (self.next_seq(), plan && self.turns.is_empty());
+        self.turns.push(Turn { model: ModelStep { seq, r#try: 1, plan, state }, calls: Vec::new() });
+        Asking { turn: self.turn(), seq, r#try: 1, lost: None, plan }
     }
 
     pub(super) fn reply(&mut self, reply: Reply) {
@@ -212,7 +227,7 @@ fn model_step(row: &JournalRow, model: &str) -> Result<ModelStep> {
         (StepStatus::Started, _) => ModelState::Started,
         _ => ModelState::Failed,
     };
-    Ok(ModelStep { seq: row.step.seq, r#try: row.step.r#try, state })
+    Ok(ModelStep { seq: row.step.seq, r#try: row.step.r#try, plan: row.step.name == PLAN, state })
 }
 
 fn read_native(row: &JournalRow, native: &NativeBlocks, model: &str) -> Result<Native> {
@@ -305,17 +320,33 @@ pub(super) mod tests {
     fn an_empty_journal_asks_the_model() {
         let mut history = History::read(&[], "m").unwrap();
         assert_eq!(history.due(), Due::Model);
-        assert_eq!(history.begin_model(), Asking { turn: 1, seq: 1, r#try: 1, lost: None });
+        assert_eq!(history.begin_model(false), Asking { turn: 1, seq: 1, r#try: 1, lost: None, plan: false });
     }
 
     #[test]
     fn a_model_call_that_was_cut_off_is_closed_and_asked_again_in_its_place() {
         let mut history = History::read(&[row(1, 1, StepKind::Model, StepStatus::Started)], "m").unwrap();
         assert_eq!(history.due(), Due::Model);
-        assert_eq!(history.begin_model(), Asking { turn: 1, seq: 1, r#try: 2, lost: Some(1) });
+        assert_eq!(history.begin_model(true), Asking { turn: 1, seq: 1, r#try: 2, lost: Some(1), plan: false });
         let failed = [row(1, 1, StepKind::Model, StepStatus::Failed)];
         let mut history = History::read(&failed, "m").unwrap();
-        assert_eq!(history.begin_model(), Asking { turn: 1, seq: 1, r#try: 2, lost: None });
+        assert_eq!(history.begin_model(true), Asking { turn: 1, seq: 1, r#try: 2, lost: None, plan: false });
+    }
+
+    #[test]
+    fn a_plan_is_followed_by_a_turn_and_is_no_answer() {
+        let mut history = History::default();
+        assert!(history.begin_model(true).plan);
+        let mut planned = replied(1, 1, &[]);
+        planned.step.name = PLAN.into();
+        let mut history = History::read(&[planned], "m").unwrap();
+        assert_eq!((history.due(), history.answers()), (Due::Model, 0));
+        assert!(!history.begin_model(true).plan, "only the first turn plans");
+        history.reply(reply(&[]));
+        assert_eq!((history.due(), history.answers()), (Due::End, 1));
+        let mut cut = row(1, 1, StepKind::Model, StepStatus::Started);
+        cut.step.name = PLAN.into();
+        assert!(History::read(&[cut], "m").unwrap().begin_model(true).plan, "cut off, it is made again as what it was");
     }
 
     #[test]
@@ -327,7 +358,7 @@ pub(super) mod tests {
         rows.push(row(3, 2, StepKind::Tool, StepStatus::Failed));
         let mut history = History::read(&rows, "m").unwrap();
         assert_eq!(history.due(), Due::Model);
-        assert_eq!(history.begin_model(), Asking { turn: 2, seq: 4, r#try: 1, lost: None });
+        assert_eq!(history.begin_model(true), Asking { turn: 2, seq: 4, r#try: 1, lost: None, plan: false });
         assert_eq!(History::read(&[replied(1, 1, &[])], "m").unwrap().due(), Due::End);
     }
 

@@ -7,7 +7,8 @@
 //! - `turn` asks the model; `issue` journals the calls that it asks for, `calls` makes them, each one a `flight`; `doubt` decides what a
 //!   cut-off call means.
 //! - `journal` collects what goes into the next commit; `stop` is every way an execution can end, and writes it.
-//! - `history`, `transcript` and `shown` are pure: rows to conversation, conversation to messages, results to what a model is shown.
+//! - `history`, `transcript`, `output` and `shown` are pure: rows to conversation, conversation to messages, an answer to a value, results
+//!   to what a model is shown.
 //! - `pinned` holds the tools that the run was started with; `live` tells followers what is not stored.
 //!
 //! A new kind of step is a variant in `history`, a way to be due, and a file that does it.
@@ -19,6 +20,7 @@ mod history;
 mod issue;
 mod journal;
 mod live;
+mod output;
 mod pinned;
 mod shown;
 mod stop;
@@ -36,6 +38,7 @@ use futures_util::FutureExt;
 use history::{Due, History};
 use journal::Journal;
 use live::Live;
+use output::Contract;
 use pinned::PinnedTools;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -120,6 +123,8 @@ struct Executor<'a, 'g> {
     attempt: &'a Attempt,
     journal: &'a mut Journal<'g>,
     prompt: Rendered,
+    /// What the answer has to be, if the agent says so.
+    output: Option<Contract>,
     tools: PinnedTools,
     history: History,
     /// Built for the first turn that needs it.
@@ -138,6 +143,7 @@ impl<'a, 'g> Executor<'a, 'g> {
         let history = History::read(&store.journal_rows(attempt.run.id).await?, &attempt.run.model.id)?;
         let prompt = config::render_prompt(&attempt.definition.prompt, &attempt.run.input)
             .map_err(|error| Stop::failed(RunErrorKind::Internal, stop::explain(&error)))?;
+        let output = attempt.definition.output_schema.as_ref().map(Contract::new).transpose()?;
         let tools = match &attempt.pinned_tools {
             Some(pinned) => PinnedTools::parse(pinned)?,
             None => {
@@ -146,7 +152,16 @@ impl<'a, 'g> Executor<'a, 'g> {
                 tools
             }
         };
-        Ok(Self { attempt, journal, prompt, tools, history, provider: None, call_off: CancellationToken::new() })
+        Ok(Self {
+            attempt,
+            journal,
+            prompt,
+            output,
+            tools,
+            history,
+            provider: None,
+            call_off: CancellationToken::new(),
+        })
     }
 
     /// The loop.
@@ -158,7 +173,7 @@ impl<'a, 'g> Executor<'a, 'g> {
             let done = match self.history.due() {
                 Due::Model => self.ask_model().await,
                 Due::Calls => self.call_tools().await,
-                Due::End => Err(self.conclude()),
+                Due::End => self.conclude().await,
             };
             if let Err(stop) = done {
                 return stop;

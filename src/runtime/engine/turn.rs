@@ -1,6 +1,6 @@
 //! Asking the model, and what its answer ends.
 
-use super::history::{Asking, Reply};
+use super::history::{Asking, PLAN, Reply};
 use super::live::Deltas;
 use super::shown::bounded;
 use super::stop::{Stop, explain};
@@ -15,12 +15,18 @@ impl Executor<'_, '_> {
     /// Makes the next model call. Its outcome waits for the intents that follow from it.
     pub(super) async fn ask_model(&mut self) -> Result<(), Stop> {
         let provider = self.provider()?;
-        let asking = self.history.begin_model();
+        self.within_planned()?;
+        let asking = self.history.begin_model(self.attempt.definition.plan && provider.plans());
         self.journal_asking(asking);
         self.journal.flush().await?;
         let reply = self.ask(&*provider, asking).await?;
         let usage = reply.usage;
         let mut reply = Reply::from(reply);
+        if asking.plan && !reply.tool_calls.is_empty() {
+            // None was offered. What is left is the text; the provider's own blocks would ask for the calls' results.
+            reply.tool_calls.clear();
+            reply.native = None;
+        }
         if reply.notice.is_none() && reply.tool_calls.is_empty() {
             reply.notice = ended_early(&reply.finish);
         }
@@ -35,22 +41,49 @@ impl Executor<'_, '_> {
         Ok(())
     }
 
-    /// The model has answered without asking for anything more: the run is over.
-    pub(super) fn conclude(&self) -> Stop {
+    /// The plan took the only turn.
+    fn within_planned(&self) -> Result<(), Stop> {
+        let planned = self.history.replied().is_some_and(|(turn, _)| turn.model.plan);
+        if !planned || self.history.turn() < self.attempt.max_steps {
+            return Ok(());
+        }
+        Err(Stop::failed(
+            RunErrorKind::StepLimit,
+            format!(
+                "the plan took the only one of {} turns (`max_steps`); raise `max_steps` or leave out `plan`",
+                self.attempt.max_steps
+            ),
+        ))
+    }
+
+    /// The model has answered without asking for anything more: the run is over, unless its answer has to be repaired. That takes a turn
+    /// more, also beyond `max_steps`.
+    pub(super) async fn conclude(&mut self) -> Result<(), Stop> {
         let Some((_, reply)) = self.history.replied() else {
-            return Stop::failed(RunErrorKind::Internal, "the run has no answer, though the model has given one");
+            return Err(Stop::failed(RunErrorKind::Internal, "the run has no answer, though the model has given one"));
         };
         let empty = reply.text.trim().is_empty();
-        match reply.finish {
-            Finish::Length if empty => Stop::failed(
+        let output = match (&reply.finish, &self.output) {
+            (Finish::Length, _) if empty => Err(Stop::failed(
                 RunErrorKind::Provider,
                 format!("model `{}` reached its output limit before it had said anything", self.model_name()),
-            ),
-            Finish::Refusal if empty => {
-                Stop::failed(RunErrorKind::Provider, format!("model `{}` declined to answer", self.model_name()))
+            )),
+            (Finish::Refusal, _) if empty => {
+                Err(Stop::failed(RunErrorKind::Provider, format!("model `{}` declined to answer", self.model_name())))
             }
-            _ => Stop::End(Ending::Completed { output: Value::String(reply.text.clone()) }),
-        }
+            (_, None) => Ok(Value::String(reply.text.clone())),
+            (_, Some(contract)) => match contract.judge(&reply.text) {
+                Ok(value) => Ok(value),
+                Err(_) if self.history.answers() == 1 => return self.ask_model().await,
+                Err(wrong) => Err(Stop::failed(
+                    RunErrorKind::OutputSchema,
+                    format!(
+                        "the answer doesn't fit the agent's `output.schema`, also after it was asked for again: {wrong}"
+                    ),
+                )),
+            },
+        };
+        Err(output.map_or_else(|stop| stop, |output| Stop::End(Ending::Completed { output })))
     }
 
     fn model_name(&self) -> String {
@@ -86,7 +119,7 @@ impl Executor<'_, '_> {
             turn: asking.turn,
             kind: StepKind::Model,
             r#try: asking.r#try,
-            name: self.model_name(),
+            name: if asking.plan { PLAN.to_owned() } else { self.model_name() },
             effect: None,
             idempotency_key: None,
             arguments: None,
@@ -101,9 +134,9 @@ impl Executor<'_, '_> {
     async fn ask(&mut self, provider: &dyn Provider, asking: Asking) -> Result<TurnReply, Stop> {
         let request = TurnRequest {
             model: self.attempt.run.model.id.clone(),
-            system: self.prompt.system.clone(),
-            messages: transcript::messages(&self.prompt, &self.history),
-            tools: self.tools.definitions(),
+            system: self.system(),
+            messages: transcript::messages(&self.prompt, &self.history, &self.tools, self.output.as_ref()),
+            tools: if asking.plan { Vec::new() } else { self.tools.definitions() },
             max_output_tokens: None,
             plan_allowed: plan_allowed(self.attempt.run.cause.kind, self.attempt.run.origin),
         };
@@ -117,6 +150,11 @@ impl Executor<'_, '_> {
             Ok(Err(error)) => Err(self.failed(asking, &error)),
             Err(interrupt) => Err(interrupt.into()),
         }
+    }
+
+    fn system(&self) -> Option<String> {
+        let own = self.prompt.system.as_deref();
+        self.output.as_ref().map(|contract| contract.told(own)).or_else(|| own.map(str::to_owned))
     }
 
     fn failed(&mut self, asking: Asking, error: &ProviderError) -> Stop {

@@ -1,5 +1,6 @@
 //! Whole runs: a station with a store, a gateway and workers, a model that follows a script, and a clock that stands still.
 
+mod answers;
 mod crash;
 mod doubt;
 mod ends;
@@ -355,6 +356,7 @@ fn agent() -> AgentDefinition {
         model: Some("scripted/m".into()),
         max_steps: Some(5),
         timeout_ms: Some(60_000),
+        plan: false,
         tools: vec!["files__*".into(), "misfits__*".into(), "others__late".into()],
         agents: vec![],
         input_schema: None,

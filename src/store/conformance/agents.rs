@@ -1,10 +1,10 @@
 //! Agents, revisions and the files promised for them.
 
 use super::cases;
-use super::fixture::{Subject, agent_write, name, present};
-use crate::domain::AuditEntry;
+use super::fixture::{Subject, agent_write, name, owner, present};
+use crate::domain::{AgentState, AuditEntry};
 use crate::error::{ErrorKind, Result};
-use crate::store::AgentKey;
+use crate::store::{AgentKey, Submit, SyncChanges};
 
 cases!(
     an_agent_is_found_by_handle_and_by_name,
@@ -14,6 +14,8 @@ cases!(
     a_file_of_no_agent_is_promised_with_its_audit_entry,
     a_change_of_an_agent_moves_the_files_state_along,
     a_deleted_agent_keeps_its_runs_and_its_handle_is_never_used_again,
+    a_paused_agent_takes_no_run_and_no_sync_or_change_resumes_it,
+    what_is_queued_of_a_paused_agent_is_held_back_and_holds_up_nobody,
 );
 
 async fn an_agent_is_found_by_handle_and_by_name(case: Subject) -> Result<()> {
@@ -119,5 +121,46 @@ async fn a_deleted_agent_keeps_its_runs_and_its_handle_is_never_used_again(case:
     let again = case.agent("reader").await?;
     assert!(again.id > agent.id);
     present(case.store.agent(&AgentKey::Id(again.id)).await?, "the new agent")?;
+    Ok(())
+}
+
+async fn a_paused_agent_takes_no_run_and_no_sync_or_change_resumes_it(case: Subject) -> Result<()> {
+    let agent = case.agent("reader").await?;
+    let paused = case.store.agent_pause(&name("reader")?, true, case.entry("agent.pause")).await?;
+    assert_eq!((paused.paused_at, paused.state()), (Some(case.now()), AgentState::Paused));
+    let since = case.now();
+    case.advance(1_000);
+    let again = case.store.agent_pause(&name("reader")?, true, case.entry("agent.pause")).await?;
+    assert_eq!(again.paused_at, Some(since), "it was paused before");
+    let refused = case.submit(&agent).await.map(|_| ()).map_err(|error| error.kind());
+    assert_eq!(refused, Err(ErrorKind::Conflict));
+    case.store.agent_write(agent_write("reader", "r2", Some("r1"))?, case.entry("agent.update")).await?;
+    let put = vec![agent_write("reader", "r3", None)?];
+    let changes = SyncChanges { put, config_revision: "config-2".to_owned(), ..SyncChanges::default() };
+    case.store.apply_sync(changes, case.entry("environment.sync")).await?;
+    let key = AgentKey::Name(name("reader")?);
+    let synced = present(case.store.agent(&key).await?, "the agent")?;
+    assert_eq!((synced.revision.as_str(), synced.state()), ("r3", AgentState::Paused));
+    let resumed = case.store.agent_pause(&name("reader")?, false, case.entry("agent.resume")).await?;
+    assert_eq!(resumed.state(), AgentState::Ok);
+    case.submit(&resumed).await?;
+    let nobody = case.store.agent_pause(&name("nobody")?, true, case.entry("agent.pause")).await;
+    assert_eq!(nobody.map(|_| ()).map_err(|error| error.kind()), Err(ErrorKind::NotFound));
+    Ok(())
+}
+
+async fn what_is_queued_of_a_paused_agent_is_held_back_and_holds_up_nobody(case: Subject) -> Result<()> {
+    let (held, free) = (case.agent("held").await?, case.agent("free").await?);
+    let first = case.submit(&held).await?.run.id;
+    case.advance(1);
+    let second = case.submit(&free).await?.run.id;
+    case.store.agent_pause(&name("held")?, true, case.entry("agent.pause")).await?;
+    assert_eq!(case.store.live_runs().await?, 1, "nothing can be done about the other");
+    let claimed: Vec<_> = case.store.claim(&owner("a"), 5).await?.into_iter().map(|claim| claim.run.id).collect();
+    assert_eq!(claimed, [second]);
+    let reserved = Submit { reserved_for: Some(owner("a")), queue_limit: 1, ..case.submission(&free)? };
+    assert!(case.store.submit(reserved).await?.claim.is_some(), "it is first in the queue");
+    case.store.agent_pause(&name("held")?, false, case.entry("agent.resume")).await?;
+    assert_eq!(case.claim("a").await?.run.id, first);
     Ok(())
 }

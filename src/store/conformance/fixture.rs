@@ -158,6 +158,7 @@ pub(in crate::store) fn agent_write(called: &str, revision: &str, expected: Opti
             model: None,
             max_steps: Some(8),
             timeout_ms: None,
+            plan: false,
             tools: vec!["files__*".to_owned()],
             agents: Vec::new(),
             input_schema: None,

@@ -59,6 +59,19 @@ fn expect_revision(name: &Name, known: Option<&AgentRow>, expected: Option<&str>
     }
 }
 
+/// Pauses an agent, or resumes it. Asked for again, it stays as it is.
+pub(super) fn pause(tx: &mut Tx<'_>, name: &Name, paused: bool, audit: AuditEntry) -> Result<AgentRow> {
+    tx.require_audit()?;
+    tx.conn
+        .prepare_cached("UPDATE agents SET paused_at = iif(?2, coalesce(paused_at, ?3), NULL) WHERE name = ?1")?
+        .execute((name, paused, tx.now))?;
+    let agent = get(tx.conn, &AgentKey::Name(name.clone()))?.ok_or_else(|| {
+        Error::not_found(format!("agent `{name}` doesn't exist")).hint("list the agents with `stn agent list`")
+    })?;
+    tx.audit(audit)?;
+    Ok(agent)
+}
+
 /// Forgets an agent and promises that its file goes.
 pub(super) fn delete(tx: &mut Tx<'_>, name: &Name, replaces: Option<&str>, audit: AuditEntry) -> Result<bool> {
     tx.require_audit()?;
@@ -118,6 +131,7 @@ pub(super) fn definition(conn: &Connection, agent: AgentId, revision: &str) -> R
 fn from_row(row: &Row<'_>) -> rusqlite::Result<AgentRow> {
     Ok(AgentRow {
         id: row.get("id")?,
+        paused_at: row.get("paused_at")?,
         revision: row.get("revision")?,
         file: row.get("file")?,
         problem: row.get("problem")?,

@@ -106,6 +106,11 @@ impl Store for SqliteStore {
         self.writer.write(move |tx| files::change(tx, &file, &bytes, replaces.as_deref(), audit)).await
     }
 
+    async fn agent_pause(&self, name: &Name, paused: bool, audit: AuditEntry) -> Result<AgentRow> {
+        let name = name.clone();
+        self.writer.write(move |tx| agents::pause(tx, &name, paused, audit)).await
+    }
+
     async fn pending_files(&self) -> Result<Vec<PendingFile>> {
         self.readers.read(files::pending).await
     }

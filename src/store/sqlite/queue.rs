@@ -10,11 +10,15 @@ use rusqlite::Connection;
 use serde_json::json;
 use std::time::Duration;
 
-/// A submit and a claim ask these each time; both are answered by the index of queued runs alone.
-pub(super) const LENGTH: &str = "SELECT count(*) FROM runs WHERE status = 'queued'";
-pub(super) const OLDEST: &str = "SELECT id FROM runs WHERE status = 'queued' ORDER BY created_at, id LIMIT ?1";
+/// A submit and a claim ask these each time; of the runs, both read the index of queued ones alone. What is queued of a paused agent
+/// doesn't count: it waits for somebody, not for a worker.
+pub(super) const LENGTH: &str = "SELECT count(*) FROM runs
+                                 WHERE status = 'queued' AND agent_id NOT IN (SELECT id FROM agents WHERE paused_at IS NOT NULL)";
+pub(super) const OLDEST: &str = "SELECT id FROM runs
+                                 WHERE status = 'queued' AND agent_id NOT IN (SELECT id FROM agents WHERE paused_at IS NOT NULL)
+                                 ORDER BY created_at, id LIMIT ?1";
 
-/// Runs that are queued.
+/// Runs that are queued for a worker.
 pub(super) fn length(conn: &Connection) -> Result<i64> {
     Ok(conn.prepare_cached(LENGTH)?.query_row([], |row| row.get(0))?)
 }

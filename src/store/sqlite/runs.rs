@@ -1,7 +1,7 @@
 //! Reading runs and their events.
 
 use super::column::Json;
-use super::run_state;
+use super::{queue, run_state};
 use crate::domain::{AgentRef, Event, ModelChoice, Name, PrincipalRef, Run, RunId, Timestamp};
 use crate::error::Result;
 use crate::store::RunFilter;
@@ -53,10 +53,9 @@ pub(super) fn list(conn: &Connection, environment: &Name, filter: &RunFilter) ->
 
 /// Runs that are queued or running.
 pub(super) fn live(conn: &Connection) -> Result<u64> {
-    let mut statement = conn.prepare_cached(
-        "SELECT (SELECT count(*) FROM runs WHERE status = 'queued') + (SELECT count(*) FROM runs WHERE status = 'running')",
-    )?;
-    Ok(statement.query_row([], |row| row.get(0)).map(i64::unsigned_abs)?)
+    let running: i64 =
+        conn.prepare_cached("SELECT count(*) FROM runs WHERE status = 'running'")?.query_row([], |row| row.get(0))?;
+    Ok((queue::length(conn)? + running).unsigned_abs())
 }
 
 pub(super) fn cancel_requested(conn: &Connection, id: RunId) -> Result<bool> {

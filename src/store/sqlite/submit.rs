@@ -65,17 +65,21 @@ fn existing(tx: &Tx<'_>, environment: &Name, submit: &Submit) -> Result<Option<S
 
 /// The name of the agent, which has to exist together with the revision that the run is to be pinned to.
 fn pinned_agent(tx: &Tx<'_>, submit: &Submit) -> Result<Name> {
-    let agent: Option<(Name, bool)> = tx
+    let agent: Option<(Name, bool, bool)> = tx
         .conn
         .prepare_cached(
-            "SELECT name, EXISTS (SELECT 1 FROM agent_revisions WHERE agent_id = agents.id AND revision = ?2)
+            "SELECT name, paused_at IS NOT NULL,
+                    EXISTS (SELECT 1 FROM agent_revisions WHERE agent_id = agents.id AND revision = ?2)
              FROM agents WHERE id = ?1",
         )?
-        .query_row((submit.agent_id, &submit.revision), |row| Ok((row.get(0)?, row.get(1)?)))
+        .query_row((submit.agent_id, &submit.revision), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
         .optional()?;
     match agent {
-        Some((name, true)) => Ok(name),
-        Some((name, false)) => {
+        Some((name, true, _)) => Err(Error::conflict(format!("agent `{name}` is paused"))
+            .hint(format!("`stn agent resume {name}` lets it run again"))
+            .field("agent")),
+        Some((name, false, true)) => Ok(name),
+        Some((name, false, false)) => {
             Err(Error::not_found(format!("agent `{name}` never had revision `{}`", submit.revision))
                 .hint("read the agent again and submit the run anew"))
         }

@@ -257,6 +257,7 @@ async fn the_queue_is_read_from_its_index_alone() {
         let explain = format!("EXPLAIN QUERY PLAN {}", query.replace("?1", "1"));
         let plan =
             move |conn: &rusqlite::Connection| Ok(conn.query_row(&explain, [], |row| row.get::<_, String>("detail"))?);
+        // Then the list of paused agents, once.
         assert_eq!(store.readers.read(plan).await.unwrap(), "SCAN runs USING COVERING INDEX runs_queued", "{query}");
     }
 }

@@ -30,10 +30,14 @@ pub struct Input {
     pub max_steps: Option<u32>,
     /// The longest that a run may take, such as `10m`.
     pub timeout: Option<String>,
+    /// With `true`, the first turn only makes a plan, without tools.
+    pub plan: Option<bool>,
     /// Tools as `server__tool`, globs such as `git__*`, or `__tool`.
     pub tools: Option<Vec<String>>,
     /// JSON Schema of the input; without it, an object with one string `userInput`.
     pub input_schema: Option<Value>,
+    /// JSON Schema of the output; without it, the answer is a text.
+    pub output_schema: Option<Value>,
     /// What happens when a crash cuts off a tool call that can't be decided: `ask` (without it), `retry`, `skip` or `fail`.
     pub on_in_doubt: Option<OnInDoubt>,
 }
@@ -60,8 +64,10 @@ pub async fn create(call: Call, input: Input) -> Result<Agent> {
         model: input.model.map(Some),
         max_steps: input.max_steps.map(Some),
         timeout: input.timeout.map(Some),
+        plan: input.plan.map(Some),
         tools: input.tools.map(Some),
         input_schema: input.input_schema.map(Some),
+        output_schema: input.output_schema.map(Some),
         on_in_doubt: input.on_in_doubt.map(Some),
         prompt: Some(input.prompt),
     };

@@ -4,13 +4,15 @@ pub mod create;
 pub mod delete;
 pub mod get;
 pub mod list;
+pub mod pause;
+pub mod resume;
 pub mod run;
 pub mod update;
 
 use super::context::{Call, Environment};
 use super::files;
 use crate::config;
-use crate::domain::{Agent, AgentState, AuditEntry, Name, nearest};
+use crate::domain::{Agent, AuditEntry, Name, nearest};
 use crate::error::{Error, Result};
 use crate::store::{AgentKey, AgentRow};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -108,7 +110,7 @@ async fn not_taken_up(call: &Call, environment: &Environment, name: &Name) -> Re
 
 /// The agent as doors show it.
 pub fn view(row: AgentRow, environment: &Environment) -> Agent {
-    let input_schema = row.definition.effective_input_schema();
+    let (state, input_schema) = (row.state(), row.definition.effective_input_schema());
     let definition = row.definition;
     Agent {
         id: row.id,
@@ -119,11 +121,12 @@ pub fn view(row: AgentRow, environment: &Environment) -> Agent {
         environment: environment.name.clone(),
         revision: row.revision,
         file: row.file,
-        state: if row.problem.is_some() { AgentState::Error } else { AgentState::Ok },
+        state,
         problem: row.problem,
         model: definition.model,
         max_steps: definition.max_steps,
         timeout_ms: definition.timeout_ms,
+        plan: definition.plan,
         tools: definition.tools,
         agents: definition.agents,
         input_schema,

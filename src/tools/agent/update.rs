@@ -36,8 +36,14 @@ pub struct Input {
     pub timeout: Option<Option<String>>,
     #[serde(default, deserialize_with = "given")]
     pub tools: Option<Option<Vec<String>>>,
+    /// With `true`, the first turn only makes a plan, without tools.
+    #[serde(default, deserialize_with = "given")]
+    pub plan: Option<Option<bool>>,
     #[serde(default, deserialize_with = "given")]
     pub input_schema: Option<Option<Value>>,
+    /// JSON Schema of the output; without it, the answer is a text.
+    #[serde(default, deserialize_with = "given")]
+    pub output_schema: Option<Option<Value>>,
     /// What happens when a crash cuts off a tool call that can't be decided.
     #[serde(default, deserialize_with = "given")]
     pub on_in_doubt: Option<Option<OnInDoubt>>,
@@ -84,8 +90,10 @@ pub async fn update(call: Call, input: Input) -> Result<Agent> {
         model: input.model,
         max_steps: input.max_steps,
         timeout: input.timeout,
+        plan: input.plan,
         tools: input.tools,
         input_schema: input.input_schema,
+        output_schema: input.output_schema,
         on_in_doubt: input.on_in_doubt,
     };
     let text = config::update_prompt(&name, &row.file, &text, &patch)?;

@@ -21,7 +21,11 @@ pub fn activity(event: &Event) -> Option<String> {
 
 fn doing(step: &Value) -> String {
     let name = text(step, "name").unwrap_or_default();
-    if text(step, "kind") == Some("model") { format!("asking {name}") } else { name.to_owned() }
+    match text(step, "kind") {
+        Some("model") if name == "plan" => "planning".to_owned(),
+        Some("model") => format!("asking {name}"),
+        _ => name.to_owned(),
+    }
 }
 
 fn text<'a>(value: &'a Value, key: &str) -> Option<&'a str> {
@@ -43,6 +47,7 @@ mod tests {
         };
         let step = |kind: &str, name: &str| json!({ "step": { "kind": kind, "name": name } });
         assert_eq!(told("step.started", step("model", "fake/m1")).as_deref(), Some("asking fake/m1"));
+        assert_eq!(told("step.started", step("model", "plan")).as_deref(), Some("planning"));
         assert_eq!(told("step.started", step("tool", "count__slow")).as_deref(), Some("count__slow"));
         assert_eq!(told("run.waiting", json!({ "waiting_for": "in_doubt" })).as_deref(), Some("waiting (in doubt)"));
         for silent in ["usage.updated", "run.completed", "run.rewound"] {
