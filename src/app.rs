@@ -6,7 +6,7 @@ pub use serve::{ServeOptions, serve};
 
 use crate::clock::{SharedClock, SystemClock};
 use crate::config::{self, Settings};
-use crate::domain::{AuditEntry, AuditOutcome, Cause, Name, Origin, Principal};
+use crate::domain::{AuditEntry, Name};
 use crate::error::{Error, Result};
 use crate::events::Events;
 use crate::gateway::{Gateway, GatewayDeps};
@@ -279,22 +279,9 @@ fn default_environment(settings: &Settings, rows: &[EnvironmentRow]) -> Result<N
     }
 }
 
-/// The entry of what a start does by itself, on behalf of the home's owner.
+/// The entry of what a start does by itself.
 fn system_audit(clock: &SharedClock, action: &str, environment: &Name) -> AuditEntry {
-    AuditEntry {
-        at: clock.now(),
-        principal: Principal::local_owner().who,
-        origin: Origin::Cli,
-        cause: Cause::call(),
-        action: action.to_owned(),
-        target: Some(environment.to_string()),
-        environment: Some(environment.clone()),
-        outcome: AuditOutcome::Done,
-        reason: None,
-        request_id: "start".into(),
-        config_revision: None,
-        details: None,
-    }
+    AuditEntry::by_the_station(clock.now(), action, environment, "start")
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {

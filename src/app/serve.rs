@@ -185,6 +185,10 @@ impl Serving {
         let subreaper = Arc::new(subreaper);
         app.tasks.spawn("orphan collector", collect_orphans(&app, &subreaper, &clock));
         let (station, workers, tasks) = (Arc::clone(&app.station), app.workers.clone(), app.tasks.clone());
+        // Before the files are read for the first time, so that no change is missed.
+        if station.settings.watch {
+            runtime::watch(&station, &tasks);
+        }
         app.tasks.spawn("start", async move {
             // Servers before runs: a run that goes on looks for its tools at once.
             take_up_files(&station).await;

@@ -19,6 +19,8 @@ pub struct Settings {
     pub providers: BTreeMap<String, ProviderSettings>,
     pub runs: RunSettings,
     pub environments: BTreeMap<Name, EnvironmentSettings>,
+    /// Whether an owner that executes runs takes up files when they change; else at its start and when asked to.
+    pub watch: bool,
     /// SHA-256 of the file that they were read from; `None` without a file.
     pub(super) file_hash: Option<String>,
 }
@@ -147,6 +149,7 @@ impl Default for Settings {
                 result_bytes: 32 * 1024,
             },
             environments: BTreeMap::new(),
+            watch: true,
             file_hash: None,
         }
     }

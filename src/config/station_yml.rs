@@ -24,7 +24,7 @@ enum Form {
 }
 
 /// Every static key. Its variable is `STN_` and the path: `http.listen` is `STN_HTTP_LISTEN`.
-const STATIC: [(&str, Form); 18] = [
+const STATIC: [(&str, Form); 19] = [
     ("default_environment", Form::Text),
     ("http.listen", Form::Text),
     ("http.allowed_hosts", Form::List),
@@ -43,6 +43,7 @@ const STATIC: [(&str, Form); 18] = [
     ("runs.tool_timeout", Form::Text),
     ("runs.result_bytes", Form::Number),
     ("runs.retention", Form::Text),
+    ("watch", Form::Boolean),
 ];
 /// Switches off `models.detect`, above everything else.
 const NO_DETECT: &str = "STN_NO_DETECT";
@@ -60,7 +61,7 @@ const OTHERS: [&str; 9] = [
     NO_DETECT,
     "STN_FORCE_NETWORK_HOME",
 ];
-const KEYS: [&str; 7] = ["default_environment", "http", "log", "models", "providers", "runs", "environments"];
+const KEYS: [&str; 8] = ["default_environment", "http", "log", "models", "providers", "runs", "environments", "watch"];
 const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
 
 /// Reads the settings at `path`, which people know as `file`; without the file they are the defaults. `variables` is the process's
@@ -227,6 +228,7 @@ fn read(root: &Fields<'_>, settings: &mut Settings) -> Result<(), FileProblem> {
     read_log(root, settings)?;
     read_models(root, settings)?;
     read_runs(root, settings)?;
+    settings.watch = root.boolean("watch")?.unwrap_or(settings.watch);
     for (name, fields) in named(root, "providers")? {
         settings.providers.insert(name.to_string(), provider(&name, &fields)?);
     }

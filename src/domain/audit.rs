@@ -1,6 +1,6 @@
 //! Audit entries: who did what to what, with which outcome. Written in the transaction that does the thing.
 
-use super::{Cause, Name, Origin, PrincipalRef, Run, Timestamp};
+use super::{Cause, Name, Origin, Principal, PrincipalRef, Run, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -59,6 +59,25 @@ impl AuditEntry {
             reason: None,
             request_id,
             config_revision: run.config_revision.clone(),
+            details: None,
+        }
+    }
+
+    /// What the station does by itself to `environment`, on behalf of the home's owner: whoever started the process. `request` says on which
+    /// occasion.
+    pub fn by_the_station(at: Timestamp, action: &str, environment: &Name, request: &str) -> Self {
+        Self {
+            at,
+            principal: Principal::local_owner().who,
+            origin: Origin::Cli,
+            cause: Cause::call(),
+            action: action.to_owned(),
+            target: Some(environment.to_string()),
+            environment: Some(environment.clone()),
+            outcome: AuditOutcome::Done,
+            reason: None,
+            request_id: request.to_owned(),
+            config_revision: None,
             details: None,
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! - `worker` decides how many runs execute at once, claims them, and is the [`Admission`](crate::tools::Admission) that tools see.
 //! - `recovery` frees what an earlier owner of the home left in flight.
+//! - `watcher` takes files up when they were saved.
 //! - `engine/` executes one run: the loop of model and tool calls, journaled step by step.
 //!
 //! Nothing here is called by a door or a tool, and no SQL is written here: rules that a transaction must keep belong to `store/`, what
@@ -11,8 +12,10 @@ mod engine;
 mod recovery;
 #[cfg(test)]
 mod tests;
+mod watcher;
 mod worker;
 
+pub use watcher::watch;
 pub use worker::Workers;
 
 use crate::lifecycle::Tasks;

@@ -21,3 +21,4 @@ mod rest;
 mod shown;
 mod tidy;
 mod variables;
+mod watching;

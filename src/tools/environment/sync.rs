@@ -79,6 +79,11 @@ impl Looked {
         self.files.servers.iter().filter_map(|entry| entry.definition.as_ref().ok())
     }
 
+    /// The files' state that is in force now.
+    pub fn revision(&self) -> &str {
+        &self.revision
+    }
+
     /// The servers whose entry or file can't be read, with the reason.
     fn faults(&self) -> BTreeMap<Name, FileProblem> {
         let servers = self.plan.items.iter().filter(|item| item.kind == PlanKind::McpServer);

@@ -57,6 +57,8 @@ impl TestHome {
             ("STN_HOME".into(), directory.path().join("home").to_string_lossy().into_owned()),
             ("HOME".into(), directory.path().to_string_lossy().into_owned()),
             ("PATH".into(), std::env::var("PATH").unwrap()),
+            // Most tests say themselves when files are taken up.
+            ("STN_WATCH".into(), "false".into()),
         ]);
         Self { directory, variables, numbers: Cell::new(0) }
     }
@@ -64,6 +66,12 @@ impl TestHome {
     /// Sets a variable for every command from now on.
     pub fn set(&mut self, name: &str, value: &str) -> &mut Self {
         self.variables.insert(name.into(), value.into());
+        self
+    }
+
+    /// Takes a variable back.
+    pub fn unset(&mut self, name: &str) -> &mut Self {
+        self.variables.remove(name);
         self
     }
 
