@@ -71,8 +71,12 @@ pub struct ProviderSettings {
 /// The dialect that a provider speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProviderApi {
+    /// Of a provider `openai` that doesn't say: Responses or Chat Completions, by address and model.
+    Openai,
+    OpenaiResponses,
     OpenaiChat,
     Anthropic,
+    Gemini,
     /// Answers without a network.
     Offline,
 }

@@ -321,24 +321,29 @@ fn provider(name: &Name, fields: &Fields<'_>) -> Result<ProviderSettings, FilePr
     })
 }
 
+/// The dialects by their words in the file.
+const APIS: [(&str, ProviderApi); 5] = [
+    ("openai_responses", ProviderApi::OpenaiResponses),
+    ("openai_chat", ProviderApi::OpenaiChat),
+    ("anthropic", ProviderApi::Anthropic),
+    ("gemini", ProviderApi::Gemini),
+    ("offline", ProviderApi::Offline),
+];
+
 /// The dialect; a provider that is called like one of the well-known ones speaks theirs unless it says otherwise.
 fn api(name: &Name, fields: &Fields<'_>) -> Result<ProviderApi, FileProblem> {
-    let known = ["openai_chat", "anthropic", "offline", "openai_responses", "gemini"];
+    let known = APIS.map(|(word, _)| word);
     let Some(text) = fields.text("api")? else {
         return match name.as_str() {
-            "openai" => Ok(ProviderApi::OpenaiChat),
+            "openai" => Ok(ProviderApi::Openai),
             "anthropic" => Ok(ProviderApi::Anthropic),
-            _ => Err(fields.problem("api", "a provider needs one of openai_chat, anthropic, offline")),
+            "gemini" => Ok(ProviderApi::Gemini),
+            _ => Err(fields.problem("api", format!("a provider needs one of {}", known.join(", ")))),
         };
     };
-    match one_of(fields, "api", &text, &known)? {
-        "openai_chat" => Ok(ProviderApi::OpenaiChat),
-        "anthropic" => Ok(ProviderApi::Anthropic),
-        "offline" => Ok(ProviderApi::Offline),
-        later => Err(fields
-            .problem("api", format!("`{later}` is not supported by this version"))
-            .hint("use openai_chat, anthropic or offline")),
-    }
+    let word = one_of(fields, "api", &text, &known)?;
+    let found = APIS.into_iter().find(|(known, _)| *known == word);
+    found.map(|(_, api)| api).ok_or_else(|| fields.problem("api", "is not known"))
 }
 
 fn secret_or(fields: &Fields<'_>, key: &str, text: String) -> Result<SecretOr, FileProblem> {
@@ -447,11 +452,14 @@ environments:
 
     #[test]
     fn a_well_known_provider_needs_nothing_but_its_key() {
-        let found = settings("providers: { openai: { api_key: sk-a }, anthropic: { api_key: sk-b } }\n", &[]).unwrap();
+        let text =
+            "providers: { openai: { api_key: sk-a }, anthropic: { api_key: sk-b }, gemini: { api_key: sk-c } }\n";
+        let found = settings(text, &[]).unwrap();
         let api = |name: &str| found.providers[name].api;
-        assert_eq!((api("openai"), api("anthropic")), (ProviderApi::OpenaiChat, ProviderApi::Anthropic));
+        assert_eq!((api("openai"), api("anthropic")), (ProviderApi::Openai, ProviderApi::Anthropic));
+        assert_eq!(api("gemini"), ProviderApi::Gemini);
         let other = settings("providers: { mistral: { api_key: sk-c } }\n", &[]).unwrap_err();
-        assert!(other.message.contains("a provider needs one of openai_chat"), "{other}");
+        assert!(other.message.contains("a provider needs one of openai_responses"), "{other}");
     }
 
     #[test]
@@ -521,8 +529,11 @@ environments:
             ("http:\n  behind_proxy: true\n", "`http.behind_proxy` is not supported"),
             ("models:\n  prices: { a: 1 }\n", "`models.prices` is not supported"),
             ("environments:\n  a: { sandbox: strict }\n", "`environments.a.sandbox` is not supported"),
-            ("providers:\n  g: { api: gemini }\n", "`gemini` is not supported"),
-            ("providers:\n  g: { api: openai }\n", "is none of openai_chat"),
+            (
+                "providers:\n  g: { api: openai }\n",
+                "is none of openai_responses, openai_chat, anthropic, gemini, offline",
+            ),
+            ("providers:\n  g: { api_key: sk-a }\n", "a provider needs one of openai_responses"),
             ("providers:\n  o: { api: anthropic, base_url: \"http://h/v1\" }\n", "`http://h` is plain http"),
             ("providers:\n  o: { api: anthropic, base_url: h }\n", "no http or https URL"),
             ("\nviews: { a: [b] }\n", "`views` is not supported"),

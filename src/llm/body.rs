@@ -34,6 +34,11 @@ pub(super) trait Assembly: Send {
     /// Takes the plain JSON body that some servers send in place of a stream.
     fn whole(&mut self, body: &str, sink: &mut dyn TurnSink) -> Result<(), BodyFault>;
 
+    /// Is the answer whole, though no end marker came? Only a dialect without one, whose end is that of the connection, says so.
+    fn is_whole(&self) -> bool {
+        false
+    }
+
     /// The reply, once the end marker or the whole body was taken.
     fn reply(self) -> TurnReply;
 }
@@ -111,7 +116,7 @@ impl<A: Assembly> Body<A> {
                     shown(&text)
                 )));
             }
-            _ if !self.ended => return Err(BodyFault::Cut),
+            _ if !self.ended && !self.assembly.is_whole() => return Err(BodyFault::Cut),
             _ => {}
         }
         Ok(self.assembly.reply())

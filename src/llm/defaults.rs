@@ -14,20 +14,20 @@ pub struct ProviderDefaults {
     /// Empty for a provider without a network.
     pub base_url: &'static str,
     pub model: &'static str,
-    /// The environment variable that usually holds the key.
-    pub key_variable: Option<&'static str>,
+    /// The environment variables that usually hold the key; the first that is set counts.
+    pub key_variables: &'static [&'static str],
     /// The environment variable that usually moves the address.
     pub base_url_variable: Option<&'static str>,
 }
 
 /// Every provider known by name.
-pub const TABLE: [ProviderDefaults; 3] = [
+pub const TABLE: [ProviderDefaults; 4] = [
     ProviderDefaults {
         provider: "openai",
-        api: Api::OpenaiChat,
+        api: Api::Openai,
         base_url: "https://api.openai.com/v1",
         model: "gpt-5.4-mini",
-        key_variable: Some("OPENAI_API_KEY"),
+        key_variables: &["OPENAI_API_KEY"],
         base_url_variable: Some("OPENAI_BASE_URL"),
     },
     ProviderDefaults {
@@ -35,8 +35,17 @@ pub const TABLE: [ProviderDefaults; 3] = [
         api: Api::Anthropic,
         base_url: "https://api.anthropic.com",
         model: "claude-haiku-5-5",
-        key_variable: Some("ANTHROPIC_API_KEY"),
+        key_variables: &["ANTHROPIC_API_KEY"],
         base_url_variable: Some("ANTHROPIC_BASE_URL"),
+    },
+    ProviderDefaults {
+        provider: "gemini",
+        api: Api::Gemini,
+        // The version that Google's own client uses.
+        base_url: "https://generativelanguage.googleapis.com/v1",
+        model: "gemini-3.8-flash",
+        key_variables: &["GEMINI_API_KEY", "GOOGLE_API_KEY"],
+        base_url_variable: Some("GEMINI_BASE_URL"),
     },
     OFFLINE,
 ];
@@ -47,7 +56,7 @@ pub const OFFLINE: ProviderDefaults = ProviderDefaults {
     api: Api::Offline,
     base_url: "",
     model: "rules-1",
-    key_variable: None,
+    key_variables: &[],
     base_url_variable: None,
 };
 
@@ -59,9 +68,25 @@ pub fn of_provider(name: &str) -> Option<&'static ProviderDefaults> {
     TABLE.iter().find(|row| row.provider == name)
 }
 
+/// The names of a provider's key variables, for messages; `None` where it has none.
+pub fn key_variables(provider: &str) -> Option<String> {
+    let row = of_provider(provider).filter(|row| !row.key_variables.is_empty())?;
+    Some(row.key_variables.iter().map(|variable| format!("`{variable}`")).collect::<Vec<_>>().join(" or "))
+}
+
 /// The address of a dialect's own vendor.
 pub fn base_url(api: Api) -> &'static str {
-    TABLE.iter().find(|row| row.api == api).map_or("", |row| row.base_url)
+    TABLE.iter().find(|row| row.api == api.of_vendor()).map_or("", |row| row.base_url)
+}
+
+/// Is this one of OpenAI's reasoning models (`o3`, `gpt-5` and later, tuned ones too)? They keep what they thought only over Responses,
+/// and refuse tools over Chat Completions unless they don't think.
+pub fn wants_responses(model: &str) -> bool {
+    let model = model.strip_prefix("ft:").unwrap_or(model);
+    let number =
+        |rest: &str| rest.split(|c: char| !c.is_ascii_digit()).next().and_then(|digits| digits.parse::<u32>().ok());
+    let generation = model.strip_prefix("gpt-").and_then(number);
+    generation.is_some_and(|generation| generation >= 5) || model.strip_prefix('o').and_then(number).is_some()
 }
 
 /// OpenAI's models of today refuse tools over Chat Completions unless `reasoning_effort` is `none`; these, older or special, don't know
@@ -84,5 +109,20 @@ mod tests {
         assert!(takes_effort_none(openai.model));
         assert!(takes_effort_none("gpt-6.2-sol") && !takes_effort_none("gpt-5-mini") && !takes_effort_none("gpt-4o"));
         assert_eq!(base_url(Api::Anthropic), "https://api.anthropic.com");
+        for api in [Api::Openai, Api::OpenaiChat, Api::OpenaiResponses] {
+            assert_eq!(base_url(api), openai.base_url);
+        }
+    }
+
+    #[test]
+    fn openais_reasoning_models_are_told_by_their_names() {
+        for model in
+            ["gpt-5", "gpt-5.4-mini", "gpt-6.2-sol", "gpt-10", "o1", "o3-mini", "o4-mini-high", "ft:gpt-5.4-mini:me::x"]
+        {
+            assert!(wants_responses(model), "{model}");
+        }
+        for model in ["gpt-4o-mini", "gpt-4.1", "gpt-3.5-turbo", "chatgpt-5", "omni", "gpt-oss", "llama-3", "", "o"] {
+            assert!(!wants_responses(model), "{model}");
+        }
     }
 }

@@ -90,9 +90,13 @@ pub(super) enum Retry {
 /// `{"type":"error"}`, `{"error":"text"}`, `{"message"}`, `{"detail"}`, plain text.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Fault {
-    /// `type`, `code` and Anthropic's `details.error_code`, as far as they are there.
+    /// `type`, `code`, `status`, Anthropic's `details.error_code` and the `reason`s of Google's details, as far as they are there.
     marks: Vec<String>,
     pub(super) message: String,
+    /// How long to wait, where the report itself says it, as Google's do.
+    pub(super) wait: Option<Duration>,
+    /// A quota that is only full again tomorrow.
+    daily: bool,
 }
 
 /// Longest report that is shown, in characters.
@@ -107,6 +111,10 @@ const BILLING: [&str; 7] = [
     "enforced_spend_limit_reached",
     "spend_limit_exceeded",
 ];
+/// Google's words for a key that it doesn't know, under status 400.
+const WRONG_KEY: &str = "API_KEY_INVALID";
+/// Google's word for every limit that is reached; its message speaks of quota and billing also where waiting helps.
+const EXHAUSTED: &str = "RESOURCE_EXHAUSTED";
 const OVERFLOW: [&str; 3] = ["context_length_exceeded", "exceed_context_size_error", "request_too_large"];
 const BILLING_WORDS: [&str; 3] = ["credit balance is too low", "spend limit", "exceeded your current quota"];
 const OVERFLOW_WORDS: [&str; 4] =
@@ -117,12 +125,18 @@ impl Fault {
     pub(super) fn parse(body: &str) -> Self {
         match serde_json::from_str::<Value>(body) {
             Ok(value) => Self::from_value(&value),
-            Err(_) => Self { marks: Vec::new(), message: shown(body) },
+            Err(_) => Self::saying(shown(body)),
         }
     }
 
-    /// Reads a report out of a JSON value: a whole body or its `error` member.
+    /// A report with nothing but a text.
+    pub(super) fn saying(message: String) -> Self {
+        Self { message, ..Self::default() }
+    }
+
+    /// Reads a report out of a JSON value: a whole body or its `error` member. Google's streams put it into a list.
     pub(super) fn from_value(value: &Value) -> Self {
+        let value = value.as_array().and_then(|list| list.first()).unwrap_or(value);
         let inner = value.get("error").filter(|error| !error.is_null()).unwrap_or(value);
         let mark = |found: Option<&Value>| match found {
             Some(Value::String(text)) => Some(text.clone()),
@@ -130,10 +144,16 @@ impl Fault {
             _ => None,
         };
         let error_code = inner.get("details").and_then(|details| details.get("error_code"));
-        let marks =
-            [inner.get("type"), inner.get("code"), inner.get("status"), error_code].into_iter().filter_map(mark);
+        let details = inner.get("details").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        let reasons = details.iter().map(|detail| detail.get("reason"));
+        let marks = [inner.get("type"), inner.get("code"), inner.get("status"), error_code].into_iter().chain(reasons);
         let text = inner.as_str().or_else(|| inner.get("message")?.as_str()).or_else(|| value.get("detail")?.as_str());
-        Self { marks: marks.collect(), message: text.map_or_else(|| shown(&inner.to_string()), shown) }
+        Self {
+            marks: marks.filter_map(mark).collect(),
+            message: text.map_or_else(|| shown(&inner.to_string()), shown),
+            wait: details.iter().find_map(|detail| seconds(detail.get("retryDelay")?.as_str()?)),
+            daily: details.iter().any(is_daily_quota),
+        }
     }
 
     fn marked(&self, marks: &[&str]) -> bool {
@@ -147,8 +167,14 @@ impl Fault {
 
     /// What this report means. The status may be absent: errors also come inside a stream that began with 200.
     pub(super) fn kind(&self, status: Option<u16>) -> ProviderErrorKind {
+        if self.marked(&[EXHAUSTED]) {
+            return if self.daily { ProviderErrorKind::Billing } else { ProviderErrorKind::RateLimited };
+        }
         if status == Some(402) || self.marked(&BILLING) || self.says(&BILLING_WORDS) {
             return ProviderErrorKind::Billing;
+        }
+        if self.marked(&[WRONG_KEY]) {
+            return ProviderErrorKind::Auth;
         }
         if status == Some(413) || self.marked(&OVERFLOW) || self.says(&OVERFLOW_WORDS) {
             return ProviderErrorKind::ContextOverflow;
@@ -169,11 +195,21 @@ impl Fault {
             (&["rate_limit_error", "rate_limit_exceeded", "429"], ProviderErrorKind::RateLimited),
             (&["authentication_error", "permission_error", "invalid_api_key", "401", "403"], ProviderErrorKind::Auth),
             (&["not_found_error", "model_not_found", "404"], ProviderErrorKind::NotFound),
-            (&["invalid_request_error", "400", "422"], ProviderErrorKind::BadRequest),
+            (&["invalid_request_error", "invalid_prompt", "400", "422"], ProviderErrorKind::BadRequest),
         ];
         let found = kinds.into_iter().find(|(marks, _)| self.marked(marks));
         found.map_or(ProviderErrorKind::Server, |(_, kind)| kind)
     }
+}
+
+/// A protobuf duration, such as `13s` or `0.5s`.
+fn seconds(text: &str) -> Option<Duration> {
+    Duration::try_from_secs_f64(text.strip_suffix('s')?.parse().ok()?).ok()
+}
+
+fn is_daily_quota(detail: &Value) -> bool {
+    let violations = detail.get("violations").and_then(Value::as_array).into_iter().flatten();
+    violations.filter_map(|violation| violation.get("quotaId")?.as_str()).any(|id| id.contains("PerDay"))
 }
 
 /// Text of somebody else, bounded and on one line.
@@ -214,6 +250,31 @@ mod tests {
         ] {
             assert_eq!(kind(Some(400), body), ProviderErrorKind::ContextOverflow, "{body}");
         }
+    }
+
+    #[test]
+    fn googles_reports_name_the_wait_the_wrong_key_and_the_quota_that_is_full_for_today() {
+        let exhausted = |quota: &str| {
+            let details = serde_json::json!([
+                { "@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": [{ "quotaId": quota }] },
+                { "@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "13.5s" },
+            ]);
+            let message = "You exceeded your current quota, please check your plan and billing details.";
+            let error = serde_json::json!({ "code": 429, "status": EXHAUSTED, "message": message, "details": details });
+            Fault::from_value(&serde_json::json!({ "error": error }))
+        };
+        let minute = exhausted("GenerateRequestsPerMinutePerProjectPerModel-FreeTier");
+        assert_eq!(
+            (minute.kind(Some(429)), minute.kind(None)),
+            (ProviderErrorKind::RateLimited, ProviderErrorKind::RateLimited)
+        );
+        assert_eq!(minute.wait, Some(Duration::from_millis(13_500)));
+        let day = exhausted("GenerateRequestsPerDayPerProjectPerModel-FreeTier");
+        assert_eq!(day.kind(Some(429)), ProviderErrorKind::Billing);
+        let key = r#"[{"error":{"code":400,"message":"API key not valid.","status":"INVALID_ARGUMENT","details":[{"reason":"API_KEY_INVALID"}]}}]"#;
+        assert_eq!(kind(Some(400), key), ProviderErrorKind::Auth);
+        let window = r#"{"error":{"code":400,"message":"The input token count (9) exceeds the maximum number of tokens allowed (4).","status":"INVALID_ARGUMENT"}}"#;
+        assert_eq!(kind(Some(400), window), ProviderErrorKind::ContextOverflow);
     }
 
     #[test]

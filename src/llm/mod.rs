@@ -1,6 +1,6 @@
 //! Language-model providers behind one trait: a turn goes out, text and tool calls come back.
 //!
-//! Here belong the wire dialects (`openai_chat/`, `anthropic/`), what they share (`wire` sends and reads, `retry` decides whether and
+//! Here belong the wire dialects (`openai_responses/`, `openai_chat/`, `anthropic/`, `gemini/`; `openai` chooses between the first two), what they share (`wire` sends and reads, `retry` decides whether and
 //! when to try again, `body` turns bytes into events, `schema` and `names` fit tools to a dialect, `error` names failures), the
 //! `offline/` rules for whoever has no key, and the one dated table of model ids (`defaults`). Agents, runs, journals and prices don't
 //! belong here: a turn is a pure question and answer, and whoever asks keeps the history.
@@ -19,9 +19,12 @@ mod anthropic;
 mod body;
 pub mod defaults;
 mod error;
+mod gemini;
 mod names;
 pub mod offline;
+mod openai;
 mod openai_chat;
+mod openai_responses;
 mod retry;
 mod schema;
 #[cfg(test)]
@@ -72,12 +75,28 @@ pub trait Provider: Send + Sync + fmt::Debug {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Api {
+    /// OpenAI, in the one of its two dialects that suits the model (see `openai`).
+    Openai,
+    /// OpenAI Responses.
+    OpenaiResponses,
     /// OpenAI Chat Completions, of OpenAI or of any server that speaks it.
     OpenaiChat,
     /// Anthropic Messages.
     Anthropic,
+    /// Google's Gemini API, `generateContent`.
+    Gemini,
     /// The rules in [`offline`]: no network, no model.
     Offline,
+}
+
+impl Api {
+    /// The one that stands for all dialects of the same vendor.
+    pub fn of_vendor(self) -> Self {
+        match self {
+            Self::OpenaiResponses | Self::OpenaiChat => Self::Openai,
+            other => other,
+        }
+    }
 }
 
 /// How to reach a provider.
@@ -86,7 +105,8 @@ pub struct ProviderConfig {
     /// The name that messages and records use.
     pub name: String,
     pub api: Api,
-    /// Absent = the dialect's own address in [`defaults`]. For OpenAI Chat it includes the version, as in `http://127.0.0.1:8080/v1`.
+    /// Absent = the dialect's own address in [`defaults`]. For OpenAI's dialects it includes the version, as in
+    /// `http://127.0.0.1:8080/v1`; for Gemini it may end in `/v1` or `/v1beta`.
     pub base_url: Option<String>,
     /// Absent = no credential is sent, which local servers accept.
     pub api_key: Option<SecretString>,
@@ -108,8 +128,11 @@ impl fmt::Debug for ProviderConfig {
 /// Builds a provider. What is wrong with the configuration (an address, a header) is told by the first request.
 pub fn provider(config: ProviderConfig, http: reqwest::Client, clock: SharedClock) -> Arc<dyn Provider> {
     match config.api {
+        Api::Openai => Arc::new(openai::Openai::new(config, http, clock)),
+        Api::OpenaiResponses => Arc::new(openai_responses::OpenaiResponses::new(config, http, clock)),
         Api::OpenaiChat => Arc::new(openai_chat::OpenaiChat::new(config, http, clock)),
         Api::Anthropic => Arc::new(anthropic::Anthropic::new(config, http, clock)),
+        Api::Gemini => Arc::new(gemini::Gemini::new(config, http, clock)),
         Api::Offline => Arc::new(offline::Offline::new(config.name)),
     }
 }

@@ -1,4 +1,5 @@
-//! Tool names on the wire. OpenAI and Anthropic take 1 to 64 characters of `[a-zA-Z0-9_-]`; names that differ are mapped, and back.
+//! Tool names on the wire. What every provider takes is 1 to 64 characters of `[a-zA-Z0-9_-]`, the first a letter or `_` (Gemini's rule);
+//! names that differ are mapped, and back.
 
 use sha2::{Digest, Sha256};
 use std::borrow::Cow;
@@ -46,7 +47,11 @@ impl NameMap {
 }
 
 fn fits(name: &str) -> bool {
-    (1..=LONGEST).contains(&name.len()) && name.bytes().all(is_allowed)
+    name.len() <= LONGEST && begins_well(name) && name.bytes().all(is_allowed)
+}
+
+fn begins_well(name: &str) -> bool {
+    name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
 }
 
 fn is_allowed(byte: u8) -> bool {
@@ -55,6 +60,7 @@ fn is_allowed(byte: u8) -> bool {
 
 fn fitted(name: &str, taken: &HashSet<String>) -> String {
     let plain = replaced(name);
+    let plain = if begins_well(&plain) { plain } else { format!("_{plain}") };
     if fits(&plain) && !taken.contains(&plain) {
         return plain;
     }
@@ -76,7 +82,7 @@ mod tests {
     #[test]
     fn names_go_out_fitting_and_come_back_as_they_were() {
         let long = "x".repeat(80);
-        let names = ["plain_name", "a.b", "a_b", "a/b", long.as_str(), ""];
+        let names = ["plain_name", "a.b", "a_b", "a/b", long.as_str(), "", "7zip__list", "-x"];
         let map = NameMap::new(names.into_iter());
         let wires: Vec<_> = names.iter().map(|name| map.wire(name).into_owned()).collect();
         assert_eq!(wires.iter().collect::<HashSet<_>>().len(), names.len(), "{wires:?}");

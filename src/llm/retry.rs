@@ -44,8 +44,13 @@ pub(super) fn next_wait(retry: Retry, attempt: u32, jitter: f64, left: Option<Du
     left.is_none_or(|left| wait < left).then_some(wait)
 }
 
-/// What a kind of failure with these headers allows.
-pub(super) fn allowed(kind: ProviderErrorKind, headers: Option<&HeaderMap>, now: Timestamp) -> Retry {
+/// What a kind of failure allows. The wait is named by the headers, or else by the `report` itself.
+pub(super) fn allowed(
+    kind: ProviderErrorKind,
+    headers: Option<&HeaderMap>,
+    report: Option<Duration>,
+    now: Timestamp,
+) -> Retry {
     let worth_it = matches!(
         kind,
         ProviderErrorKind::RateLimited
@@ -59,7 +64,7 @@ pub(super) fn allowed(kind: ProviderErrorKind, headers: Option<&HeaderMap>, now:
     if !worth_it || forbidden {
         return Retry::Never;
     }
-    headers.and_then(|headers| named_wait(headers, now)).map_or(Retry::Backoff, Retry::After)
+    headers.and_then(|headers| named_wait(headers, now)).or(report).map_or(Retry::Backoff, Retry::After)
 }
 
 /// The wait that a response names, if it names a sensible one.
@@ -224,7 +229,7 @@ mod tests {
     fn the_named_wait_is_read_in_every_form() {
         let now = Timestamp::from_millis(1_445_412_470_000);
         let allowed = |pairs: &[(&'static str, &'static str)]| {
-            allowed(ProviderErrorKind::RateLimited, Some(&headers(pairs)), now)
+            allowed(ProviderErrorKind::RateLimited, Some(&headers(pairs)), None, now)
         };
         assert_eq!(allowed(&[("retry-after", "2")]), Retry::After(Duration::from_secs(2)));
         assert_eq!(
@@ -235,6 +240,10 @@ mod tests {
         assert_eq!(allowed(&[("retry-after", "soon")]), Retry::Backoff);
         assert_eq!(allowed(&[("retry-after", "-1")]), Retry::Backoff);
         assert_eq!(allowed(&[("retry-after", "2"), ("x-should-retry", "false")]), Retry::Never);
+        let report = Some(Duration::from_secs(13));
+        let limited = |headers: &HeaderMap| super::allowed(ProviderErrorKind::RateLimited, Some(headers), report, now);
+        assert_eq!(limited(&headers(&[])), Retry::After(Duration::from_secs(13)));
+        assert_eq!(limited(&headers(&[("retry-after", "2")])), Retry::After(Duration::from_secs(2)));
     }
 
     #[test]
@@ -249,9 +258,9 @@ mod tests {
             ProviderErrorKind::ContextOverflow,
             ProviderErrorKind::Malformed,
         ] {
-            assert_eq!(allowed(kind, Some(&polite), now), Retry::Never, "{kind}");
+            assert_eq!(allowed(kind, Some(&polite), Some(Duration::from_secs(1)), now), Retry::Never, "{kind}");
         }
-        assert_eq!(allowed(ProviderErrorKind::CutStream, None, now), Retry::Backoff);
+        assert_eq!(allowed(ProviderErrorKind::CutStream, None, None, now), Retry::Backoff);
     }
 
     #[test]

@@ -1,8 +1,17 @@
 //! Copies of tool schemas that providers accept. The original stays what arguments are validated against.
 //!
-//! Both dialects refuse a whole request because of one schema whose root is not a plain object (a combinator, a `$ref`, a boolean) or
-//! that has an array without `items`; both charge for annotations that no model needs. Anthropic also refuses property names outside
-//! `[a-zA-Z0-9_.-]{1,64}`: such a property is left out of its copy, and the validation of the call tells the model what is missing.
+//! Every dialect refuses a whole request because of one schema whose root is not a plain object (a combinator, a `$ref`, a boolean) or
+//! that has an array without `items`; all charge for annotations that no model needs. Anthropic also refuses property names outside
+//! `[a-zA-Z0-9_.-]{1,64}`, Gemini those outside `[a-zA-Z0-9_]{1,64}` and most values of `format`: such a property is left out of its
+//! copy, and the validation of the call tells the model what is missing.
+//!
+//! `strict` says whether OpenAI can hold a model to a schema; `plain` writes one in the few keywords that Gemini knows at the least.
+
+mod plain;
+mod strict;
+
+pub(super) use plain::plain;
+pub(super) use strict::fits as fits_strict;
 
 use serde_json::{Map, Value, json};
 
@@ -11,6 +20,7 @@ use serde_json::{Map, Value, json};
 pub(super) enum Target {
     OpenAi,
     Anthropic,
+    Gemini,
 }
 
 /// Keywords without a use for the model.
@@ -108,8 +118,11 @@ fn clean(schema: &mut Value, target: Target) {
 
 fn clean_object(schema: &mut Map<String, Value>, target: Target) {
     schema.retain(|keyword, _| !DROPPED.contains(&keyword.as_str()));
-    if target == Target::Anthropic {
-        leave_out_refused_properties(schema);
+    if target != Target::OpenAi {
+        leave_out_refused_properties(schema, target);
+    }
+    if target == Target::Gemini {
+        schema.remove("format");
     }
     let is_array = schema.get("type").is_some_and(|kind| kind == "array");
     if is_array && !schema.contains_key("items") && !schema.contains_key("prefixItems") {
@@ -127,18 +140,18 @@ fn clean_object(schema: &mut Map<String, Value>, target: Target) {
     }
 }
 
-fn leave_out_refused_properties(schema: &mut Map<String, Value>) {
+fn leave_out_refused_properties(schema: &mut Map<String, Value>, target: Target) {
     if let Some(Value::Object(properties)) = schema.get_mut("properties") {
-        properties.retain(|name, _| is_accepted_property(name));
+        properties.retain(|name, _| is_accepted_property(name, target));
     }
     if let Some(Value::Array(required)) = schema.get_mut("required") {
-        required.retain(|name| name.as_str().is_none_or(is_accepted_property));
+        required.retain(|name| name.as_str().is_none_or(|name| is_accepted_property(name, target)));
     }
 }
 
-fn is_accepted_property(name: &str) -> bool {
-    (1..=64).contains(&name.len())
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-'))
+fn is_accepted_property(name: &str, target: Target) -> bool {
+    let marks: &[u8] = if target == Target::Gemini { b"_" } else { b"_.-" };
+    (1..=64).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || marks.contains(&byte))
 }
 
 #[cfg(test)]
@@ -193,5 +206,14 @@ mod tests {
         assert_eq!(copy["properties"], json!({ "ok": {} }));
         assert_eq!(copy["required"], json!(["ok"]));
         assert!(cleaned(&schema, Target::OpenAi)["properties"].get("$filter").is_some());
+    }
+
+    #[test]
+    fn gemini_gets_no_formats_and_no_names_with_dots() {
+        let schema = json!({ "type": "object", "properties": {
+            "format": { "type": "string", "format": "uri" }, "a.b": {} }, "required": ["a.b", "format"] });
+        let expected =
+            json!({ "type": "object", "properties": { "format": { "type": "string" } }, "required": ["format"] });
+        assert_eq!(cleaned(&schema, Target::Gemini), expected);
     }
 }

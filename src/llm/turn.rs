@@ -4,6 +4,7 @@ use crate::domain::{Effect, Timestamp, Usage};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
+use std::borrow::Cow;
 use tokio_util::sync::CancellationToken;
 
 /// A tool as the model is offered it.
@@ -82,6 +83,17 @@ pub struct ToolResult {
     pub is_error: bool,
 }
 
+impl ToolResult {
+    /// The content, which begins with `Error` if the call failed: for dialects without a mark for that.
+    pub(super) fn text_that_says_so(&self) -> Cow<'_, str> {
+        let says_so = self.content.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("error"));
+        match self.is_error && !says_so {
+            true => Cow::Owned(format!("Error: {}", self.content)),
+            false => Cow::Borrowed(self.content.as_str()),
+        }
+    }
+}
+
 /// The question of one turn.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TurnRequest {
@@ -135,7 +147,7 @@ impl Finish {
     /// `called` asks for calls; without a word it ended as it should.
     pub(super) fn of(word: Option<&str>, called: bool) -> Self {
         match word {
-            Some("length" | "max_tokens" | "model_context_window_exceeded") => Self::Length,
+            Some("length" | "max_tokens" | "max_output_tokens" | "model_context_window_exceeded") => Self::Length,
             Some("content_filter" | "refusal") => Self::Refusal,
             None
             | Some(

@@ -33,6 +33,8 @@ pub(super) enum Credential {
     Bearer,
     /// `x-api-key`.
     ApiKey,
+    /// `x-goog-api-key`.
+    GoogApiKey,
 }
 
 /// A configured provider as the wire sees it.
@@ -59,7 +61,7 @@ impl fmt::Debug for Endpoint {
 #[derive(Debug)]
 pub(super) struct Call<'a> {
     pub(super) model: &'a str,
-    pub(super) path: &'static str,
+    pub(super) path: &'a str,
     pub(super) body: Bytes,
 }
 
@@ -126,15 +128,21 @@ impl Endpoint {
         body.finish(sink).map_err(|fault| self.unusable(call.model, fault))
     }
 
-    /// The ids of `GET {path}`, whose shape OpenAI and Anthropic share.
+    /// The ids of `GET {path}`: OpenAI and Anthropic list them under `data`, Google under `models`, as `models/{id}`.
     pub(super) async fn models(&self, path: &str) -> Result<Vec<String>, ProviderError> {
         #[derive(Deserialize)]
-        struct List {
-            data: Vec<Model>,
+        #[serde(untagged)]
+        enum List {
+            Ids { data: Vec<Model> },
+            Names { models: Vec<Named> },
         }
         #[derive(Deserialize)]
         struct Model {
             id: String,
+        }
+        #[derive(Deserialize)]
+        struct Named {
+            name: String,
         }
         let mut response = self.send("-", self.http.get(self.url(path))).await.map_err(|failure| failure.error)?;
         let malformed = |what: &str| self.error("-", None, ProviderErrorKind::Malformed, what);
@@ -143,7 +151,11 @@ impl Endpoint {
         };
         let list: List = serde_json::from_str(&text)
             .map_err(|cause| malformed(&format!("the list of models is not what the dialect says: {cause}")))?;
-        Ok(list.data.into_iter().map(|model| model.id).collect())
+        let bare = |named: Named| named.name.strip_prefix("models/").map_or_else(|| named.name.clone(), str::to_owned);
+        Ok(match list {
+            List::Ids { data } => data.into_iter().map(|model| model.id).collect(),
+            List::Names { models } => models.into_iter().map(bare).collect(),
+        })
     }
 
     /// Adds to a "no such model" the ids that there are, nearest first. Failing to get them in time changes nothing.
@@ -191,9 +203,12 @@ impl Endpoint {
         if (300..400).contains(&status) {
             error.hint = Some(format!("{} redirects, which is not followed: correct the base_url", self.address()));
         } else if fault.message.contains("reasoning_effort") {
-            error.hint = Some("this model can't use tools over Chat Completions; choose another model".to_owned());
+            error.hint = Some(format!(
+                "this model can't use tools over Chat Completions: set `providers.{}.api` to openai_responses, or choose another model",
+                self.name
+            ));
         }
-        Failure { error, retry: allowed(kind, Some(&headers), self.clock.now()) }
+        Failure { error, retry: allowed(kind, Some(&headers), fault.wait, self.clock.now()) }
     }
 
     /// A whole body as text; `None` when it breaks off, is silent or grows past `limit`.
@@ -215,7 +230,7 @@ impl Endpoint {
             BodyFault::Reported(fault) => {
                 let kind = fault.kind(None);
                 let error = self.error(model, None, kind, &fault.message);
-                Failure { error, retry: allowed(kind, None, self.clock.now()) }
+                Failure { error, retry: allowed(kind, None, fault.wait, self.clock.now()) }
             }
         }
     }
@@ -263,9 +278,9 @@ impl Endpoint {
     fn hint(&self, kind: ProviderErrorKind) -> Option<String> {
         let name = &self.name;
         match kind {
-            ProviderErrorKind::Auth => Some(match defaults::of_provider(name).and_then(|row| row.key_variable) {
-                Some(variable) => format!(
-                    "check the key in `{variable}`, or in `providers.{name}.api_key` if station.yml has the provider's key or address"
+            ProviderErrorKind::Auth => Some(match defaults::key_variables(name) {
+                Some(variables) => format!(
+                    "check the key in {variables}, or in `providers.{name}.api_key` if station.yml has the provider's key or address"
                 ),
                 None => format!("check the key in `providers.{name}.api_key`"),
             }),
@@ -321,6 +336,7 @@ fn headers(
         let (name, value) = match credential {
             Credential::Bearer => (AUTHORIZATION, format!("Bearer {}", key.expose_secret())),
             Credential::ApiKey => (HeaderName::from_static("x-api-key"), key.expose_secret().to_owned()),
+            Credential::GoogApiKey => (HeaderName::from_static("x-goog-api-key"), key.expose_secret().to_owned()),
         };
         map.insert(name, sensitive(&value).ok_or("the API key has characters that no header can carry")?);
     }

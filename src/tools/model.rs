@@ -18,8 +18,15 @@ use std::time::Duration;
 
 /// The variables that carry provider keys and addresses. In environments for development they count wherever they are set; elsewhere only
 /// those that the environment names under `variables_from_process`.
-pub const PROVIDER_VARIABLES: [&str; 4] =
-    ["OPENAI_API_KEY", "OPENAI_BASE_URL", "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL"];
+pub const PROVIDER_VARIABLES: [&str; 7] = [
+    "OPENAI_API_KEY",
+    "OPENAI_BASE_URL",
+    "ANTHROPIC_API_KEY",
+    "ANTHROPIC_BASE_URL",
+    "GEMINI_API_KEY",
+    "GOOGLE_API_KEY",
+    "GEMINI_BASE_URL",
+];
 
 /// How long one model call may take without `providers.<name>.timeout`.
 const PROVIDER_TIMEOUT: Duration = Duration::from_secs(600);
@@ -219,8 +226,8 @@ impl Models {
         let access = self.access(environment, name, caller)?;
         if access.is_none() && api != Api::Offline {
             let error = Error::unavailable(format!("provider `{name}` has no API key in environment `{environment}`"));
-            return Err(match defaults::of_provider(name).and_then(|row| row.key_variable) {
-                Some(key) => error.hint(format!("set {key}, or `providers.{name}.api_key` in station.yml")),
+            return Err(match defaults::key_variables(name) {
+                Some(keys) => error.hint(format!("set {keys}, or `providers.{name}.api_key` in station.yml")),
                 None => error.hint(format!(
                     "set `providers.{name}.api_key` in station.yml, or `base_url` alone for a server that wants no key"
                 )),
@@ -257,6 +264,9 @@ impl Models {
 
 fn dialect(api: ProviderApi) -> Api {
     match api {
+        ProviderApi::Openai => Api::Openai,
+        ProviderApi::OpenaiResponses => Api::OpenaiResponses,
+        ProviderApi::Gemini => Api::Gemini,
         ProviderApi::OpenaiChat => Api::OpenaiChat,
         ProviderApi::Anthropic => Api::Anthropic,
         ProviderApi::Offline => Api::Offline,

@@ -49,37 +49,78 @@ fn fixtures() -> Value {
     ] })
 }
 
-/// A dialect as a newcomer sets it up: by two variables.
-struct Dialect {
+/// A wire as a person sets it up. `URL` stands for the fake's address.
+struct Wire {
     provider: &'static str,
-    key: &'static str,
-    base_url: &'static str,
+    variables: &'static [(&'static str, &'static str)],
+    settings: &'static str,
+    /// Why this provider was chosen, as the command line says it.
+    reason: &'static str,
+    /// Where its requests arrive.
     path: &'static str,
 }
 
-const OPENAI: Dialect = Dialect { provider: "openai", key: "OPENAI_API_KEY", base_url: "OPENAI_BASE_URL", path: "/v1" };
-const ANTHROPIC: Dialect =
-    Dialect { provider: "anthropic", key: "ANTHROPIC_API_KEY", base_url: "ANTHROPIC_BASE_URL", path: "" };
+const OPENAI: Wire = Wire {
+    provider: "openai",
+    variables: &[("OPENAI_API_KEY", "test"), ("OPENAI_BASE_URL", "URL/v1")],
+    settings: "",
+    reason: "(OPENAI_API_KEY is set)",
+    path: "/v1/chat/completions",
+};
+const RESPONSES: Wire = Wire {
+    provider: "thinker",
+    variables: &[],
+    settings: "models: { default: thinker/gpt-6-sol }\nproviders:\n  thinker: { api: openai_responses, base_url: 'URL/v1', api_key: test }\n",
+    reason: "(default of the station)",
+    path: "/v1/responses",
+};
+const ANTHROPIC: Wire = Wire {
+    provider: "anthropic",
+    variables: &[("ANTHROPIC_API_KEY", "test"), ("ANTHROPIC_BASE_URL", "URL")],
+    settings: "",
+    reason: "(ANTHROPIC_API_KEY is set)",
+    path: "/v1/messages",
+};
+const GEMINI: Wire = Wire {
+    provider: "gemini",
+    variables: &[("GOOGLE_API_KEY", "test"), ("GEMINI_BASE_URL", "URL/v1beta")],
+    settings: "",
+    reason: "(GOOGLE_API_KEY is set)",
+    path: "/v1beta/models/gemini-3.8-flash:streamGenerateContent",
+};
+const WIRES: [Wire; 4] = [OPENAI, RESPONSES, ANTHROPIC, GEMINI];
 
-impl Dialect {
+impl Wire {
     /// A home that speaks it to `url`, with the desk attached.
     fn home(&self, url: &str) -> TestHome {
-        let mut home = TestHome::with_agent_using(&["desk"], "planner", "");
-        home.set(self.key, "test").set(self.base_url, &format!("{url}{}", self.path));
+        let mut home = TestHome::with_agent_using(&["desk"], "planner", &self.settings.replace("URL", url));
+        for (name, value) in self.variables {
+            home.set(name, &value.replace("URL", url));
+        }
         let notes = home.beside().join("notes.txt");
         home.write_servers("development", &json!({ "desk": peers::own_server("desk.py", &[notes.to_str().unwrap()]) }));
         home
     }
+
+    /// Where the key is, as hints say it.
+    fn key(&self) -> String {
+        match self.variables.first() {
+            Some((variable, _)) => format!("check the key in `{variable}`"),
+            None => format!("check the key in `providers.{}.api_key`", self.provider),
+        }
+    }
 }
 
-fn a_conversation_of_three_turns(dialect: &Dialect) {
+/// Three turns with parallel calls, on a wire that requests really went over.
+fn a_conversation_of_three_turns(wire: &Wire) {
     let aimock = Aimock::start(&fixtures());
-    let home = dialect.home(&aimock.url);
+    let home = wire.home(&aimock.url);
     let output = home.stn(&["agent", "run", "planner", "plan my trip", "--json"]).ok();
     let run = output.json();
     assert_eq!(run["output"], "Saved: Paris is 18C, Tokyo is 25C.");
-    assert_eq!(run["model"]["provider"], dialect.provider);
-    assert!(output.stderr.contains(&format!("({} is set)", dialect.key)), "{}", output.stderr);
+    assert_eq!(run["model"]["provider"], wire.provider);
+    assert!(output.stderr.contains(wire.reason), "{}", output.stderr);
+    assert_eq!(aimock.paths(), [wire.path; 3]);
     let steps = home.steps(run["id"].as_str().unwrap());
     let turns: Vec<_> =
         steps.iter().map(|step| (step["turn"].as_i64().unwrap(), step["kind"].as_str().unwrap())).collect();
@@ -98,9 +139,9 @@ fn runs(home: &TestHome, inputs: &[&str]) -> Vec<Value> {
 }
 
 /// The runs of these inputs, each of which has to be answered in the end, after two requests.
-fn faults_that_pass_are_overcome(dialect: &Dialect, inputs: &[&str]) -> (TestHome, Vec<Value>) {
+fn faults_that_pass_are_overcome(wire: &Wire, inputs: &[&str]) -> (TestHome, Vec<Value>) {
     let aimock = Aimock::start(&fixtures());
-    let home = dialect.home(&aimock.url);
+    let home = wire.home(&aimock.url);
     let runs = runs(&home, inputs);
     for (input, run) in inputs.iter().zip(&runs) {
         let ended = (&run["status"], &run["output"]);
@@ -110,10 +151,10 @@ fn faults_that_pass_are_overcome(dialect: &Dialect, inputs: &[&str]) -> (TestHom
     (home, runs)
 }
 
-fn faults_that_stay_are_told_with_provider_status_and_a_way_out(dialect: &Dialect) {
+fn faults_that_stay_are_told_with_provider_status_and_a_way_out(wire: &Wire) {
     let aimock = Aimock::start(&fixtures());
-    let home = dialect.home(&aimock.url);
-    let key = format!("check the key in `{}`", dialect.key);
+    let home = wire.home(&aimock.url);
+    let key = wire.key();
     let told = [
         ("always limited", "answered 429", "asks to wait 1 s"),
         ("always down", "answered 500", "run it again later"),
@@ -123,20 +164,19 @@ fn faults_that_stay_are_told_with_provider_status_and_a_way_out(dialect: &Dialec
     for ((input, reason, hint), run) in told.iter().zip(runs(&home, &told.map(|(input, ..)| input))) {
         assert_eq!((&run["status"], &run["error_kind"]), (&json!("failed"), &json!("provider")), "{input}: {run:#}");
         let error = run["error"].as_str().unwrap();
-        for part in [&format!("provider `{}`", dialect.provider), *reason, *hint] {
+        for part in [&format!("provider `{}`", wire.provider), *reason, *hint] {
             assert!(error.contains(part), "`{part}` is missing in: {error}");
         }
     }
 }
 
 #[test]
-fn three_turns_with_parallel_calls_in_the_dialect_of_openai() {
-    a_conversation_of_three_turns(&OPENAI);
-}
-
-#[test]
-fn three_turns_with_parallel_calls_in_the_dialect_of_anthropic() {
-    a_conversation_of_three_turns(&ANTHROPIC);
+fn three_turns_with_parallel_calls_over_every_wire() {
+    std::thread::scope(|threads| {
+        for wire in &WIRES {
+            threads.spawn(|| a_conversation_of_three_turns(wire));
+        }
+    });
 }
 
 #[test]

@@ -106,7 +106,7 @@ pub(super) fn what_it_waits_for(id: RunId, waiting_for: Option<WaitingFor>) -> V
         ],
         Some(WaitingFor::Provider) => vec![
             format!("run {id} waits for a model provider: the key that it was started with is gone"),
-            "hint: set the provider's key (OPENAI_API_KEY, ANTHROPIC_API_KEY) for this command, which brings it along"
+            "hint: set the provider's key (OPENAI_API_KEY, ANTHROPIC_API_KEY, GEMINI_API_KEY) for this command, which brings it along"
                 .to_owned(),
             format!("  {respond} retry"),
         ],

@@ -22,7 +22,6 @@ const MODELS: &str = "/models";
 #[derive(Debug)]
 pub(super) struct OpenaiChat {
     endpoint: Endpoint,
-    /// Is it OpenAI's own API?
     official: bool,
 }
 
@@ -32,6 +31,11 @@ impl OpenaiChat {
         let host = reqwest::Url::parse(endpoint.base_url()).ok();
         let official = host.as_ref().and_then(|url| url.host_str()) == Some("api.openai.com");
         Self { endpoint, official }
+    }
+
+    /// Is it OpenAI's own API?
+    pub(super) fn is_official(&self) -> bool {
+        self.official
     }
 }
 

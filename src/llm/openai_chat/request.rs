@@ -114,12 +114,7 @@ fn call_entry<'a>(call: &'a ToolCall, names: &'a NameMap) -> CallEntry<'a> {
 
 /// The dialect has no mark for a failed call, so the text says it.
 fn result_entry(result: &ToolResult) -> Entry<'_> {
-    let says_so = result.content.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("error"));
-    let content = match result.is_error && !says_so {
-        true => Cow::Owned(format!("Error: {}", result.content)),
-        false => Cow::Borrowed(result.content.as_str()),
-    };
-    Entry::Tool { tool_call_id: &result.call_id, content }
+    Entry::Tool { tool_call_id: &result.call_id, content: result.text_that_says_so() }
 }
 
 fn tool_entry(tool: &ToolDefinition, names: &NameMap) -> Value {

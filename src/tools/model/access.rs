@@ -42,12 +42,7 @@ impl Models {
         if let Some(settings) = settings.filter(|settings| says_where(settings)) {
             return of_settings(name, settings).map(Some);
         }
-        // A name that station.yml gives to another dialect says nothing about whose key the variable holds.
-        let same_dialect = |row: &&ProviderDefaults| settings.is_none_or(|own| super::dialect(own.api) == row.api);
-        match defaults::of_provider(name).filter(same_dialect) {
-            Some(row) => self.by_variables(environment, row, caller),
-            None => Ok(None),
-        }
+        Ok(self.by_variables(environment, name, caller)?.map(|(_, access)| access))
     }
 
     /// The first provider whose key is among the variables, with the key's name.
@@ -59,7 +54,7 @@ impl Models {
         let is_configured = |name: &str| self.settings.providers.get(name).is_some_and(says_where);
         let rows = defaults::TABLE.iter().filter(|row| self.settings.models.detect && !is_configured(row.provider));
         for row in rows {
-            if let (Some(key), Some(access)) = (row.key_variable, self.access(environment, row.provider, caller)?) {
+            if let Some((key, access)) = self.by_variables(environment, row.provider, caller)? {
                 return Ok(Some((row, key, access.source)));
             }
         }
@@ -72,7 +67,7 @@ impl Models {
             let sources = std::iter::once(&self.process).chain(caller);
             sources.into_iter().any(|variables| self.allowed(environment, variables).get(variable).is_some())
         };
-        let set = defaults::TABLE.iter().find_map(|row| row.key_variable.filter(|key| is_set(key)));
+        let set = defaults::TABLE.iter().flat_map(|row| row.key_variables).find(|key| is_set(key));
         match set {
             None => "no model is configured and no provider key is set".to_owned(),
             Some(key) if self.settings.models.detect => {
@@ -82,23 +77,30 @@ impl Models {
         }
     }
 
+    /// Key and address that the provider's variables hold, and the name of the one with the key.
     fn by_variables(
         &self,
         environment: &Name,
-        row: &ProviderDefaults,
+        name: &str,
         caller: Option<&ProviderVariables>,
-    ) -> Result<Option<Access>> {
+    ) -> Result<Option<(&'static str, Access)>> {
+        // A name that station.yml gives to another vendor says nothing about whose key the variable holds.
+        let settings = self.settings.providers.get(name);
+        let same_vendor =
+            |row: &&ProviderDefaults| settings.is_none_or(|own| super::dialect(own.api).of_vendor() == row.api);
+        let Some(row) = defaults::of_provider(name).filter(same_vendor) else { return Ok(None) };
         let sources = [(Source::Process, Some(&self.process)), (Source::Caller, caller)];
         for (source, variables) in sources {
             let Some(variables) = variables.map(|variables| self.allowed(environment, variables)) else { continue };
-            let value = |variable: Option<&str>| variable.and_then(|variable| variables.get(variable));
-            let Some(key) = value(row.key_variable) else { continue };
-            let base_url = value(row.base_url_variable).map(|url| url.expose_secret().to_owned());
+            let found = row.key_variables.iter().find_map(|variable| Some((*variable, variables.get(variable)?)));
+            let Some((variable, key)) = found else { continue };
+            let base_url = row.base_url_variable.and_then(|variable| variables.get(variable));
+            let base_url = base_url.map(|url| url.expose_secret().to_owned());
             if let (Some(variable), Some(url)) = (row.base_url_variable, &base_url) {
                 check_outbound(url)
                     .map_err(|reason| Error::unavailable(format!("{variable}: {reason}")).hint(OUTBOUND_HINT))?;
             }
-            return Ok(Some(Access { source, api_key: Some(key.clone()), base_url }));
+            return Ok(Some((variable, Access { source, api_key: Some(key.clone()), base_url })));
         }
         Ok(None)
     }
@@ -123,9 +125,9 @@ fn of_settings(name: &str, settings: &ProviderSettings) -> Result<Access> {
         Some(SecretOr::Plain(key)) => Some(key.clone()),
         Some(SecretOr::Reference(secret)) => {
             let error = no_secrets(&format!("providers.{name}.api_key"), secret);
-            return Err(match defaults::of_provider(name).and_then(|row| row.key_variable) {
-                Some(variable) => error.hint(format!(
-                    "write the key itself there, or leave `api_key` and `base_url` out and set {variable}"
+            return Err(match defaults::key_variables(name) {
+                Some(variables) => error.hint(format!(
+                    "write the key itself there, or leave `api_key` and `base_url` out and set {variables}"
                 )),
                 None => error.hint("write the key itself there"),
             });

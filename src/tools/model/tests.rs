@@ -53,6 +53,9 @@ fn without_a_named_model_a_provider_key_decides_where_the_environment_lets_it_in
     for (environment, yaml, keys, provider, reason) in [
         ("development", "", ["OPENAI_API_KEY", "ANTHROPIC_API_KEY"], "openai", "OPENAI_API_KEY is set"),
         ("development", "", ["ANTHROPIC_API_KEY", "OPENAI_BASE_URL"], "anthropic", "ANTHROPIC_API_KEY is set"),
+        ("development", "", ["GOOGLE_API_KEY", "GEMINI_API_KEY"], "gemini", "GEMINI_API_KEY is set"),
+        ("development", "", ["GOOGLE_API_KEY", "OPENAI_BASE_URL"], "gemini", "GOOGLE_API_KEY is set"),
+        ("development", "", ["GOOGLE_API_KEY", "ANTHROPIC_API_KEY"], "anthropic", "ANTHROPIC_API_KEY is set"),
         ("staging", named, ["OPENAI_API_KEY", "ANTHROPIC_API_KEY"], "anthropic", "ANTHROPIC_API_KEY is set"),
     ] {
         let chosen = models(yaml, &keys).choose(&name(environment), None, None, None);
@@ -104,6 +107,7 @@ fn key_and_address_come_from_one_source() {
         (keyed, set(&[url]), set(&[other_url]), Some((Source::Settings, Some("sk-file"), none))),
         (addressed, set(&[key]), set(&[other_key]), Some((Source::Settings, None, Some("https://file.example")))),
         ("  openai: { api: anthropic }", set(&[key]), set(&[]), None),
+        ("  openai: { api: openai_responses }", set(&[key]), set(&[]), Some((Source::Process, Some("sk-a"), none))),
     ] {
         let station = Models { process, ..models(yaml, &[]) };
         let access = station.access(&name("development"), "openai", Some(&caller)).unwrap();
@@ -160,7 +164,7 @@ fn elsewhere_the_offline_rules_answer_only_where_they_are_named() {
 fn a_model_that_nobody_can_answer_for_is_refused_with_the_fix() {
     for (asked, kind, told) in [
         ("gpt", ErrorKind::InvalidInput, "provider/model"),
-        ("nobody/m", ErrorKind::InvalidInput, "openai, anthropic, offline, bare, local"),
+        ("nobody/m", ErrorKind::InvalidInput, "openai, anthropic, gemini, offline, bare, local"),
         ("anthropic/m", ErrorKind::Unavailable, "ANTHROPIC_API_KEY"),
         ("bare/m", ErrorKind::Unavailable, "`providers.bare.api_key`"),
         ("offline/gpt", ErrorKind::InvalidInput, "`offline/rules-1`"),

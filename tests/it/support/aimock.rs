@@ -43,6 +43,13 @@ impl Aimock {
         Self { child, url, _fixtures: directory }
     }
 
+    /// Where the requests arrived, one after the other.
+    pub fn paths(&self) -> Vec<String> {
+        let journal = Http::anonymous(&self.url).get("/__aimock/journal").with(200).json();
+        let path = |entry: &Value| entry["path"].as_str().unwrap().split('?').next().unwrap().to_owned();
+        journal.as_array().unwrap_or_else(|| panic!("no list: {journal}")).iter().map(path).collect()
+    }
+
     /// How many requests had this as their user's message.
     pub fn requests(&self, message: &str) -> usize {
         let journal = Http::anonymous(&self.url).get("/__aimock/journal").with(200).json();
