@@ -10,12 +10,13 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 
 /// The nouns, in the order of the help.
-const NOUNS: [(&str, &str); 5] = [
+const NOUNS: [(&str, &str); 6] = [
     ("agent", "Agents: prompts with a model, tools and limits"),
     ("run", "Runs: executions of agents"),
     ("environment", "Environments: units of isolation"),
     ("mcp-server", "Attached MCP servers"),
     ("tool", "Tools of attached MCP servers"),
+    ("variable", "Plain variables for the servers of an environment"),
 ];
 
 /// Commands that need no tool of the table to be parsed.
