@@ -99,7 +99,7 @@ fn submission(agent: &AgentRow, at: Timestamp, number: u64) -> Submit {
         origin: Origin::Rest,
         cause: Cause::call(),
         principal: Principal::local_owner().who,
-        parent_run_id: None,
+        parent: None,
         max_steps: 8,
         timeout_ms: 60_000,
         idempotency_key: None,

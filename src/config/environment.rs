@@ -1,5 +1,6 @@
 //! One environment's directory: every file read, and every fault kept with the file that it belongs to.
 
+use super::children::check_files;
 use super::file::read_file;
 use super::placeholder::VariableScope;
 use super::problem::FileProblem;
@@ -163,6 +164,7 @@ impl Reader<'_> {
             let revision = revision_of(&bytes);
             add_agent(&mut found, AgentFile { name: slug, file, bytes, revision, definition });
         }
+        check_files(&mut found);
         files.agents = found.into_values().collect();
         Ok(())
     }

@@ -6,6 +6,7 @@
 //!
 //! A new key of a file: read it in that file's module through `fields::Fields`, add it to the list of known keys, and test its problem.
 
+mod children;
 mod duration;
 mod edit;
 mod environment;
@@ -29,6 +30,7 @@ mod template;
 mod variables;
 mod yaml;
 
+pub use children::{ChildAgents, ChildFault, check_children};
 pub use duration::parse_duration;
 pub use edit::{AgentPatch, MAX_VARIABLE_BYTES, check_variable, new_prompt, update_prompt, update_variable};
 pub use environment::{AgentFile, EnvironmentFiles, Promised, allow_listed, load_environment, slug};

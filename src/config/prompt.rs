@@ -1,5 +1,6 @@
 //! `.prompt` files: the front matter's keys, their checks, and the definition they make.
 
+use super::environment::slug;
 use super::fields::{Fields, Source};
 use super::front_matter::{self, LINES_BEFORE_YAML};
 use super::input;
@@ -12,9 +13,10 @@ use serde_json::Value;
 /// A `.prompt` file is at most 1 MiB.
 pub const MAX_PROMPT_BYTES: usize = 1024 * 1024;
 
-const KEYS: [&str; 9] = ["metadata", "model", "max_steps", "timeout", "plan", "tools", "input", "output", "retry"];
+const KEYS: [&str; 10] =
+    ["metadata", "model", "max_steps", "timeout", "plan", "tools", "agents", "input", "output", "retry"];
 /// Of the format, but in force only in a later version: refused rather than ignored.
-const LATER: [&str; 4] = ["agents", "schedule", "approval", "limits"];
+const LATER: [&str; 3] = ["schedule", "approval", "limits"];
 const MOST_STEPS: u32 = 10_000;
 
 /// The revision of a definition: SHA-256 of the file's bytes, in hex.
@@ -108,6 +110,7 @@ fn read(fields: &Fields<'_>, definition: &mut AgentDefinition) -> Result<(), Fil
     definition.timeout_ms = fields.duration_ms("timeout")?;
     definition.plan = plan(fields, definition.max_steps)?;
     definition.tools = tools(fields)?;
+    definition.agents = agents(fields)?;
     definition.input_schema = input_schema(fields)?;
     definition.output_schema = output_schema(fields)?;
     if let Some(retry) = fields.map("retry")? {
@@ -127,6 +130,38 @@ fn tools(fields: &Fields<'_>) -> Result<Vec<String>, FileProblem> {
                 format!("`{}` is no tool name; write server__tool, a glob such as git__*, or __tool", bad.trim());
             Err(fields.problem("tools", reason))
         }
+    }
+}
+
+/// Child agents, by name. An old name with other letters means the agent that such a file loads as.
+fn agents(fields: &Fields<'_>) -> Result<Vec<Name>, FileProblem> {
+    let mut names = Vec::new();
+    for (at, text) in fields.texts("agents")?.into_iter().enumerate() {
+        let problem = |reason: String| fields.problem_inside("agents", &[at.to_string()], reason);
+        let name = Name::new(&text).or_else(|invalid| Name::new(&slug(&text)).map_err(|_| invalid));
+        let name = name.map_err(|invalid| problem(invalid.to_string()))?;
+        if names.contains(&name) {
+            return Err(problem(format!("`{name}` is there twice")));
+        }
+        names.push(name);
+    }
+    Ok(names)
+}
+
+/// A fault of the `agents` of a file that parses, placed where they stand.
+pub(super) fn agents_problem(file: &str, bytes: &[u8], reason: &str, hint: Option<String>) -> FileProblem {
+    let placed = || {
+        let text = decode(file, bytes).ok()?;
+        let halves = front_matter::split(text).ok()?;
+        let source = Source { lines_before: LINES_BEFORE_YAML, ..Source::file(file) };
+        let yaml = yaml::parse(&text[halves.yaml]).ok()?;
+        let fields = Fields::root(source, &yaml.value, &yaml.root).ok()??;
+        Some(fields.problem("agents", reason))
+    };
+    let problem = placed().unwrap_or_else(|| FileProblem::new(file, format!("`agents`: {reason}")));
+    match hint {
+        Some(hint) => problem.hint(hint),
+        None => problem,
     }
 }
 
@@ -204,7 +239,7 @@ max_steps: 8
 timeout: 1h30m
 plan: true
 tools: [filesystem__read_text_file, "git__*", __search]
-agents: []
+agents: [summarizer, "Cost Forecaster"]
 input: { schema: { type: object, properties: { path: { type: string } }, required: [path] } }
 output: { schema: { type: array, items: { type: string } } }
 retry: { on_in_doubt: skip }
@@ -217,6 +252,8 @@ Read {{path}}.
         assert_eq!(agent.description.as_deref(), Some("no"));
         assert_eq!((agent.max_steps, agent.timeout_ms), (Some(8), Some(5_400_000)));
         assert_eq!(agent.tools, ["filesystem__read_text_file", "git__*", "__search"]);
+        let agents: Vec<&str> = agent.agents.iter().map(Name::as_str).collect();
+        assert_eq!(agents, ["summarizer", "cost-forecaster"]);
         assert_eq!(agent.input_schema.unwrap()["required"], json!(["path"]));
         assert_eq!((agent.plan, agent.output_schema.unwrap()["type"].clone()), (true, json!("array")));
         assert_eq!(agent.on_in_doubt, OnInDoubt::Skip);
@@ -247,7 +284,6 @@ Read {{path}}.
     #[test]
     fn what_this_version_does_not_do_is_refused_and_never_ignored() {
         for line in [
-            "agents: [summarizer]",
             "schedule: { cron: \"0 7 * * *\" }",
             "approval: { destructive: ask }",
             "limits: { tokens: 5 }",
@@ -269,6 +305,13 @@ Read {{path}}.
         assert_eq!((broken.line, broken.column), (Some(6), Some(18)));
         assert!(broken.message.starts_with("`input.schema.properties.a.type`: "), "{broken}");
         assert!(problem("---\ninput: { schema: { type: string } }\n---\n").contains("type: object"));
+    }
+
+    #[test]
+    fn child_agents_are_names_each_once() {
+        assert!(problem("---\nagents:\n  - a\n  - a\n---\n").contains(":4:5: `agents.1`: `a` is there twice"));
+        assert!(problem("---\nagents: [a, \"!\"]\n---\n").contains("`agents.1`"));
+        assert!(problem("---\nagents: summarizer\n---\n").contains("a list of texts"));
     }
 
     #[test]

@@ -76,6 +76,14 @@ pub enum RunErrorKind {
     Internal,
 }
 
+/// The call of another run's that a run is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ParentStep {
+    pub run: RunId,
+    /// The `seq` of the step there.
+    pub step: i64,
+}
+
 /// The agent a run executes, pinned to one revision.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AgentRef {
@@ -129,7 +137,14 @@ pub struct Run {
     pub origin: Origin,
     pub cause: Cause,
     pub principal: PrincipalRef,
+    /// The run that called the agent as a tool.
     pub parent_run_id: Option<RunId>,
+    /// The step of the parent whose call this is.
+    #[serde(default)]
+    pub parent_step: Option<i64>,
+    /// Runs that this one has called.
+    #[serde(default)]
+    pub children: i64,
     /// The n-th try of this run, from 1; 0 while it has never been claimed.
     pub attempt: i64,
     /// Rounds of the loop so far.

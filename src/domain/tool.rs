@@ -51,6 +51,9 @@ impl ToolEffect {
     }
 }
 
+/// What a child agent is called towards a model: `agent__` and its name. No server can be called `agent`.
+pub const AGENT_PREFIX: &str = "agent__";
+
 impl Default for ToolEffect {
     fn default() -> Self {
         Self { effect: Effect::Destructive, idempotent: false, open_world: true, trusted: false }

@@ -3,6 +3,7 @@
 use super::engine::{self, Attempt};
 use crate::clock::ClockExt;
 use crate::domain::RunId;
+use crate::error::Result;
 use crate::lifecycle::Tasks;
 use crate::store::{Claim, Owner};
 use crate::tools::{Admission, Environment, Reservation, Station};
@@ -75,6 +76,7 @@ impl Workers {
             if seat.tasks.soft().is_cancelled() {
                 return;
             }
+            self.end_overdue(&station).await;
             self.claim_all(&station, turn).await;
             turn = turn.wrapping_add(1);
             let poll = station.clock.sleep(POLL);
@@ -85,6 +87,25 @@ impl Workers {
                 () = poll => {}
             }
         }
+    }
+
+    /// Ends the runs that have waited for others beyond their timeout.
+    async fn end_overdue(&self, station: &Arc<Station>) {
+        for environment in station.environments.all() {
+            if let Err(error) = self.end_overdue_in(station, &environment).await {
+                tracing::error!(environment = %environment.name, ?error, "runs that are overdue can't be ended");
+            }
+        }
+    }
+
+    async fn end_overdue_in(&self, station: &Station, environment: &Environment) -> Result<()> {
+        for run in environment.store.overdue(station.clock.now()).await? {
+            if environment.store.time_out(run).await? {
+                station.models.forget(run);
+                stop_called_off(self, environment).await;
+            }
+        }
+        Ok(())
     }
 
     /// Goes round the environments, beginning with another one each time, until no worker or no queued run is left.
@@ -167,9 +188,14 @@ impl Admission for Workers {
             cancel: registered.cancel.clone(),
             drain: tasks.soft().clone(),
         };
-        let (attempt, grant) = Attempt::new(station, Arc::clone(environment), signals, claim);
+        let (workers, environment, calls_agents) =
+            (Arc::clone(&station.admission), Arc::clone(environment), !claim.definition.agents.is_empty());
+        let (attempt, grant) = Attempt::new(station, Arc::clone(&environment), signals, claim);
         tasks.spawn("run", async move {
             engine::execute(attempt, grant).await;
+            if calls_agents {
+                stop_called_off(&*workers, &environment).await;
+            }
             // In this order: the worker that is given back looks for queued runs, and must not count this one any more.
             drop(registered);
             drop(reservation);
@@ -185,6 +211,14 @@ impl Admission for Workers {
         for (_, cancel) in running.iter().filter(|((id, _), _)| *id == run) {
             cancel.cancel();
         }
+    }
+}
+
+/// Tells those that execute what was cancelled with the run that had called it.
+async fn stop_called_off(workers: &dyn Admission, environment: &Environment) {
+    match environment.store.called_off().await {
+        Ok(runs) => runs.into_iter().for_each(|run| workers.cancel(run)),
+        Err(error) => tracing::error!(environment = %environment.name, ?error, "cancelled runs can't be told to stop"),
     }
 }
 

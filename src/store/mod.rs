@@ -15,8 +15,8 @@ pub mod sqlite;
 
 use crate::domain::{
     AgentDefinition, AgentId, AgentState, Answer, AuditEntry, Cause, CommandState, EnvironmentNumber, Event,
-    ModelChoice, Name, Origin, PrincipalRef, Run, RunErrorKind, RunId, RunStatus, Step, StepKind, StepStatus,
-    Timestamp, ToolEffect, Usage, WaitingFor,
+    ModelChoice, Name, Origin, ParentStep, PrincipalRef, Run, RunErrorKind, RunId, RunStatus, Step, StepKind,
+    StepStatus, Timestamp, ToolEffect, Usage, WaitingFor,
 };
 use crate::error::Result;
 use async_trait::async_trait;
@@ -179,7 +179,8 @@ pub struct Submit {
     pub origin: Origin,
     pub cause: Cause,
     pub principal: PrincipalRef,
-    pub parent_run_id: Option<RunId>,
+    /// The call of another run's that it is. That run has to be waiting for it.
+    pub parent: Option<ParentStep>,
     /// Turns.
     pub max_steps: i64,
     pub timeout_ms: i64,
@@ -190,7 +191,7 @@ pub struct Submit {
     pub caller_credentials: bool,
     /// With a worker at hand and nothing queued before it, the run is inserted already claimed.
     pub reserved_for: Option<Owner>,
-    /// More queued runs than this answer `rate_limited`.
+    /// More queued runs than this answer `rate_limited`, unless somebody's call waits for this one.
     pub queue_limit: i64,
     pub audit: AuditEntry,
 }
@@ -321,10 +322,20 @@ pub enum Cancelled {
     Already(Run),
 }
 
+/// A run in the chain of calls that leads to another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ancestor {
+    pub run: RunId,
+    pub agent_id: AgentId,
+    pub agent: Name,
+}
+
 /// Which runs. Newest first, by `(created_at, id)`.
 #[derive(Debug, Clone, Default)]
 pub struct RunFilter {
     pub agent: Option<AgentId>,
+    /// Only what this run has called.
+    pub parent: Option<RunId>,
     pub statuses: Vec<RunStatus>,
     /// Only runs older than this position.
     pub before: Option<(Timestamp, RunId)>,
@@ -391,6 +402,23 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// instead, and the answer is `Stale`.
     async fn park(&self, grant: &Grant, waiting_for: WaitingFor, in_doubt: &[i64]) -> Result<Written>;
 
+    /// Gives the worker back until every open step of the run has its outcome: each is the call of another run, whose end closes the step
+    /// with what came of it, in the transaction of that end, and queues this run within the same attempt when it was the last. A run whose
+    /// calls have all ended meanwhile is queued at once; one whose cancel was asked for is cancelled instead, and the answer is `Stale`.
+    async fn wait_for_children(&self, grant: &Grant) -> Result<Written>;
+
+    /// The run and the runs whose calls led to it, the first one first. Empty without such a run.
+    async fn lineage(&self, run: RunId) -> Result<Vec<Ancestor>>;
+
+    /// Runs that wait for others and whose timeout has passed at `now`. The time in which one below waits for a person doesn't count.
+    async fn overdue(&self, now: Timestamp) -> Result<Vec<RunId>>;
+
+    /// Ends a run that [`Store::overdue`] has named. `false`: it is overdue no more.
+    async fn time_out(&self, run: RunId) -> Result<bool>;
+
+    /// Runs that execute though they were called off: their executors have to be told.
+    async fn called_off(&self) -> Result<Vec<RunId>>;
+
     /// Settles the step `seq` of a parked run (every step in doubt when `None`), and queues the run again once none is left.
     /// `conflict` when the run isn't waiting for that. A run that waits for something else than steps in doubt, such as `provider`, goes on
     /// with `retry` and no `seq`.
@@ -401,20 +429,21 @@ pub trait Store: Send + Sync + fmt::Debug {
     async fn release(&self, grant: &Grant) -> Result<Written>;
 
     /// Ends a run. However a run ends, here or where a cancel is carried out, its steps without an outcome are closed with it (in doubt,
-    /// unless they were safe to repeat), and an entry `agent.run` says how it ended.
+    /// unless they were safe to repeat), an entry `agent.run` says how it ended, what it had called and has not ended is cancelled with all
+    /// below it (see [`Store::called_off`]), and the step whose call it was gets its outcome.
     async fn finish(&self, grant: &Grant, ending: Ending) -> Result<Written>;
 
-    /// Cancels a run, or asks its executor to. `not_found` without such a run.
+    /// Cancels a run with all that it has called, or asks its executor to. `not_found` without such a run.
     async fn cancel(&self, run: RunId, audit: AuditEntry) -> Result<Cancelled>;
 
     /// Was a cancel asked for while it ran?
     async fn cancel_requested(&self, run: RunId) -> Result<bool>;
 
-    /// A new owner: every run that another incarnation left `running` goes back to the queue under the next epoch, or is cancelled if that
+    /// A new owner: every run that another incarnation left executing goes back to the queue under the next epoch, or is cancelled if that
     /// was asked for. Returns how many were queued.
     async fn take_over(&self, owner: &Owner) -> Result<u64>;
 
-    /// Runs that are queued or running: what keeps an idle owner alive. What is queued of a paused agent isn't counted.
+    /// Runs that are queued or execute: what keeps an idle owner alive. What is queued of a paused agent isn't counted.
     async fn live_runs(&self) -> Result<u64>;
 
     async fn run(&self, id: RunId) -> Result<Option<Run>>;

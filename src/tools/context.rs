@@ -5,8 +5,8 @@ use super::table::Table;
 use crate::clock::SharedClock;
 use crate::config::{self, FileProblem, Settings};
 use crate::domain::{
-    AuditEntry, AuditOutcome, Cause, EnvironmentKind, EnvironmentNumber, Name, Origin, Place, Principal, Refusal,
-    RunId, Scope, Timestamp,
+    AuditEntry, AuditOutcome, Cause, EnvironmentKind, EnvironmentNumber, Name, Origin, ParentStep, Place, Principal,
+    Refusal, RunId, Scope, Timestamp,
 };
 use crate::error::{Error, Result};
 use crate::events::Events;
@@ -42,6 +42,8 @@ pub struct Context {
     /// The connection belongs to `environment`.
     pub bound: bool,
     pub request_id: String,
+    /// The step of a run whose call it is: only the engine says so.
+    pub parent: Option<ParentStep>,
     /// The caller's own deadline, if it is earlier than the tool's.
     pub deadline: Option<Timestamp>,
     /// Ends the request, not the run that it started.
@@ -63,6 +65,7 @@ impl Context {
             environment: None,
             bound: false,
             request_id,
+            parent: None,
             deadline: None,
             cancel: CancellationToken::new(),
             progress: None,

@@ -157,6 +157,11 @@ impl Models {
         self.brought.lock().unwrap_or_else(PoisonError::into_inner).insert(run, variables);
     }
 
+    /// What the caller of this run brought, for the runs that it calls.
+    pub fn brought(&self, run: RunId) -> Option<Arc<ProviderVariables>> {
+        self.brought.lock().unwrap_or_else(PoisonError::into_inner).get(&run).cloned()
+    }
+
     /// Drops what the caller of this run brought.
     pub fn forget(&self, run: RunId) {
         self.brought.lock().unwrap_or_else(PoisonError::into_inner).remove(&run);

@@ -31,6 +31,7 @@ mod serve;
 mod stdio;
 mod sync;
 mod target;
+mod tree;
 
 pub use failure::Failure;
 
@@ -277,6 +278,9 @@ impl Session {
             name => {
                 let answer = target.call(name, fields::input(matches, spec)?).await?;
                 render::show(output, name, &answer)?;
+                if name == "run_get" && !output.json {
+                    tree::list(target, output, &answer).await?;
+                }
                 Ok(0)
             }
         }

@@ -93,8 +93,19 @@ pub(super) async fn tell(target: &Target, output: Output, run: &Value, notice: N
     }
 }
 
+/// Waiting for a child or a timer is the run's own affair; `input_required` is ours.
+pub(super) fn is_parked(event: &Event) -> bool {
+    event.r#type == EventType::RunWaiting && event.data.get("status").is_some_and(|status| status == "input_required")
+}
+
+/// What the run `id` waits for, as its event tells.
+pub(super) fn waits(id: RunId, event: &Event) -> Vec<String> {
+    let waiting_for = event.data.get("waiting_for").cloned().unwrap_or_default();
+    what_it_waits_for(id, serde_json::from_value(waiting_for).ok())
+}
+
 /// What a parked run waits for, and the commands that let it go on.
-pub(super) fn what_it_waits_for(id: RunId, waiting_for: Option<WaitingFor>) -> Vec<String> {
+fn what_it_waits_for(id: RunId, waiting_for: Option<WaitingFor>) -> Vec<String> {
     let respond = format!("stn run respond {id}");
     match waiting_for {
         Some(WaitingFor::InDoubt) => vec![

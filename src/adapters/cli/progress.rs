@@ -25,10 +25,14 @@ impl Progress {
         progress
     }
 
-    pub(super) fn show(&self, event: &Event) {
+    /// `depth`: how many calls of agents lead to the run whose event it is.
+    pub(super) fn show(&self, event: &Event, depth: usize) {
+        let indent = "  ".repeat(depth);
         match event.r#type {
-            EventType::StepCompleted | EventType::StepFailed => self.line(&step_line(&event.data)),
-            EventType::RunResumed => self.line("the run goes on"),
+            EventType::StepCompleted | EventType::StepFailed => {
+                self.line(&format!("{indent}{}", step_line(&event.data)))
+            }
+            EventType::RunResumed => self.line(&format!("{indent}the run goes on")),
             EventType::RunRewound => self.line("the station has lost the latest steps; what follows is told again"),
             _ => {}
         }

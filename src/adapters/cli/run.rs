@@ -7,8 +7,9 @@ use super::outcome::{self, Notice};
 use super::output::Output;
 use super::progress::Progress;
 use super::target::{Target, request_id};
+use super::tree::Calls;
 use crate::clock::ClockExt;
-use crate::domain::{Event, EventType, Run, RunId, RunStatus, WaitingFor};
+use crate::domain::{Run, RunId, RunStatus, WaitingFor};
 use crate::error::Result;
 use crate::tools::ToolSpec;
 use clap::{Arg, ArgAction, ArgMatches, Command};
@@ -87,9 +88,9 @@ pub(super) async fn agent_run(
     let progress = Progress::start(output, &run);
     let mut feed = Feed::new(target, run.id);
     let following = async {
-        let mut notice = follow(&mut feed, &progress, &run, Until::Settled).await?;
+        let mut notice = follow(target, &mut feed, &progress, &run, Until::Settled).await?;
         if bring_keys_again(target, &progress, &run).await? {
-            notice = follow(&mut feed, &progress, &run, Until::Settled).await?;
+            notice = follow(target, &mut feed, &progress, &run, Until::Settled).await?;
         }
         Ok::<_, Failure>(notice)
     };
@@ -126,7 +127,7 @@ pub(super) async fn watch(target: &Target, output: Output, matches: &ArgMatches)
     let progress = Progress::start(output, &run);
     let mut feed = Feed::new(target, run.id);
     let notice = tokio::select! {
-        followed = follow(&mut feed, &progress, &run, Until::Ended) => followed?,
+        followed = follow(target, &mut feed, &progress, &run, Until::Ended) => followed?,
         () = interrupted() => return Ok(INTERRUPTED),
     };
     drop(progress);
@@ -172,21 +173,20 @@ enum Until {
 }
 
 /// Shows what happens, and returns the notice that was heard on the way.
-async fn follow(feed: &mut Feed<'_>, progress: &Progress, run: &Run, until: Until) -> Result<Notice> {
-    let mut notice = Notice::default();
+async fn follow(target: &Target, feed: &mut Feed<'_>, progress: &Progress, run: &Run, until: Until) -> Result<Notice> {
+    let (mut notice, mut calls) = (Notice::default(), Calls::new(target));
     while let Some(event) = feed.next().await? {
-        progress.show(&event);
+        calls.show(progress, &event, 1).await?;
+        progress.show(&event, 0);
         notice.hear(&event);
         if event.r#type.is_terminal() {
             return Ok(notice);
         }
-        if is_parked(&event) {
+        if outcome::is_parked(&event) {
             match until {
                 Until::Settled => return Ok(notice),
                 Until::Ended => {
-                    let waiting_for = event.data.get("waiting_for").cloned().unwrap_or_default();
-                    let lines = outcome::what_it_waits_for(run.id, serde_json::from_value(waiting_for).ok());
-                    lines.iter().for_each(|line| progress.line(line));
+                    outcome::waits(run.id, &event).iter().for_each(|line| progress.line(line));
                     progress.line("watching on, for it goes on once it is answered; Ctrl-C stops watching");
                 }
             }
@@ -208,11 +208,6 @@ async fn bring_keys_again(target: &Target, progress: &Progress, run: &Run) -> Re
         .call("run_respond", answer.map(|(name, value)| (name.to_owned(), value.into())).into_iter().collect())
         .await?;
     Ok(true)
-}
-
-/// Waiting for a child or a timer is the run's own affair; `input_required` is ours.
-fn is_parked(event: &Event) -> bool {
-    event.r#type == EventType::RunWaiting && event.data.get("status").is_some_and(|status| status == "input_required")
 }
 
 async fn interrupted() {

@@ -30,6 +30,8 @@ pub struct AgentPatch {
     pub timeout: Option<Option<String>>,
     pub plan: Option<Option<bool>>,
     pub tools: Option<Option<Vec<String>>>,
+    /// Child agents.
+    pub agents: Option<Option<Vec<Name>>>,
     pub input_schema: Option<Option<Value>>,
     pub output_schema: Option<Option<Value>>,
     pub on_in_doubt: Option<Option<OnInDoubt>>,
@@ -57,6 +59,7 @@ impl AgentPatch {
         add(&["timeout"], valued(&self.timeout)?);
         add(&["plan"], valued(&self.plan)?);
         add(&["tools"], valued(&self.tools)?);
+        add(&["agents"], valued(&self.agents)?);
         add(&["input", "schema"], valued(&self.input_schema)?);
         add(&["output", "schema"], valued(&self.output_schema)?);
         add(&["retry", "on_in_doubt"], valued(&self.on_in_doubt)?);

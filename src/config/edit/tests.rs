@@ -67,6 +67,7 @@ fn patched(mut old: AgentDefinition, patch: &AgentPatch) -> AgentDefinition {
     set(&mut old.timeout_ms, &patch.timeout.clone().map(|text| text.map(|text| parse_duration(&text).unwrap())));
     set(&mut old.plan, &patch.plan.map(Option::unwrap_or_default));
     set(&mut old.output_schema, &patch.output_schema);
+    set(&mut old.agents, &patch.agents.clone().map(Option::unwrap_or_default));
     set(&mut old.tools, &patch.tools.clone().map(Option::unwrap_or_default));
     set(&mut old.input_schema, &patch.input_schema);
     set(&mut old.on_in_doubt, &patch.on_in_doubt.map(Option::unwrap_or_default));
@@ -229,6 +230,7 @@ fn every_patch_on_every_file_changes_its_own_lines_alone_and_the_definition_by_e
         },
         AgentPatch {
             plan: Some(Some(true)),
+            agents: Some(Some(vec![Name::new("summarizer").unwrap()])),
             output_schema: Some(Some(json!({ "type": "object", "required": ["n"] }))),
             ..AgentPatch::default()
         },
@@ -340,6 +342,7 @@ fn a_new_file_has_its_keys_in_order_and_quotes_where_they_are_needed() {
         plan: Some(Some(false)),
         output_schema: Some(Some(json!({ "type": "object" }))),
         tools: Some(Some(vec!["filesystem__*".into()])),
+        agents: None,
         input_schema: None,
         on_in_doubt: Some(Some(OnInDoubt::Ask)),
         prompt: Some("{{role \"system\"}}\nYou read logs.".into()),

@@ -8,13 +8,16 @@ use super::issue::{Again, Try};
 use super::shown::{Shown, cut};
 use super::stop::{Interrupt, Stop};
 use crate::domain::{AuditEntry, AuditOutcome, Name, RunErrorKind, StepStatus, WaitingFor};
+use crate::error::Error;
 use crate::gateway::{Catalog, may_match};
 use crate::llm::ToolCall;
 use crate::store::{Closed, Outcome};
 use crate::tools::attached::{FIRST_START, read_result};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use serde_json::Value;
 use serde_json::value::RawValue;
+use std::collections::HashSet;
 use std::time::Duration;
 
 /// Calls of one turn that are under way at the same time.
@@ -29,12 +32,16 @@ impl Executor<'_, '_> {
         self.within_limit()?;
         let catalog = self.catalog().await?;
         let mut in_doubt = Vec::new();
-        let again = self.take_up(&mut in_doubt)?;
+        let known = self.known_children().await?;
+        let again = self.take_up(&known, &mut in_doubt)?;
         self.fly(&catalog, again, &mut in_doubt).await?;
-        if in_doubt.is_empty() {
-            return Ok(());
+        if !in_doubt.is_empty() {
+            return Err(Stop::Park { waiting_for: WaitingFor::InDoubt, in_doubt });
         }
-        Err(Stop::Park { waiting_for: WaitingFor::InDoubt, in_doubt })
+        if self.history.is_waiting() {
+            return Err(Stop::Wait);
+        }
+        Ok(())
     }
 
     /// The tools as they are now. Before a server is waited for, the model's answer is made safe: it has been paid for.
@@ -42,7 +49,8 @@ impl Executor<'_, '_> {
         let gateway = &self.attempt.environment.gateway;
         let known = gateway.catalog(Duration::ZERO).await;
         let asked = self.history.replied().map(|(_, reply)| reply.tool_calls.as_slice()).unwrap_or_default();
-        let is_missing = |call: &ToolCall| self.tools.get(&call.name).is_some() && known.find(&call.name).is_none();
+        let is_attached = |name: &str| self.tools.get(name).is_some_and(|tool| tool.agent.is_none());
+        let is_missing = |call: &ToolCall| is_attached(&call.name) && known.find(&call.name).is_none();
         let missing: Vec<&str> = asked.iter().filter(|call| is_missing(call)).map(|call| call.name.as_str()).collect();
         if missing.is_empty() {
             return Ok(known);
@@ -71,7 +79,7 @@ impl Executor<'_, '_> {
     }
 
     /// Decides what becomes of the calls that an earlier attempt left open, and gives those that are made again.
-    fn take_up(&mut self, in_doubt: &mut Vec<i64>) -> Result<Again, Stop> {
+    fn take_up(&mut self, known: &HashSet<i64>, in_doubt: &mut Vec<i64>) -> Result<Again, Stop> {
         let mut again = Again::new();
         let Some((turn, reply)) = self.history.replied() else { return Ok(again) };
         let open: Vec<(usize, CallStep, ToolCall)> = turn
@@ -83,6 +91,10 @@ impl Executor<'_, '_> {
             .map(|(at, (step, call))| (at, step.clone(), call.clone()))
             .collect();
         for (at, step, call) in open {
+            if let Some((agent, _)) = self.child(&call.name) {
+                self.take_up_child(at, step, &call, agent, known);
+                continue;
+            }
             let verdict = match step.state {
                 CallState::ToRetry => Verdict::Again,
                 CallState::InDoubt => Verdict::Ask,
@@ -115,8 +127,11 @@ impl Executor<'_, '_> {
                 let free = AT_ONCE.saturating_sub(aloft.len() + issued.len());
                 issued.extend(self.issue_due(catalog, &mut again, free).await);
             }
-            if !(aloft.is_empty() && issued.is_empty()) {
+            if !(aloft.is_empty() && issued.is_empty() && self.children.is_empty()) {
                 self.commit(&mut stop, &mut issued).await?;
+            }
+            if stop.is_none() {
+                stop = self.start_children().await.err();
             }
             for flight in issued.drain(..) {
                 let key = self.attempt.key(flight.seq);
@@ -153,6 +168,7 @@ impl Executor<'_, '_> {
             }
         }
         issued.clear();
+        self.children.clear();
         if let Err(error) = self.journal.flush_outcomes().await {
             tracing::debug!(run = %self.attempt.run.id, ?error, "results wait for the end of the run");
         }
@@ -265,6 +281,14 @@ impl Executor<'_, '_> {
         }
         interrupt.into()
     }
+}
+
+/// The arguments of a call as a value: an object, or nothing.
+pub(super) fn arguments_of(call: &ToolCall) -> Result<Value, Error> {
+    let invalid = |reason: String| Error::invalid_input(format!("the arguments of `{}` {reason}", call.name));
+    let value: Value =
+        serde_json::from_str(&call.arguments).map_err(|cause| invalid(format!("are not valid JSON: {cause}")))?;
+    if value.is_object() { Ok(value) } else { Err(invalid("must be a JSON object".to_owned())) }
 }
 
 /// A try that is made again.

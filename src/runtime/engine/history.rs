@@ -1,7 +1,7 @@
 //! A run's journal as a conversation, and what is due next. Pure: rows in, decisions out.
 
 use super::doubt;
-use super::shown::Shown;
+use super::shown::{Shown, cut};
 use crate::domain::{Decision, StepKind, StepStatus, ToolEffect};
 use crate::error::{Error, Result};
 use crate::llm::{Finish, Native, ToolCall, TurnReply};
@@ -180,6 +180,26 @@ impl History {
     pub(super) fn reply(&mut self, reply: Reply) {
         if let Some(turn) = self.turns.last_mut() {
             turn.model.state = ModelState::Replied(reply);
+        }
+    }
+
+    /// Calls of the last turn have no outcome yet.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.turns.last().is_some_and(|turn| turn.calls.iter().any(|call| call.state == CallState::Started))
+    }
+
+    /// Cuts the results of tools that `is_meant` to what a model is shown: what the store writes itself is kept whole there.
+    pub(super) fn cut(&mut self, limit: usize, is_meant: impl Fn(&str) -> bool) {
+        for turn in &mut self.turns {
+            let ModelState::Replied(reply) = &turn.model.state else { continue };
+            for (call, step) in reply.tool_calls.iter().zip(&mut turn.calls).filter(|(call, _)| is_meant(&call.name)) {
+                if let CallState::Done(shown) = &mut step.state
+                    && let Some(cut) = cut(&shown.content, limit)
+                {
+                    tracing::debug!(tool = call.name, "a result is shown in part");
+                    shown.content = cut;
+                }
+            }
         }
     }
 

@@ -59,6 +59,10 @@ impl Executor<'_, '_> {
 
     /// Journals the intent of a call. One that can't be made is closed in the same breath, with what the model is told.
     async fn issue(&mut self, catalog: &Catalog, next: Try, call: &ToolCall) -> Option<Flight> {
+        if let Some((agent, effect)) = self.child(&call.name) {
+            self.issue_child(next, call, agent, effect);
+            return None;
+        }
         let Try { at, seq, r#try, replaces } = next;
         let (progress, updates) = mpsc::channel(PROGRESS_QUEUE);
         let context = Context { progress: Some(progress), ..self.attempt.context(seq, self.call_off.clone()) };
@@ -90,7 +94,7 @@ impl Executor<'_, '_> {
         flight
     }
 
-    fn intent(&self, seq: i64, r#try: i64, call: &ToolCall, effect: Option<ToolEffect>) -> Intent {
+    pub(super) fn intent(&self, seq: i64, r#try: i64, call: &ToolCall, effect: Option<ToolEffect>) -> Intent {
         let arguments = serde_json::from_str(&call.arguments).unwrap_or_else(|_| Value::String(call.arguments.clone()));
         Intent {
             seq,

@@ -5,7 +5,8 @@
 //! next, and whatever is done is journaled before it leaves and when it comes back.
 //!
 //! - `turn` asks the model; `issue` journals the calls that it asks for, `calls` makes them, each one a `flight`; `doubt` decides what a
-//!   cut-off call means.
+//!   cut-off call means. `child` submits the calls of agents, which are runs; the executor ends when only they are left, and another goes
+//!   on when the store has written their results.
 //! - `journal` collects what goes into the next commit; `stop` is every way an execution can end, and writes it.
 //! - `history`, `transcript`, `output` and `shown` are pure: rows to conversation, conversation to messages, an answer to a value, results
 //!   to what a model is shown.
@@ -14,6 +15,7 @@
 //! A new kind of step is a variant in `history`, a way to be due, and a file that does it.
 
 mod calls;
+mod child;
 mod doubt;
 mod flight;
 mod history;
@@ -34,6 +36,7 @@ use crate::domain::{AgentDefinition, AuditEntry, AuditOutcome, Cause, Name, Orig
 use crate::llm::Provider;
 use crate::store::{Claim, Ending, Grant};
 use crate::tools::{Context, Environment, Station};
+use child::ChildCall;
 use futures_util::FutureExt;
 use history::{Due, History};
 use journal::Journal;
@@ -129,6 +132,8 @@ struct Executor<'a, 'g> {
     history: History,
     /// Built for the first turn that needs it.
     provider: Option<Arc<dyn Provider>>,
+    /// Calls of agents whose intents are about to be committed.
+    children: Vec<ChildCall>,
     /// Calls off whatever is under way.
     call_off: CancellationToken,
 }
@@ -140,7 +145,7 @@ impl<'a, 'g> Executor<'a, 'g> {
         if store.cancel_requested(attempt.run.id).await? {
             return Err(Stop::End(Ending::Cancelled));
         }
-        let history = History::read(&store.journal_rows(attempt.run.id).await?, &attempt.run.model.id)?;
+        let mut history = History::read(&store.journal_rows(attempt.run.id).await?, &attempt.run.model.id)?;
         let prompt = config::render_prompt(&attempt.definition.prompt, &attempt.run.input)
             .map_err(|error| Stop::failed(RunErrorKind::Internal, stop::explain(&error)))?;
         let output = attempt.definition.output_schema.as_ref().map(Contract::new).transpose()?;
@@ -152,16 +157,10 @@ impl<'a, 'g> Executor<'a, 'g> {
                 tools
             }
         };
-        Ok(Self {
-            attempt,
-            journal,
-            prompt,
-            output,
-            tools,
-            history,
-            provider: None,
-            call_off: CancellationToken::new(),
-        })
+        let limit = usize::try_from(attempt.station.settings.runs.result_bytes).unwrap_or(usize::MAX);
+        history.cut(limit, |name| tools.get(name).is_some_and(|tool| tool.agent.is_some()));
+        let (provider, children, call_off) = (None, Vec::new(), CancellationToken::new());
+        Ok(Self { attempt, journal, prompt, output, tools, history, provider, children, call_off })
     }
 
     /// The loop.

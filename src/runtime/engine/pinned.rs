@@ -3,10 +3,11 @@
 use super::Attempt;
 use super::stop::Stop;
 use crate::clock::ClockExt;
-use crate::domain::{Name, RunErrorKind, ToolEffect};
+use crate::domain::{Effect, Name, RunErrorKind, ToolEffect};
 use crate::error::{Error, Result};
-use crate::gateway::{CatalogTool, ServerState, ServerStatus, UnmatchedPattern, may_match};
+use crate::gateway::{CatalogTool, ServerState, ServerStatus, UnmatchedPattern, full_name, may_match};
 use crate::llm::ToolDefinition;
+use crate::store::{AgentKey, AgentRow};
 use crate::tools::attached::FIRST_START;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -16,13 +17,16 @@ use std::time::Duration;
 /// How often a server in its first start is looked at again, when it takes longer than [`FIRST_START`].
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
-/// One tool, as the model knows it.
+/// One tool, as the model knows it: of an attached server, or an agent's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct PinnedTool {
     pub(super) name: String,
     pub(super) description: Option<String>,
     pub(super) input_schema: Value,
     pub(super) effect: ToolEffect,
+    /// The agent that a call of it runs; else it is a tool of an attached server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) agent: Option<Name>,
     /// SHA-256 of the definition as its server gave it, in hex.
     definition: String,
 }
@@ -33,25 +37,11 @@ pub(super) struct PinnedTool {
 pub(super) struct PinnedTools(Vec<PinnedTool>);
 
 impl PinnedTools {
-    /// What the agent's patterns select. A pattern that selects nothing fails the run, with the reason, once no server is left that may
-    /// still bring what it means: the first start of a server that has to be downloaded takes a while.
+    /// Attached tools and child agents, as they are now.
     pub(super) async fn choose(attempt: &Attempt) -> Result<Self, Stop> {
-        let (patterns, gateway) = (&attempt.definition.tools, &attempt.environment.gateway);
-        if patterns.is_empty() {
-            return Ok(Self::default());
-        }
-        loop {
-            let catalog = gateway.catalog_for(FIRST_START, |server| means(patterns, server)).await;
-            let unmatched = match catalog.select(patterns) {
-                Ok(selected) => return Ok(Self(selected.into_iter().map(PinnedTool::of).collect())),
-                Err(unmatched) => unmatched,
-            };
-            let servers = gateway.status();
-            if !unmatched.iter().any(|unmatched| may_yet_match(unmatched, &servers)) {
-                return Err(Stop::failed(RunErrorKind::Tool, explain(&attempt.environment.name, &unmatched, &servers)));
-            }
-            attempt.station.clock.sleep(LOOK_AGAIN).await;
-        }
+        let mut tools = attached(attempt).await?;
+        tools.extend(children(attempt).await?);
+        Ok(Self(tools))
     }
 
     /// Reads what [`PinnedTools::to_json`] wrote.
@@ -85,6 +75,44 @@ impl PinnedTools {
     }
 }
 
+/// What the agent's patterns select. A pattern that selects nothing fails the run, with the reason, once no server is left that may
+/// still bring what it means: the first start of a server that has to be downloaded takes a while.
+async fn attached(attempt: &Attempt) -> Result<Vec<PinnedTool>, Stop> {
+    let (patterns, gateway) = (&attempt.definition.tools, &attempt.environment.gateway);
+    if patterns.is_empty() {
+        return Ok(Vec::new());
+    }
+    loop {
+        let catalog = gateway.catalog_for(FIRST_START, |server| means(patterns, server)).await;
+        let unmatched = match catalog.select(patterns) {
+            Ok(selected) => return Ok(selected.into_iter().map(PinnedTool::of).collect()),
+            Err(unmatched) => unmatched,
+        };
+        let servers = gateway.status();
+        if !unmatched.iter().any(|unmatched| may_yet_match(unmatched, &servers)) {
+            return Err(Stop::failed(RunErrorKind::Tool, explain(&attempt.environment.name, &unmatched, &servers)));
+        }
+        attempt.station.clock.sleep(LOOK_AGAIN).await;
+    }
+}
+
+/// The agents that the agent may call. One that is gone fails the run by name.
+async fn children(attempt: &Attempt) -> Result<Vec<PinnedTool>, Stop> {
+    let mut tools = Vec::new();
+    for name in &attempt.definition.agents {
+        let found = attempt.environment.store.agent(&AgentKey::Name(name.clone())).await?;
+        let child = found.ok_or_else(|| {
+            let place = &attempt.environment.name;
+            let message = format!(
+                "the agent's child `{name}` doesn't exist in environment `{place}`; `stn agent list -e {place}` shows the agents that there are"
+            );
+            Stop::failed(RunErrorKind::Tool, message)
+        })?;
+        tools.push(PinnedTool::running(child));
+    }
+    Ok(tools)
+}
+
 /// Whether any of the patterns may mean a tool of `server`.
 fn means(patterns: &[String], server: &Name) -> bool {
     patterns.iter().any(|pattern| may_match(pattern, server.as_str()))
@@ -97,7 +125,23 @@ impl PinnedTool {
             description: tool.description.clone(),
             input_schema: tool.input_schema.clone(),
             effect: tool.effect,
+            agent: None,
             definition: hash(tool),
+        }
+    }
+
+    /// The tool whose calls are runs of `child`. A call has the step's key, so that it is never started twice, whoever goes on with it.
+    fn running(child: AgentRow) -> Self {
+        let AgentRow { revision, definition, .. } = child;
+        let input_schema = definition.effective_input_schema();
+        let about = definition.description.map(|text| format!(" {text}")).unwrap_or_default();
+        Self {
+            name: full_name("agent", definition.name.as_str()),
+            description: Some(format!("Runs the agent `{}`, and returns its answer.{about}", definition.name)),
+            input_schema,
+            effect: ToolEffect { effect: Effect::Write, idempotent: true, open_world: true, trusted: true },
+            agent: Some(definition.name),
+            definition: revision,
         }
     }
 

@@ -26,6 +26,8 @@ pub(super) enum Stop {
         waiting_for: WaitingFor,
         in_doubt: Vec<i64>,
     },
+    /// The calls that are left are runs; a worker goes on when they have ended.
+    Wait,
     /// Another worker goes on.
     Release,
     /// The same, but the store can't take anything new at the moment.
@@ -154,6 +156,7 @@ async fn write(attempt: &Attempt, journal: &mut Journal<'_>, stop: &Stop) -> Res
     let written = match stop {
         Stop::End(ending) => store.finish(grant, ending.clone()).await?,
         Stop::Park { waiting_for, in_doubt } => store.park(grant, *waiting_for, in_doubt).await?,
+        Stop::Wait => store.wait_for_children(grant).await?,
         Stop::Release | Stop::Later => store.release(grant).await?,
         Stop::Stale => Written::Stale,
     };

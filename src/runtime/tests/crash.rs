@@ -228,3 +228,45 @@ async fn a_run_whose_key_is_gone_waits_for_its_provider() {
     let parked = bench.settled(run.id).await;
     assert_eq!((parked.status, parked.waiting_for), (RunStatus::InputRequired, Some(WaitingFor::Provider)));
 }
+
+/// As the engine offers a child agent.
+const CHILD: ToolEffect = ToolEffect { effect: Effect::Write, idempotent: true, open_world: true, trusted: true };
+
+#[tokio::test]
+async fn a_call_of_an_agent_that_was_cut_off_becomes_one_run_whether_it_was_one_by_then_or_not() {
+    for was_submitted in [false, true] {
+        let bench = Bench::new(vec![Say::Text("from the child"), Say::Text("thanks")]);
+        bench
+            .agent(|agent| {
+                agent.tools = vec![];
+                agent.agents = vec![crate::domain::Name::new("child").unwrap()];
+            })
+            .await;
+        bench
+            .agent(|agent| {
+                agent.name = crate::domain::Name::new("child").unwrap();
+                agent.tools = vec![];
+            })
+            .await;
+        let claim = left_a_call(&bench, "agent__child", r#"{"userInput":"do"}"#, CHILD).await;
+        let run = claim.run.id;
+        if was_submitted {
+            let context = Context {
+                parent: Some(crate::domain::ParentStep { run, step: 2 }),
+                ..Context::new(
+                    crate::domain::Principal::agent(claim.run.as_principal(), bench.environment.name.clone()),
+                    crate::domain::Origin::Run,
+                    "t".into(),
+                )
+            };
+            let input =
+                json!({ "agent": "child", "input": { "userInput": "do" }, "idempotency_key": format!("{run}-2") });
+            tools::call(&bench.station, context, "agent_run", input).await.unwrap();
+        }
+        bench.start().await;
+        let ended = bench.settled(run).await;
+        assert_eq!((ended.output, ended.children), (Some(json!("thanks")), 1), "{:?}", ended.error);
+        assert_eq!(bench.model.last_results()[0].content, "from the child");
+        assert_eq!(bench.journal(run).await.len(), 3, "the call is one step with one try");
+    }
+}

@@ -1,6 +1,7 @@
 //! Whole runs: a station with a store, a gateway and workers, a model that follows a script, and a clock that stands still.
 
 mod answers;
+mod children;
 mod crash;
 mod doubt;
 mod ends;
@@ -71,10 +72,15 @@ enum Say {
     Wait(Arc<Notify>, &'static str),
 }
 
+/// Answers whatever is asked.
+type Respond = fn(&TurnRequest) -> Say;
+
 /// A provider that follows a script and remembers what it was asked.
 #[derive(Debug)]
 struct Scripted {
     script: Mutex<VecDeque<Say>>,
+    /// Instead of the script, where many runs ask in no particular order.
+    respond: Mutex<Option<Respond>>,
     requests: Mutex<Vec<TurnRequest>>,
     asked: watch::Sender<usize>,
 }
@@ -123,7 +129,11 @@ impl Provider for Scripted {
         _: &TurnLimits,
     ) -> Result<TurnReply, ProviderError> {
         self.requests.lock().unwrap().push(request.clone());
-        let said = self.script.lock().unwrap().pop_front();
+        let respond = *self.respond.lock().unwrap();
+        let said = match respond {
+            Some(respond) => Some(respond(request)),
+            None => self.script.lock().unwrap().pop_front(),
+        };
         self.asked.send_modify(|asked| *asked += 1);
         let (text, calls, finish) = match said {
             Some(Say::Text(text)) => (text, vec![], Finish::Stop),
@@ -198,6 +208,7 @@ impl Bench {
         let environment = environment(&home, &name, &clock, &events, &tasks, http.clone());
         let model = Arc::new(Scripted {
             script: Mutex::new(script.into()),
+            respond: Mutex::default(),
             requests: Mutex::default(),
             asked: watch::Sender::default(),
         });
@@ -245,13 +256,8 @@ impl Bench {
     async fn agent(&self, change: impl FnOnce(&mut AgentDefinition)) {
         let mut definition = agent();
         change(&mut definition);
-        let write = AgentWrite {
-            definition,
-            revision: "r1".into(),
-            bytes: b"---".to_vec(),
-            file: "environments/development/agents/helper.prompt".into(),
-            expected: None,
-        };
+        let file = format!("environments/development/agents/{}.prompt", definition.name);
+        let write = AgentWrite { definition, revision: "r1".into(), bytes: b"---".to_vec(), file, expected: None };
         self.environment.store.agent_write(write, self.audit()).await.unwrap();
     }
 

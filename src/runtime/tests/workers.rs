@@ -65,7 +65,7 @@ async fn queued_in_silence(bench: &Bench) -> RunId {
         origin: audit.origin,
         cause: audit.cause.clone(),
         principal: audit.principal.clone(),
-        parent_run_id: None,
+        parent: None,
         max_steps: 5,
         timeout_ms: 86_400_000,
         idempotency_key: None,

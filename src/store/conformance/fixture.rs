@@ -99,7 +99,7 @@ impl Subject {
             origin: Origin::Cli,
             cause: Cause::call(),
             principal: principal("ada"),
-            parent_run_id: None,
+            parent: None,
             max_steps: 8,
             timeout_ms: 60_000,
             idempotency_key: None,

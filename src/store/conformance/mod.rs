@@ -8,6 +8,7 @@ mod agents;
 mod answers;
 mod audit;
 mod cancel;
+mod children;
 mod fencing;
 pub(super) mod fixture;
 mod idempotency;
@@ -66,6 +67,7 @@ pub async fn run_all(make: impl AsyncFn(Surroundings) -> Result<Arc<dyn Store>>)
     park::run(&make).await?;
     answers::run(&make).await?;
     cancel::run(&make).await?;
+    children::run(&make).await?;
     fencing::run(&make).await?;
     audit::run(&make).await?;
     model::run(&make).await

@@ -109,7 +109,7 @@ async fn runs_are_filtered_by_agent_and_status(case: Subject) -> Result<()> {
     let second = case.submit(&two).await?.run.id;
     case.claim("a").await?;
     let list = async |agent, statuses: &[RunStatus]| {
-        let filter = RunFilter { agent, statuses: statuses.to_vec(), before: None, limit: 10 };
+        let filter = RunFilter { agent, statuses: statuses.to_vec(), limit: 10, ..RunFilter::default() };
         Ok::<_, crate::error::Error>(case.store.runs(&filter).await?.iter().map(|run| run.id).collect::<Vec<_>>())
     };
     assert_eq!(list(Some(one.id), &[]).await?, [first]);

@@ -3,9 +3,9 @@
 use super::column::Json;
 use super::run_state::RunState;
 use super::transaction::Tx;
-use super::{journal, runs, steps};
+use super::{children, journal, park, runs, steps};
 use crate::domain::{
-    AuditEntry, AuditOutcome, EventType, Name, Run, RunErrorKind, RunId, RunStatus, StepKind, StepStatus,
+    AGENT_PREFIX, AuditEntry, AuditOutcome, EventType, Name, Run, RunErrorKind, RunId, RunStatus, StepKind, StepStatus,
 };
 use crate::error::{Error, Result};
 use crate::store::{Cancelled, Closed, Ending, Grant, JournalRow, Written};
@@ -24,11 +24,11 @@ pub(super) fn end(tx: &mut Tx<'_>, environment: &Name, mut state: RunState, endi
         .ok_or_else(|| Error::internal(format!("run `{}` vanished while it was ended", state.id)))?;
     close_steps(tx, &mut state, &run, &ending)?;
     tx.audit(ended(tx, &run, &ending))?;
+    park::count_wait(tx, &mut state)?;
     state.owner = None;
     state.waiting_for = None;
-    state.parked_at = None;
     state.ended_at = Some(tx.now);
-    match ending {
+    match &ending {
         Ending::Completed { output } => {
             state.turn_to(RunStatus::Completed)?;
             tx.conn
@@ -38,10 +38,10 @@ pub(super) fn end(tx: &mut Tx<'_>, environment: &Name, mut state: RunState, endi
         }
         Ending::Failed { kind, message } => {
             state.turn_to(RunStatus::Failed)?;
-            state.error_kind = Some(kind);
+            state.error_kind = Some(*kind);
             tx.conn
                 .prepare_cached("UPDATE run_texts SET error = ?2 WHERE run_id = ?1")?
-                .execute((state.id, &message))?;
+                .execute((state.id, message))?;
             let data = json!({ "status": state.status(), "error_kind": kind, "error": message });
             state.emit(tx, EventType::RunFailed, data)?;
         }
@@ -50,7 +50,9 @@ pub(super) fn end(tx: &mut Tx<'_>, environment: &Name, mut state: RunState, endi
             state.emit(tx, EventType::RunCancelled, json!({ "status": state.status() }))?;
         }
     }
-    state.save(tx)
+    state.save(tx)?;
+    children::cancel_below(tx, environment, state.id)?;
+    children::ended(tx, &run, state.parent, &ending)
 }
 
 /// The entry of a run's end.
@@ -87,7 +89,8 @@ fn close_steps(tx: &mut Tx<'_>, state: &mut RunState, run: &Run, ending: &Ending
 
 fn close_step(tx: &mut Tx<'_>, state: &mut RunState, run: &Run, row: &JournalRow, reason: &str) -> Result<()> {
     let step = &row.step;
-    let is_call = step.kind == StepKind::Tool;
+    // A call of another run leaves that run's own entries.
+    let is_call = step.kind == StepKind::Tool && !step.name.starts_with(AGENT_PREFIX);
     let is_unknown = is_call && !row.effect.unwrap_or_default().is_repeatable();
     let status = if is_unknown { StepStatus::InDoubt } else { StepStatus::Failed };
     let closed = Closed::without_result(status, Some(reason.to_owned()));
@@ -106,10 +109,11 @@ pub(super) fn cancel(tx: &mut Tx<'_>, environment: &Name, id: RunId, audit: Audi
     let mut state = RunState::load(tx.conn, id)?.ok_or_else(missing)?;
     let reached = match state.status() {
         status if status.is_terminal() => Cancelled::Already,
-        RunStatus::Running => {
+        _ if state.executes() => {
             state.cancel_requested = true;
             state.save(tx)?;
             tx.audit(audit)?;
+            children::cancel_below(tx, environment, id)?;
             Cancelled::Requested
         }
         _ => {

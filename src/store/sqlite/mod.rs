@@ -7,6 +7,7 @@
 mod agents;
 mod audit;
 mod audit_file;
+mod children;
 mod column;
 mod connection;
 mod control;
@@ -29,12 +30,12 @@ pub use migrate::SCHEMA;
 pub use writer::WriterStats;
 
 use crate::clock::SharedClock;
-use crate::domain::{Answer, AuditEntry, EnvironmentNumber, Event, Name, Run, RunId, Step, WaitingFor};
+use crate::domain::{Answer, AuditEntry, EnvironmentNumber, Event, Name, Run, RunId, Step, Timestamp, WaitingFor};
 use crate::error::{Error, Result};
 use crate::events::Events;
 use crate::store::{
-    AgentKey, AgentRow, AgentWrite, AuditRow, Cancelled, Claim, Ending, Grant, JournalBatch, JournalRow, Owner,
-    PendingFile, RunFilter, ServerRow, Store, Submit, Submitted, SyncChanges, Written,
+    AgentKey, AgentRow, AgentWrite, Ancestor, AuditRow, Cancelled, Claim, Ending, Grant, JournalBatch, JournalRow,
+    Owner, PendingFile, RunFilter, ServerRow, Store, Submit, Submitted, SyncChanges, Written,
 };
 use async_trait::async_trait;
 use audit_file::AuditFile;
@@ -165,6 +166,28 @@ impl Store for SqliteStore {
     async fn park(&self, grant: &Grant, waiting_for: WaitingFor, in_doubt: &[i64]) -> Result<Written> {
         let (environment, grant, in_doubt) = (self.name.clone(), same(grant), in_doubt.to_vec());
         self.writer.write(move |tx| park::park(tx, &environment, &grant, waiting_for, &in_doubt)).await
+    }
+
+    async fn wait_for_children(&self, grant: &Grant) -> Result<Written> {
+        let (environment, grant) = (self.name.clone(), same(grant));
+        self.writer.write(move |tx| children::wait(tx, &environment, &grant)).await
+    }
+
+    async fn lineage(&self, run: RunId) -> Result<Vec<Ancestor>> {
+        self.readers.read(move |conn| children::lineage(conn, run)).await
+    }
+
+    async fn overdue(&self, now: Timestamp) -> Result<Vec<RunId>> {
+        self.readers.read(move |conn| children::overdue(conn, now)).await
+    }
+
+    async fn time_out(&self, run: RunId) -> Result<bool> {
+        let environment = self.name.clone();
+        self.writer.write(move |tx| children::time_out(tx, &environment, run)).await
+    }
+
+    async fn called_off(&self) -> Result<Vec<RunId>> {
+        self.readers.read(children::called_off).await
     }
 
     async fn answer(&self, run: RunId, seq: Option<i64>, answer: Answer, audit: AuditEntry) -> Result<Run> {

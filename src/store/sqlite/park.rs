@@ -3,7 +3,7 @@
 use super::column::Json;
 use super::run_state::RunState;
 use super::transaction::Tx;
-use super::{ending, journal, queue, runs};
+use super::{children, ending, journal, queue, runs};
 use crate::domain::{Answer, AuditEntry, Decision, EventType, Name, Run, RunId, RunStatus, StepStatus, WaitingFor};
 use crate::error::{Error, Result};
 use crate::store::{Ending, Grant, Written};
@@ -83,7 +83,7 @@ pub(super) fn answer(
         settle(tx, &mut state, *doubt, answer)?;
     }
     if open.len() == settled.len() {
-        state.waited_ms += state.parked_at.take().map_or(0, |since| tx.now.millis_since(since));
+        count_wait(tx, &mut state)?;
         state.emit(
             tx,
             EventType::RequestAnswered,
@@ -95,6 +95,14 @@ pub(super) fn answer(
     }
     tx.audit(audit)?;
     runs::get(tx.conn, environment, id)?.ok_or_else(missing)
+}
+
+/// The time that a run was parked counts for nobody's timeout.
+pub(super) fn count_wait(tx: &Tx<'_>, state: &mut RunState) -> Result<()> {
+    let Some(since) = state.parked_at.take() else { return Ok(()) };
+    let millis = tx.now.millis_since(since);
+    state.waited_ms += millis;
+    children::give_time(tx, state, millis)
 }
 
 fn doubts(tx: &Tx<'_>, run: RunId) -> Result<Vec<Doubt>> {

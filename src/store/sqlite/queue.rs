@@ -131,11 +131,11 @@ pub(super) fn requeue(tx: &Tx<'_>, state: &mut RunState) -> Result<()> {
     state.save(tx)
 }
 
-/// Frees what other incarnations held. Their epoch is over, so that whatever is left of them can write nothing more.
+/// Frees what other incarnations held; what waits for others goes on waiting. Their epoch is over, so that whatever is left of them can write nothing more.
 pub(super) fn take_over(tx: &mut Tx<'_>, environment: &Name, owner: &Owner) -> Result<u64> {
     let left: Vec<RunId> = tx
         .conn
-        .prepare_cached("SELECT id FROM runs WHERE status = 'running' AND owner IS NOT ?1 ORDER BY created_at, id")?
+        .prepare_cached("SELECT id FROM runs WHERE status = 'running' AND waiting_for IS NULL AND owner IS NOT ?1 ORDER BY created_at, id")?
         .query_map([&owner.0], |row| row.get(0))?
         .collect::<rusqlite::Result<_>>()?;
     let mut freed = 0;

@@ -3,7 +3,7 @@
 
 use super::column::Json;
 use super::transaction::Tx;
-use crate::domain::{Event, EventType, RunErrorKind, RunId, RunStatus, Timestamp, Usage, WaitingFor};
+use crate::domain::{Event, EventType, ParentStep, RunErrorKind, RunId, RunStatus, Timestamp, Usage, WaitingFor};
 use crate::error::{Error, Result};
 use crate::store::Grant;
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
@@ -15,6 +15,8 @@ pub(super) struct RunState {
     status: RunStatus,
     pub(super) waiting_for: Option<WaitingFor>,
     pub(super) error_kind: Option<RunErrorKind>,
+    /// The call that it is.
+    pub(super) parent: Option<ParentStep>,
     pub(super) epoch: i64,
     pub(super) owner: Option<String>,
     pub(super) attempt: i64,
@@ -36,10 +38,15 @@ impl RunState {
         Ok(statement.query_row([id], from_row).optional()?)
     }
 
-    /// The run, if the grant still holds it: it is running, and under the grant's epoch.
+    /// The run, if the grant still holds it: it executes, under the grant's epoch.
     pub(super) fn held(conn: &Connection, grant: &Grant) -> Result<Option<Self>> {
         let state = Self::load(conn, grant.run_id)?;
-        Ok(state.filter(|state| state.status == RunStatus::Running && state.epoch == grant.epoch))
+        Ok(state.filter(|state| state.executes() && state.epoch == grant.epoch))
+    }
+
+    /// A running run that waits for others is in nobody's hands.
+    pub(super) fn executes(&self) -> bool {
+        self.status == RunStatus::Running && self.waiting_for.is_none()
     }
 
     pub(super) fn status(&self) -> RunStatus {
@@ -131,12 +138,18 @@ pub(super) fn usage(row: &Row<'_>) -> rusqlite::Result<Usage> {
     })
 }
 
+fn parent(row: &Row<'_>) -> rusqlite::Result<Option<ParentStep>> {
+    let (run, step): (Option<RunId>, Option<i64>) = (row.get("parent_run_id")?, row.get("parent_step")?);
+    Ok(run.zip(step).map(|(run, step)| ParentStep { run, step }))
+}
+
 fn from_row(row: &Row<'_>) -> rusqlite::Result<RunState> {
     Ok(RunState {
         id: row.get("id")?,
         status: row.get("status")?,
         waiting_for: row.get("waiting_for")?,
         error_kind: row.get("error_kind")?,
+        parent: parent(row)?,
         epoch: row.get("epoch")?,
         owner: row.get("owner")?,
         attempt: row.get("attempt")?,

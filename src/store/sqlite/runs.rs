@@ -8,7 +8,9 @@ use crate::store::RunFilter;
 use rusqlite::types::ToSql;
 use rusqlite::{Connection, OptionalExtension, Row};
 
-const SELECT: &str = "SELECT r.*, t.input, t.output, t.error FROM runs r JOIN run_texts t ON t.run_id = r.id";
+const SELECT: &str = "SELECT r.*, t.input, t.output, t.error,
+                             (SELECT count(*) FROM runs c WHERE c.parent_run_id = r.id) AS children
+                      FROM runs r JOIN run_texts t ON t.run_id = r.id";
 
 pub(super) fn get(conn: &Connection, environment: &Name, id: RunId) -> Result<Option<Run>> {
     let mut statement = conn.prepare_cached(&format!("{SELECT} WHERE r.id = ?1"))?;
@@ -35,6 +37,10 @@ pub(super) fn list(conn: &Connection, environment: &Name, filter: &RunFilter) ->
         sql.push_str(" AND r.agent_id = ?");
         values.push(agent);
     }
+    if let Some(parent) = &filter.parent {
+        sql.push_str(" AND r.parent_run_id = ?");
+        values.push(parent);
+    }
     if !filter.statuses.is_empty() {
         let places = vec!["?"; filter.statuses.len()].join(", ");
         sql.push_str(&format!(" AND r.status IN ({places})"));
@@ -51,10 +57,11 @@ pub(super) fn list(conn: &Connection, environment: &Name, filter: &RunFilter) ->
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// Runs that are queued or running.
+/// Runs that are queued or execute.
 pub(super) fn live(conn: &Connection) -> Result<u64> {
-    let running: i64 =
-        conn.prepare_cached("SELECT count(*) FROM runs WHERE status = 'running'")?.query_row([], |row| row.get(0))?;
+    let running: i64 = conn
+        .prepare_cached("SELECT count(*) FROM runs WHERE status = 'running' AND waiting_for IS NULL")?
+        .query_row([], |row| row.get(0))?;
     Ok((queue::length(conn)? + running).unsigned_abs())
 }
 
@@ -108,6 +115,8 @@ fn from_row(row: &Row<'_>, environment: &Name) -> rusqlite::Result<Run> {
             name: row.get("principal_name")?,
         },
         parent_run_id: row.get("parent_run_id")?,
+        parent_step: row.get("parent_step")?,
+        children: row.get("children")?,
         attempt: row.get("attempt")?,
         turns: row.get("turns")?,
         steps: row.get("steps")?,

@@ -3,7 +3,7 @@
 use super::column::Json;
 use super::run_state::RunState;
 use super::transaction::Tx;
-use super::{queue, runs};
+use super::{children, queue, runs};
 use crate::domain::{EventType, Name, RunId};
 use crate::error::{Error, Result};
 use crate::store::{Submit, Submitted};
@@ -16,9 +16,13 @@ pub(super) fn submit(tx: &mut Tx<'_>, environment: &Name, submit: Submit) -> Res
     if let Some(existing) = existing(tx, environment, &submit)? {
         return Ok(existing);
     }
+    if let Some(parent) = submit.parent {
+        children::expect_caller(tx, parent)?;
+    }
     let queued = queue::length(tx.conn)?;
     let claimed_by = submit.reserved_for.as_ref().filter(|_| queued == 0);
-    if claimed_by.is_none() && queued >= submit.queue_limit {
+    // A call of a run's isn't turned away: a worker was there for its caller, who would wait for nothing.
+    if claimed_by.is_none() && submit.parent.is_none() && queued >= submit.queue_limit {
         return Err(Error::rate_limited(format!("{queued} runs are queued, and the limit is {}", submit.queue_limit))
             .hint("wait until some have ended, or raise `runs.queue_limit`"));
     }
@@ -92,12 +96,12 @@ fn insert(tx: &Tx<'_>, submit: &Submit, agent_name: &Name) -> Result<()> {
     tx.conn
         .prepare_cached(
             "INSERT INTO runs (id, agent_id, agent_name, revision, status, model_provider, model_id, model_reason, origin,
-                 cause, principal_kind, principal_id, principal_name, parent_run_id, idempotency_key, config_revision,
+                 cause, principal_kind, principal_id, principal_name, parent_run_id, parent_step, idempotency_key, config_revision,
                  caller_credentials, max_steps, timeout_ms, epoch, attempt, keep_attempt, cancel_requested, turns, steps,
                  input_tokens, cached_input_tokens, output_tokens, reasoning_tokens, cost_microusd, event_seq, waited_ms,
                  created_at)
              VALUES (:id, :agent_id, :agent_name, :revision, 'queued', :model_provider, :model_id, :model_reason, :origin,
-                 :cause, :principal_kind, :principal_id, :principal_name, :parent_run_id, :idempotency_key,
+                 :cause, :principal_kind, :principal_id, :principal_name, :parent_run_id, :parent_step, :idempotency_key,
                  :config_revision, :caller_credentials, :max_steps, :timeout_ms, 0, 0, 0, 0, 0, 0,
                  0, 0, 0, 0, 0, 0, 0, :created_at)",
         )?
@@ -114,7 +118,8 @@ fn insert(tx: &Tx<'_>, submit: &Submit, agent_name: &Name) -> Result<()> {
             ":principal_kind": submit.principal.kind,
             ":principal_id": submit.principal.id,
             ":principal_name": submit.principal.name,
-            ":parent_run_id": submit.parent_run_id,
+            ":parent_run_id": submit.parent.map(|parent| parent.run),
+            ":parent_step": submit.parent.map(|parent| parent.step),
             ":idempotency_key": submit.idempotency_key,
             ":config_revision": submit.config_revision,
             ":caller_credentials": submit.caller_credentials,

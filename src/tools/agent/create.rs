@@ -1,6 +1,6 @@
 //! `agent_create`: a new agent, as a new `.prompt` file.
 
-use super::{changes, view};
+use super::{changes, checked_children, view};
 use crate::config::{self, AgentPatch};
 use crate::domain::{Agent, Effect, Name, OnInDoubt, Scope};
 use crate::error::{Error, Result};
@@ -34,6 +34,8 @@ pub struct Input {
     pub plan: Option<bool>,
     /// Tools as `server__tool`, globs such as `git__*`, or `__tool`.
     pub tools: Option<Vec<String>>,
+    /// Agents that it may call, each of which becomes a tool `agent__<name>`.
+    pub agents: Option<Vec<Name>>,
     /// JSON Schema of the input; without it, an object with one string `userInput`.
     pub input_schema: Option<Value>,
     /// JSON Schema of the output; without it, the answer is a text.
@@ -66,6 +68,7 @@ pub async fn create(call: Call, input: Input) -> Result<Agent> {
         timeout: input.timeout.map(Some),
         plan: input.plan.map(Some),
         tools: input.tools.map(Some),
+        agents: input.agents.map(Some),
         input_schema: input.input_schema.map(Some),
         output_schema: input.output_schema.map(Some),
         on_in_doubt: input.on_in_doubt.map(Some),
@@ -74,6 +77,7 @@ pub async fn create(call: Call, input: Input) -> Result<Agent> {
     let text = config::new_prompt(&input.name, &file, &patch)?;
     let definition = config::parse_prompt(&input.name, &file, text.as_bytes())?;
     let _one_at_a_time = environment.files.lock().await;
+    checked_children(environment, &definition).await?;
     files::finish(&call.station.home, environment, Some(&file)).await?;
     if files::read(&call.station.home, environment, &file).await?.is_some() {
         return Err(Error::conflict(format!("`{file}` exists already"))

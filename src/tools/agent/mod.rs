@@ -11,8 +11,8 @@ pub mod update;
 
 use super::context::{Call, Environment};
 use super::files;
-use crate::config;
-use crate::domain::{Agent, AuditEntry, Name, nearest};
+use crate::config::{self, ChildAgents};
+use crate::domain::{Agent, AgentDefinition, AuditEntry, Name, nearest};
 use crate::error::{Error, Result};
 use crate::store::{AgentKey, AgentRow};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -96,6 +96,31 @@ async fn changes(call: &Call, name: &Name, file: &str, old: Option<&str>, new: O
     let before = call.environment()?.store.config_revision().await?;
     let config_revision = before.map(|before| config::changed_revision(&before, file, old, new));
     Ok(AuditEntry { config_revision, ..call.audit(name) })
+}
+
+/// Refuses children that don't exist or would call `definition`'s agent back.
+async fn checked_children(environment: &Environment, definition: &AgentDefinition) -> Result<()> {
+    if definition.agents.is_empty() {
+        return Ok(());
+    }
+    let mut all = ChildAgents::new();
+    let mut after = None;
+    loop {
+        let page = environment.store.agents(after.as_ref(), 200).await?;
+        after = page.last().map(|row| row.definition.name.clone());
+        all.extend(page.into_iter().map(|row| (row.definition.name, row.definition.agents)));
+        if after.is_none() {
+            break;
+        }
+    }
+    all.insert(definition.name.clone(), definition.agents.clone());
+    config::check_children(&definition.name, &all).map_err(|fault| {
+        let error = Error::invalid_input(fault.reason).field("agents");
+        match fault.hint {
+            Some(hint) => error.hint(hint),
+            None => error,
+        }
+    })
 }
 
 /// An error when there is a file of that name all the same: it doesn't parse, or nobody has taken it up yet.

@@ -4,7 +4,7 @@ use super::{Handle, find};
 use crate::config;
 use crate::domain::{AgentDefinition, Effect, Name, Origin, Run, RunId, Scope};
 use crate::error::{Error, Result};
-use crate::store::{AgentRow, Submit, Submitted};
+use crate::store::{AgentRow, Ancestor, Submit, Submitted};
 use crate::tools::model::Chosen;
 use crate::tools::run::wait::wait_for;
 use crate::tools::{Call, Environment, Exposure, Reservation, Station, ToolSpec};
@@ -30,6 +30,9 @@ pub struct Input {
     #[schemars(length(min = 1, max = 256))]
     pub idempotency_key: Option<String>,
 }
+
+/// The most runs in a chain of calls, the first one included.
+const MAX_DEPTH: usize = 5;
 
 /// The longest wait that can be asked for.
 const LONGEST_WAIT: Duration = Duration::from_secs(24 * 3600);
@@ -66,6 +69,9 @@ pub async fn run(call: Call, input: Input) -> Result<Run> {
 
 async fn submit(call: &Call, agent: AgentRow, input: Input) -> Result<Run> {
     let environment = call.environment()?;
+    if let Some(parent) = call.ctx.parent {
+        admitted(&environment.store.lineage(parent.run).await?, &agent)?;
+    }
     let station = &call.station;
     let settings = &station.settings.runs;
     let definition = &agent.definition;
@@ -97,7 +103,7 @@ async fn submit(call: &Call, agent: AgentRow, input: Input) -> Result<Run> {
         origin: call.ctx.origin,
         cause,
         principal: call.ctx.principal.who.clone(),
-        parent_run_id: None,
+        parent: call.ctx.parent,
         max_steps: i64::from(definition.max_steps.unwrap_or(settings.max_steps)),
         timeout_ms: millis(definition.timeout_ms.unwrap_or(settings.timeout_ms)),
         idempotency_key: key,
@@ -108,6 +114,24 @@ async fn submit(call: &Call, agent: AgentRow, input: Input) -> Result<Run> {
         audit,
     };
     commit(station, environment, submit, reservation).await
+}
+
+/// Refuses a call that would go round in a circle, or too deep.
+fn admitted(lineage: &[Ancestor], agent: &AgentRow) -> Result<()> {
+    let name = &agent.definition.name;
+    let mut chain: Vec<&str> = lineage.iter().map(|ancestor| ancestor.agent.as_str()).collect();
+    chain.push(name.as_str());
+    let (last, chain) = (lineage.last().map(|ancestor| &ancestor.agent), chain.join(" -> "));
+    let Some(last) = last else { return Ok(()) };
+    if lineage.iter().any(|ancestor| ancestor.agent_id == agent.id) {
+        return Err(Error::conflict(format!("agent `{last}` can't run `{name}`, which waits for it: {chain}"))
+            .hint("do it without that agent"));
+    }
+    if lineage.len() >= MAX_DEPTH {
+        let message = format!("agents call each other at most {MAX_DEPTH} deep, and this would be one more: {chain}");
+        return Err(Error::conflict(message).hint("do it without that agent"));
+    }
+    Ok(())
 }
 
 /// The input that the agent's schema accepts. Whoever gives none is shown how to give one.

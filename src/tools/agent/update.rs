@@ -1,8 +1,8 @@
 //! `agent_update`: changes single keys of an agent's file and leaves every other byte as it is.
 
-use super::{Handle, changed_by_hand, changes, find, view};
+use super::{Handle, changed_by_hand, changes, checked_children, find, view};
 use crate::config::{self, AgentPatch};
-use crate::domain::{Agent, Effect, OnInDoubt, Scope};
+use crate::domain::{Agent, Effect, Name, OnInDoubt, Scope};
 use crate::error::{Error, Result};
 use crate::store::{AgentRow, AgentWrite};
 use crate::tools::{Call, Environment, Exposure, Method, ToolSpec, files};
@@ -36,6 +36,9 @@ pub struct Input {
     pub timeout: Option<Option<String>>,
     #[serde(default, deserialize_with = "given")]
     pub tools: Option<Option<Vec<String>>>,
+    /// Agents that it may call.
+    #[serde(default, deserialize_with = "given")]
+    pub agents: Option<Option<Vec<Name>>>,
     /// With `true`, the first turn only makes a plan, without tools.
     #[serde(default, deserialize_with = "given")]
     pub plan: Option<Option<bool>>,
@@ -92,6 +95,7 @@ pub async fn update(call: Call, input: Input) -> Result<Agent> {
         timeout: input.timeout,
         plan: input.plan,
         tools: input.tools,
+        agents: input.agents,
         input_schema: input.input_schema,
         output_schema: input.output_schema,
         on_in_doubt: input.on_in_doubt,
@@ -103,6 +107,7 @@ pub async fn update(call: Call, input: Input) -> Result<Agent> {
         return Ok(view(row, environment));
     }
     let definition = config::parse_prompt(&name, &row.file, text.as_bytes())?;
+    checked_children(environment, &definition).await?;
     let audit = changes(&call, &name, &row.file, Some(&row.revision), Some(&revision)).await?;
     let write =
         AgentWrite { definition, revision, bytes: text.into_bytes(), file: row.file, expected: Some(row.revision) };

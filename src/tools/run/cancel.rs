@@ -22,7 +22,7 @@ const LET_GO: Duration = Duration::from_secs(5);
 
 pub fn spec() -> ToolSpec {
     ToolSpec::new::<Input, Run>("run_cancel", Scope::RunsCancel)
-        .describe("Cancel a run", "Ends a run that is queued, running or waiting. A run that has ended stays as it is.")
+        .describe("Cancel a run", "Ends a run that is queued, running or waiting, and the runs that it has called. A run that has ended stays as it is.")
         .changes(Effect::Destructive, true)
         .environment(EnvironmentUse::OfRun)
         .exposure(Exposure::Default)
@@ -32,15 +32,19 @@ pub fn spec() -> ToolSpec {
 
 pub async fn cancel(call: Call, input: Input) -> Result<Run> {
     let run = find(&call, &input.run).await?;
-    match call.environment()?.store.cancel(run.id, call.audit(run.id)).await? {
+    let (store, station) = (&call.environment()?.store, &call.station);
+    let cancelled = store.cancel(run.id, call.audit(run.id)).await?;
+    // What it had called is cancelled with it, and what waited for it goes on.
+    for called_off in store.called_off().await? {
+        station.admission.cancel(called_off);
+    }
+    station.admission.wake();
+    match cancelled {
         Cancelled::Done(run) => {
-            call.station.models.forget(run.id);
+            station.models.forget(run.id);
             Ok(run)
         }
         Cancelled::Already(run) => Ok(run),
-        Cancelled::Requested(run) => {
-            call.station.admission.cancel(run.id);
-            wait_for(&call, run.id, LET_GO).await
-        }
+        Cancelled::Requested(run) => wait_for(&call, run.id, LET_GO).await,
     }
 }

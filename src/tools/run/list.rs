@@ -1,5 +1,6 @@
 //! `run_list`: the runs of an environment, newest first.
 
+use super::find;
 use crate::domain::{Run, RunId, RunStatus, Scope, Timestamp};
 use crate::error::Result;
 use crate::store::RunFilter;
@@ -16,6 +17,8 @@ pub struct Input {
     pub agent: Option<Handle>,
     /// Only runs in this status.
     pub status: Option<RunStatus>,
+    /// Only runs that this run has called; its id, or the unique beginning of it.
+    pub parent: Option<String>,
     /// Items on a page, 1 to 200; 50 without it.
     pub limit: Option<u32>,
     /// `next_cursor` of the page before.
@@ -26,7 +29,7 @@ pub fn spec() -> ToolSpec {
     ToolSpec::new::<Input, Page<Run>>("run_list", Scope::RunsRead)
         .describe(
             "List runs",
-            "Lists the runs of an environment, newest first; of one agent or in one status if you like.",
+            "Lists the runs of an environment, newest first; of one agent, in one status or called by one run if you like.",
         )
         .exposure(Exposure::Default)
         .rest(Method::Get, "/runs")
@@ -39,12 +42,17 @@ pub async fn list(call: Call, input: Input) -> Result<Page<Run>> {
         Some(handle) => Some(agent::find(&call, handle).await?.id),
         None => None,
     };
+    let parent = match &input.parent {
+        Some(parent) => Some(find(&call, parent).await?.id),
+        None => None,
+    };
     let status = input.status.map(RunStatus::as_str).unwrap_or("*");
-    let of = format!("run_list {} {agent:?} {status}", environment.name);
+    let of = format!("run_list {} {agent:?} {parent:?} {status}", environment.name);
     let limit = page::limit(input.limit)?;
     let before: Option<(i64, RunId)> = page::position(&of, input.cursor.as_deref())?;
     let filter = RunFilter {
         agent,
+        parent,
         statuses: input.status.into_iter().collect(),
         before: before.map(|(at, id)| (Timestamp::from_millis(at), id)),
         limit: limit + 1,

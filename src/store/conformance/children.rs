@@ -1,0 +1,178 @@
+//! Runs that are calls of others.
+
+use super::cases;
+use super::fixture::{Subject, begins, owner, present, tool_call};
+use crate::domain::{
+    Answer, Decision, Effect, EventType, ParentStep, RunErrorKind, RunId, RunStatus, StepStatus, ToolEffect, WaitingFor,
+};
+use crate::error::{ErrorKind, Result};
+use crate::store::{Cancelled, Claim, Ending, Intent, RunFilter, Submit, Written};
+use serde_json::json;
+
+cases!(
+    the_end_of_a_call_closes_its_step_and_its_caller_goes_on_within_its_attempt,
+    a_caller_waits_for_all_of_its_calls_and_nobody_takes_it_over_meanwhile,
+    a_caller_whose_calls_have_ended_before_it_waits_is_queued_at_once,
+    a_call_of_a_run_that_does_not_wait_for_it_is_refused,
+    the_end_of_a_caller_ends_whatever_it_has_called,
+    a_caller_is_overdue_unless_somebody_below_waits_for_a_person,
+);
+
+/// A claimed run with the open steps `seqs`, each with the run that it has called.
+async fn calling(case: &Subject, seqs: &[i64]) -> Result<(Claim, Vec<RunId>)> {
+    let agent = case.agent("reader").await?;
+    case.submit(&agent).await?;
+    let claim = case.claim("a").await?;
+    let effect = ToolEffect { effect: Effect::Write, idempotent: true, open_world: true, trusted: true };
+    let call = |seq: &i64| Intent { name: "agent__reader".into(), effect: Some(effect), ..tool_call(*seq, 1) };
+    assert_eq!(case.store.journal(&claim.grant, begins(seqs.iter().map(call).collect())).await?, Written::Done);
+    let mut called = Vec::new();
+    for seq in seqs {
+        case.advance(1);
+        let parent = Some(ParentStep { run: claim.run.id, step: *seq });
+        called.push(case.store.submit(Submit { parent, queue_limit: 0, ..case.submission(&agent)? }).await?.run.id);
+    }
+    Ok((claim, called))
+}
+
+fn done(output: &str) -> Ending {
+    Ending::Completed { output: json!(output) }
+}
+
+async fn the_end_of_a_call_closes_its_step_and_its_caller_goes_on_within_its_attempt(case: Subject) -> Result<()> {
+    let (claim, called) = calling(&case, &[1]).await?;
+    let run = claim.run.id;
+    assert_eq!(case.store.wait_for_children(&claim.grant).await?, Written::Done);
+    let waiting = case.run(run).await?;
+    assert_eq!(
+        (waiting.status, waiting.waiting_for, waiting.children),
+        (RunStatus::Running, Some(WaitingFor::Child), 1)
+    );
+    let told = present(case.store.events_after(run, 0, 100).await?.pop(), "the event")?;
+    assert_eq!(told.r#type, EventType::RunWaiting);
+    assert_eq!(told.data["children"], json!([{ "run": called[0], "agent": "reader", "step": 1 }]));
+    assert_eq!(case.store.journal(&claim.grant, begins(vec![])).await?, Written::Stale, "it is in nobody's hands");
+    let child = case.claim("b").await?;
+    assert_eq!((child.run.id, child.run.parent_run_id, child.run.parent_step), (called[0], Some(run), Some(1)));
+    assert_eq!(case.store.finish(&child.grant, done("read")).await?, Written::Done);
+    let step = present(case.store.steps(run, None, 10).await?.pop(), "the step")?;
+    assert_eq!(
+        (step.status, step.result.map(|result| result["content"][0]["text"].clone())),
+        (StepStatus::Completed, Some(json!("read")))
+    );
+    let again = case.claim("b").await?;
+    assert_eq!((again.run.id, again.grant.epoch, again.run.attempt, again.run.waiting_for), (run, 2, 1, None));
+    let filter = RunFilter { parent: Some(run), limit: 10, ..RunFilter::default() };
+    assert_eq!(case.store.runs(&filter).await?.len(), 1);
+    let lineage: Vec<_> = case.store.lineage(called[0]).await?.into_iter().map(|ancestor| ancestor.run).collect();
+    assert_eq!(lineage, [run, called[0]]);
+    Ok(())
+}
+
+async fn a_caller_waits_for_all_of_its_calls_and_nobody_takes_it_over_meanwhile(case: Subject) -> Result<()> {
+    let (claim, called) = calling(&case, &[1, 2, 3]).await?;
+    let run = claim.run.id;
+    assert_eq!(case.store.wait_for_children(&claim.grant).await?, Written::Done);
+    assert_eq!(case.store.live_runs().await?, 3, "only what executes or can is live");
+    let first = case.claim("b").await?;
+    assert_eq!(case.store.take_over(&owner("c")).await?, 1, "the one that executes");
+    assert_eq!(case.store.finish(&first.grant, done("stale")).await?, Written::Stale);
+    let failed = Ending::Failed { kind: RunErrorKind::Provider, message: "no key".to_owned() };
+    let first = case.claim("c").await?;
+    assert_eq!(case.store.finish(&first.grant, failed).await?, Written::Done);
+    case.store.cancel(called[1], case.entry("run.cancel")).await?;
+    assert_eq!(case.run(run).await?.waiting_for, Some(WaitingFor::Child));
+    let last = case.claim("c").await?;
+    assert_eq!(case.store.finish(&last.grant, done("read")).await?, Written::Done);
+    assert_eq!(case.run(run).await?.status, RunStatus::Queued);
+    let steps = case.store.steps(run, None, 10).await?;
+    let errors: Vec<_> = steps.iter().map(|step| step.error.clone().unwrap_or_default()).collect();
+    assert!(errors[0].contains("failed (provider)") && errors[0].contains("no key"), "{errors:?}");
+    assert!(errors[1].contains("was cancelled") && errors[2].is_empty(), "{errors:?}");
+    Ok(())
+}
+
+async fn a_caller_whose_calls_have_ended_before_it_waits_is_queued_at_once(case: Subject) -> Result<()> {
+    let (claim, _) = calling(&case, &[1]).await?;
+    let child = case.claim("b").await?;
+    assert_eq!(case.store.finish(&child.grant, done("read")).await?, Written::Done);
+    assert_eq!(case.run(claim.run.id).await?.status, RunStatus::Running);
+    assert_eq!(case.store.wait_for_children(&claim.grant).await?, Written::Done);
+    let again = case.claim("b").await?;
+    assert_eq!((again.run.id, again.run.attempt), (claim.run.id, 1));
+    assert_eq!(case.store.wait_for_children(&claim.grant).await?, Written::Stale);
+    Ok(())
+}
+
+async fn a_call_of_a_run_that_does_not_wait_for_it_is_refused(case: Subject) -> Result<()> {
+    let (claim, _) = calling(&case, &[1]).await?;
+    let agent = present(case.store.agents(None, 1).await?.pop(), "the agent")?;
+    let refused = async |step: i64| -> Result<Option<ErrorKind>> {
+        let parent = Some(ParentStep { run: claim.run.id, step });
+        let submitted = case.store.submit(Submit { parent, ..case.submission(&agent)? }).await;
+        Ok(submitted.err().map(|error| error.kind()))
+    };
+    assert_eq!(refused(2).await?, Some(ErrorKind::Conflict), "there is no such step");
+    case.store.cancel(claim.run.id, case.entry("run.cancel")).await?;
+    assert_eq!(refused(1).await?, Some(ErrorKind::Conflict), "it was called off");
+    Ok(())
+}
+
+async fn the_end_of_a_caller_ends_whatever_it_has_called(case: Subject) -> Result<()> {
+    for way in ["waiting", "executing", "finished"] {
+        let (claim, called) = {
+            case.store.agent_delete(&super::fixture::name("reader")?, None, case.entry("agent.delete")).await?;
+            calling(&case, &[1, 2]).await?
+        };
+        let child = case.claim("b").await?;
+        assert_eq!(child.run.id, called[0]);
+        match way {
+            "waiting" => {
+                assert_eq!(case.store.wait_for_children(&claim.grant).await?, Written::Done);
+                let ended = case.store.cancel(claim.run.id, case.entry("run.cancel")).await?;
+                assert!(matches!(ended, Cancelled::Done(run) if run.status == RunStatus::Cancelled));
+            }
+            "executing" => {
+                let asked = case.store.cancel(claim.run.id, case.entry("run.cancel")).await?;
+                assert!(matches!(asked, Cancelled::Requested(_)));
+            }
+            _ => {
+                let failed = Ending::Failed { kind: RunErrorKind::Tool, message: "no".to_owned() };
+                assert_eq!(case.store.finish(&claim.grant, failed).await?, Written::Done);
+            }
+        }
+        assert_eq!(case.run(called[1]).await?.status, RunStatus::Cancelled, "{way}: it was queued");
+        assert!(case.store.called_off().await?.contains(&called[0]), "{way}: it executes");
+        assert_eq!(case.store.finish(&child.grant, Ending::Cancelled).await?, Written::Done);
+        if way == "executing" {
+            assert_eq!(case.store.finish(&claim.grant, Ending::Cancelled).await?, Written::Done);
+        }
+        assert_eq!(case.store.called_off().await?, [], "{way}");
+        assert_eq!(case.store.live_runs().await?, 0, "{way}");
+        let open = case.store.steps(claim.run.id, None, 10).await?;
+        assert!(open.iter().all(|step| step.status == StepStatus::Failed), "{way}: {open:?}");
+    }
+    Ok(())
+}
+
+async fn a_caller_is_overdue_unless_somebody_below_waits_for_a_person(case: Subject) -> Result<()> {
+    let (claim, called) = calling(&case, &[1]).await?;
+    let run = claim.run.id;
+    assert_eq!(case.store.wait_for_children(&claim.grant).await?, Written::Done);
+    assert!(!case.store.time_out(run).await?, "there is time");
+    let child = case.claim("b").await?;
+    assert_eq!(case.store.park(&child.grant, WaitingFor::Provider, &[]).await?, Written::Done);
+    case.advance(100_000);
+    assert_eq!(case.store.overdue(case.now()).await?, []);
+    let resume = Answer { decision: Decision::Retry, result: None };
+    case.store.answer(called[0], None, resume, case.entry("run.respond")).await?;
+    assert_eq!(case.store.overdue(case.now()).await?, [], "the wait for a person counts for nobody");
+    case.advance(60_000);
+    assert_eq!(case.store.overdue(case.now()).await?, [run]);
+    assert!(case.store.time_out(run).await?);
+    assert!(!case.store.time_out(run).await?);
+    let ended = case.run(run).await?;
+    assert_eq!((ended.status, ended.error_kind), (RunStatus::Failed, Some(RunErrorKind::Timeout)));
+    assert_eq!(case.run(called[0]).await?.status, RunStatus::Cancelled);
+    Ok(())
+}
