@@ -19,6 +19,7 @@ mod providers;
 mod recovery;
 mod rest;
 mod shown;
+mod thinking;
 mod tidy;
 mod variables;
 mod watching;

@@ -3,6 +3,7 @@
 pub mod aimock;
 pub mod counter;
 pub mod fake_llm;
+pub mod fake_thinkers;
 pub mod home;
 pub mod http;
 pub mod mcp_client;
