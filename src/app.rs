@@ -14,9 +14,10 @@ use crate::home::{self, Home, OwnerLock};
 use crate::lifecycle::Tasks;
 use crate::net;
 use crate::process::Spawner;
+use crate::redact::Redactor;
 use crate::runtime::Workers;
 use crate::store::sqlite::{SqliteControl, SqliteStore};
-use crate::store::{ControlStore, EnvironmentRow, Owner, Store};
+use crate::store::{self, ControlStore, EnvironmentRow, Owner, Store};
 use crate::tools::environment::sync;
 use crate::tools::model::{Models, ProviderVariables};
 use crate::tools::{self, Environment, Environments, FileProblems, NoWorkers, Station};
@@ -53,6 +54,8 @@ pub struct Parts {
     pub variables: BTreeMap<String, String>,
     pub clock: SharedClock,
     pub lock: OwnerLock,
+    /// Stands before the process's diagnostics already.
+    pub redactor: Redactor,
     /// With workers, runs are executed here.
     pub executes: bool,
     /// Attached servers are started; else they are only known.
@@ -82,11 +85,13 @@ pub async fn open_for_command(
     home: Home,
     variables: BTreeMap<String, String>,
     lock: OwnerLock,
+    redactor: Redactor,
     takes_up_files: bool,
 ) -> Result<App> {
     let settings = settings(&home, &variables)?;
     let clock = SystemClock::shared();
-    let app = open(Parts { home, settings, variables, clock, lock, executes: false, starts_servers: false }).await?;
+    let (executes, starts_servers) = (false, false);
+    let app = open(Parts { home, settings, variables, clock, lock, redactor, executes, starts_servers }).await?;
     free_runs(&app.station, &Owner(random_id()?)).await;
     if takes_up_files {
         take_up_files(&app.station).await;
@@ -126,25 +131,26 @@ async fn take_up(station: &Arc<Station>, environment: &Arc<Environment>) {
 
 /// Opens the stores and puts the station together. Nothing is started yet.
 pub async fn open(parts: Parts) -> Result<App> {
-    let Parts { home, settings, variables, clock, lock, executes, starts_servers } = parts;
+    let Parts { home, settings, variables, clock, lock, redactor, executes, starts_servers } = parts;
     let settings = Arc::new(settings);
     let tasks = Tasks::new();
-    let events = Events::default();
+    let events = Events::new(redactor.clone());
     let http = net::http_client()?;
     let spawner = Spawner::start()?;
-    let control = open_control(&home, &clock).await?;
+    let control = open_control(&home, &clock, &redactor).await?;
     let rows = known_environments(&*control, &home, &clock).await?;
     let default_environment = default_environment(&settings, &rows)?;
     let existing: Vec<&str> = rows.iter().map(|row| row.name.as_str()).collect();
     config::check_environments(&settings, STATION_YML, &existing)?;
     let environments = Environments::default();
     for row in rows {
-        let store = open_store(&home, &row, &clock, &events).await?;
+        let store = open_store(&home, &row, &clock, &events, &redactor).await?;
         let deps = GatewayDeps {
             clock: Arc::clone(&clock),
             tasks: tasks.clone(),
             http: http.clone(),
             spawner: spawner.clone(),
+            redactor: redactor.clone(),
             starts_servers,
             cache_dir: home.cache_dir(),
             home: home.root().to_owned(),
@@ -166,8 +172,9 @@ pub async fn open(parts: Parts) -> Result<App> {
         Some(workers) => Arc::clone(workers) as Arc<dyn tools::Admission>,
         None => Arc::new(NoWorkers),
     };
+    let models = Models::new(Arc::clone(&settings), ProviderVariables::from_map(&variables), http, Arc::clone(&clock));
     let station = Arc::new(Station {
-        models: Models::new(Arc::clone(&settings), ProviderVariables::from_map(&variables), http, Arc::clone(&clock)),
+        models: models.behind(redactor.clone()),
         started_at: clock.now(),
         mode: lock.info().mode.as_str(),
         table: tools::table(),
@@ -184,23 +191,28 @@ pub async fn open(parts: Parts) -> Result<App> {
         ready: CancellationToken::new(),
         tasks: tasks.clone(),
         spawner: spawner.clone(),
+        redactor,
     });
     Ok(App { station, workers, tasks, spawner, lock })
 }
 
-async fn open_control(home: &Home, clock: &SharedClock) -> Result<Arc<dyn ControlStore>> {
+async fn open_control(home: &Home, clock: &SharedClock, redactor: &Redactor) -> Result<Arc<dyn ControlStore>> {
     let (db, audit, clock) = (home.control_db(), home.audit_dir().join("station.jsonl"), Arc::clone(clock));
-    blocking(move || SqliteControl::open(&db, &audit, clock))
-        .await
-        .map(|store| Arc::new(store) as Arc<dyn ControlStore>)
+    let store = blocking(move || SqliteControl::open(&db, &audit, clock)).await?;
+    Ok(Arc::new(store::Redacted::new(redactor.clone(), Arc::new(store))))
 }
 
-async fn open_store(home: &Home, row: &EnvironmentRow, clock: &SharedClock, events: &Events) -> Result<Arc<dyn Store>> {
+async fn open_store(
+    home: &Home,
+    row: &EnvironmentRow,
+    clock: &SharedClock,
+    events: &Events,
+    redactor: &Redactor,
+) -> Result<Arc<dyn Store>> {
     let (db, audit) = (home.data_db(&row.name), home.audit_dir().join(format!("{}.jsonl", row.name)));
     let (row, clock, events) = (row.clone(), Arc::clone(clock), events.clone());
-    blocking(move || SqliteStore::open(&db, &audit, (row.name, row.number), clock, events))
-        .await
-        .map(|store| Arc::new(store) as Arc<dyn Store>)
+    let open = move || SqliteStore::open(&db, &audit, (row.name, row.number), clock, events);
+    Ok(Arc::new(store::Redacted::new(redactor.clone(), Arc::new(blocking(open).await?))))
 }
 
 /// The environments of the control store; a new home gets its first three, and a directory that came with git is taken up.
@@ -310,7 +322,9 @@ mod tests {
         first_use(&home).unwrap();
         let lock = OwnerLock::try_acquire(&home, OwnerMode::Command, clock.now()).unwrap().unwrap();
         let settings = settings(&home, &variables).unwrap();
-        open(Parts { home, settings, variables, clock, lock, executes: false, starts_servers: false }).await.unwrap()
+        let redactor = Redactor::default();
+        let (executes, starts_servers) = (false, false);
+        open(Parts { home, settings, variables, clock, lock, redactor, executes, starts_servers }).await.unwrap()
     }
 
     #[tokio::test]

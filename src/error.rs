@@ -182,6 +182,16 @@ impl Error {
         self
     }
 
+    /// The same error in other words: `text` for each of its texts, `json` for its details. The cause stays, for the log.
+    #[must_use]
+    pub fn reworded(mut self, text: impl Fn(String) -> String, json: impl FnOnce(Value) -> Value) -> Self {
+        self.body.message = text(self.body.message);
+        self.body.hint = self.body.hint.map(&text);
+        self.body.field = self.body.field.map(&text);
+        self.body.details = self.body.details.map(json);
+        self
+    }
+
     pub fn kind(&self) -> ErrorKind {
         self.body.kind
     }

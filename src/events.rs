@@ -1,6 +1,7 @@
 //! Live run events, published after their commit. Bounded: a reader that lags is told, and reads the store again.
 
 use crate::domain::{Event, RunId};
+use crate::redact::Redactor;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::broadcast;
@@ -8,9 +9,10 @@ use tokio::sync::broadcast;
 /// Events that one slow reader may be behind before it is told that it lagged.
 const CAPACITY: usize = 256;
 
-/// Hands events to whoever follows a run at this moment. Cheap to clone.
+/// Hands events to whoever follows a run at this moment, without the secrets that are known. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Events {
+    redactor: Redactor,
     topics: Arc<Mutex<HashMap<RunId, broadcast::Sender<Event>>>>,
 }
 
@@ -31,8 +33,13 @@ pub enum Followed {
 }
 
 impl Events {
+    pub fn new(redactor: Redactor) -> Self {
+        Self { redactor, topics: Arc::default() }
+    }
+
     /// Tells the followers of the run. Nobody following is no error.
-    pub fn publish(&self, event: Event) {
+    pub fn publish(&self, mut event: Event) {
+        self.redactor.json_in_place(&mut event.data);
         let topics = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(topic) = topics.get(&event.run_id) {
             let _nobody = topic.send(event);
@@ -76,6 +83,18 @@ mod tests {
     fn event(run_id: RunId, seq: i64) -> Event {
         let at = Timestamp::from_millis(0);
         Event { run_id, epoch: 1, seq, r#type: EventType::StepStarted, at, data: serde_json::Value::Null }
+    }
+
+    #[tokio::test]
+    async fn a_follower_is_told_no_secret() {
+        let redactor = Redactor::default();
+        redactor.add("development", "KEY", &"swordfish".into());
+        let events = Events::new(redactor);
+        let run = RunId::new(Timestamp::from_millis(0), EnvironmentNumber::new(1).unwrap(), 7);
+        let mut follower = events.follow(run);
+        events.publish(Event { data: serde_json::json!({ "message": "with swordfish" }), ..event(run, 1) });
+        let Followed::Event(told) = follower.next().await else { panic!("nothing was told") };
+        assert_eq!(told.data, serde_json::json!({ "message": "with [redacted:KEY]" }));
     }
 
     #[tokio::test]

@@ -2,21 +2,25 @@
 
 use station::adapters::cli::{self, Deps, OpenHome, Serve};
 use station::app::{self, ServeOptions};
+use station::redact::Redactor;
+use station::telemetry;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 fn main() -> ExitCode {
     let deps = Deps {
         first_use: app::first_use,
-        open: |OpenHome { home, variables, lock, takes_up_files, work }| {
+        open: |OpenHome { home, variables, lock, redactor, takes_up_files, work }| {
             Box::pin(async move {
-                let app = app::open_for_command(home, variables, lock, takes_up_files).await?;
+                let app = app::open_for_command(home, variables, lock, redactor, takes_up_files).await?;
                 work(Arc::clone(&app.station)).await
             })
         },
-        serve: |Serve { home, variables, listen, background, idle }| {
-            Box::pin(app::serve(ServeOptions { home, variables, listen, background, idle }))
+        serve: |Serve { home, variables, redactor, listen, background, idle }| {
+            Box::pin(app::serve(ServeOptions { home, variables, redactor, listen, background, idle }))
         },
     };
-    cli::run(std::env::args_os(), std::env::vars_os(), deps)
+    let redactor = Redactor::default();
+    telemetry::report_panics(redactor.clone());
+    cli::run(std::env::args_os(), std::env::vars_os(), redactor, deps)
 }

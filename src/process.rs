@@ -4,13 +4,14 @@
 use crate::clock::{ClockExt, SharedClock};
 use crate::error::{Error, Result};
 use crate::lifecycle::Tasks;
+use crate::redact::{RedactedStream, Redactor};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
@@ -38,6 +39,8 @@ pub struct CommandSpec {
     pub env: BTreeMap<String, String>,
     /// Absent: the station's own working directory.
     pub cwd: Option<PathBuf>,
+    /// Takes the secrets out of its stderr.
+    pub redactor: Redactor,
 }
 
 struct Order {
@@ -110,7 +113,7 @@ impl Spawner {
         let gone = || Error::internal("the thread that starts processes has ended");
         self.orders.send(order).map_err(|_| gone())?;
         let (child, waited) = started.await.map_err(|_| gone())?.map_err(|cause| not_started(spec, cause))?;
-        Ok(ChildProcess::new(child, waited, tasks))
+        Ok(ChildProcess::new(child, waited, StderrTail::new(spec.redactor.stream()), tasks))
     }
 }
 
@@ -163,23 +166,56 @@ fn die_with_the_station(command: &mut Command) {
     }
 }
 
-/// The last bytes that a child wrote to its stderr. Cheap to clone; outlives the child.
-#[derive(Debug, Clone, Default)]
+/// The last bytes that a child wrote to its stderr, redacted. Cheap to clone; outlives the child.
+#[derive(Debug, Clone)]
 pub struct StderrTail {
-    bytes: Arc<Mutex<VecDeque<u8>>>,
+    kept: Arc<Mutex<Kept>>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    stream: RedactedStream,
+    bytes: VecDeque<u8>,
+}
+
+impl Kept {
+    fn keep(&mut self, chunk: &[u8]) {
+        self.bytes.extend(chunk);
+        let excess = self.bytes.len().saturating_sub(STDERR_KEPT);
+        self.bytes.drain(..excess);
+    }
 }
 
 impl StderrTail {
+    fn new(stream: RedactedStream) -> Self {
+        Self { kept: Arc::new(Mutex::new(Kept { stream, bytes: VecDeque::new() })) }
+    }
+
+    /// For a connection without a child, which has no stderr.
+    pub fn none() -> Self {
+        Self::new(Redactor::default().stream())
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn push(&self, chunk: &[u8]) {
-        let mut bytes = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
-        bytes.extend(chunk);
-        let excess = bytes.len().saturating_sub(STDERR_KEPT);
-        bytes.drain(..excess);
+        let mut kept = self.kept();
+        let shown = kept.stream.push(chunk).into_owned();
+        kept.keep(&shown);
+    }
+
+    /// No more comes.
+    fn finish(&self) {
+        let mut kept = self.kept();
+        let shown = kept.stream.finish();
+        kept.keep(&shown);
     }
 
     /// The last `count` lines that aren't empty, without control characters.
     pub fn last_lines(&self, count: usize) -> String {
-        let bytes: Vec<u8> = self.bytes.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect();
+        let bytes: Vec<u8> = self.kept().bytes.iter().copied().collect();
         let text = String::from_utf8_lossy(&bytes);
         let lines: Vec<String> = text
             .lines()
@@ -201,8 +237,8 @@ pub struct ChildProcess {
 }
 
 impl ChildProcess {
-    fn new(mut child: Child, waited: Waited, tasks: &Tasks) -> Self {
-        let (stderr, stderr_ended) = (StderrTail::default(), CancellationToken::new());
+    fn new(mut child: Child, waited: Waited, stderr: StderrTail, tasks: &Tasks) -> Self {
+        let stderr_ended = CancellationToken::new();
         if let Some(source) = child.stderr.take() {
             tasks.spawn("child stderr", drain(source, stderr.clone(), stderr_ended.clone()));
         }
@@ -282,6 +318,7 @@ async fn drain(mut source: ChildStderr, tail: StderrTail, ended: CancellationTok
     while let Ok(count @ 1..) = source.read(&mut chunk).await {
         tail.push(&chunk[..count]);
     }
+    tail.finish();
     ended.cancel();
 }
 
@@ -384,8 +421,20 @@ mod tests {
         let mut child = spawner.spawn(&spec, &Tasks::new()).await.unwrap();
         assert_eq!(child.exited().await.unwrap().code(), Some(3));
         child.stderr_ended().await;
-        assert_eq!(child.stderr().bytes.lock().unwrap().len(), STDERR_KEPT);
+        assert_eq!(child.stderr().kept().bytes.len(), STDERR_KEPT);
         assert_eq!(child.stderr().last_lines(1), "line-19999-padding-padding");
+    }
+
+    #[tokio::test]
+    async fn a_secret_on_stderr_is_not_kept_however_it_is_cut() {
+        let redactor = Redactor::default();
+        redactor.add("development", "KEY", &"swordfish".into());
+        let script = "printf 'key: sword' >&2; sleep 0.1; printf 'fish.\\nand sword' >&2; exit 3";
+        let spawner = Spawner::start().unwrap();
+        let mut child = spawner.spawn(&CommandSpec { redactor, ..shell(script) }, &Tasks::new()).await.unwrap();
+        child.exited().await.unwrap();
+        child.stderr_ended().await;
+        assert_eq!(child.stderr().last_lines(2), "key: [redacted:KEY].\nand sword");
     }
 
     #[tokio::test]

@@ -1,8 +1,9 @@
 //! Diagnostics: `tracing` to stderr or to a log file, as text or JSON. Never stdout, which belongs to the protocol or to a command's output.
 
 use crate::error::{Error, Result};
+use crate::redact::Redactor;
 use std::fs::{File, OpenOptions};
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -50,14 +51,14 @@ impl Default for LogSettings {
     }
 }
 
-/// Starts diagnostics for the whole process. A second start is an error.
-pub fn start(settings: &LogSettings) -> Result<()> {
+/// Starts diagnostics for the whole process; every line passes `redactor`. A second start is an error.
+pub fn start(settings: &LogSettings, redactor: Redactor) -> Result<()> {
     let dispatch = match &settings.target {
         LogTarget::Stderr => {
             let colours = settings.colours && std::io::stderr().is_terminal();
-            subscriber(settings, std::io::stderr, colours)?
+            subscriber(settings, Redacting { redactor, sink: std::io::stderr }, colours)?
         }
-        LogTarget::File(path) => subscriber(settings, Arc::new(open(path)?), false)?,
+        LogTarget::File(path) => subscriber(settings, Redacting { redactor, sink: Arc::new(open(path)?) }, false)?,
     };
     tracing::dispatcher::set_global_default(dispatch)
         .map_err(|cause| Error::internal("diagnostics were started twice").source(cause))
@@ -76,6 +77,57 @@ where
         LogFormat::Text => tracing::Dispatch::new(base.finish()),
         LogFormat::Json => tracing::Dispatch::new(base.json().finish()),
     })
+}
+
+/// A place for lines, behind the redactor.
+struct Redacting<M> {
+    redactor: Redactor,
+    sink: M,
+}
+
+/// Takes one event, which comes in one write.
+struct RedactingWriter<W> {
+    redactor: Redactor,
+    sink: W,
+}
+
+impl<'a, M: MakeWriter<'a>> MakeWriter<'a> for Redacting<M> {
+    type Writer = RedactingWriter<M::Writer>;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        RedactingWriter { redactor: self.redactor.clone(), sink: self.sink.make_writer() }
+    }
+}
+
+impl<W: Write> Write for RedactingWriter<W> {
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        self.sink.write_all(&self.redactor.bytes(event))?;
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.sink.flush()
+    }
+}
+
+/// Reports panics of the whole process in the log, or on stderr where no log takes them, through `redactor`: what a panic says may hold
+/// anything. With a backtrace where `RUST_BACKTRACE` asks for it.
+pub fn report_panics(redactor: Redactor) {
+    std::panic::set_hook(Box::new(move |panic| {
+        let thread = std::thread::current();
+        let thread = thread.name().unwrap_or("<unnamed>");
+        let backtrace = std::backtrace::Backtrace::capture();
+        let shown = match backtrace.status() {
+            std::backtrace::BacktraceStatus::Captured => format!("thread '{thread}': {panic}\n{backtrace}"),
+            _ => format!("thread '{thread}': {panic}"),
+        };
+        let shown = redactor.text(&shown);
+        if tracing::enabled!(tracing::Level::ERROR) {
+            tracing::error!("{shown}");
+        } else {
+            let _nowhere_else = writeln!(io::stderr(), "{shown}");
+        }
+    }));
 }
 
 /// Later directives for a target replace earlier ones, so whoever asks for rmcp's warnings gets them. A bare word has to be a level:
@@ -145,6 +197,23 @@ mod tests {
         assert_eq!(text.lines().count(), 1, "{text}");
         let line: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!((&line["level"], &line["fields"]["run"]), (&"WARN".into(), &"r1".into()));
+    }
+
+    #[test]
+    fn no_line_of_the_log_holds_a_secret() {
+        let redactor = Redactor::default();
+        redactor.add("development", "KEY", &"sword \"fish\"".into());
+        for format in [LogFormat::Text, LogFormat::Json] {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("station.log");
+            let sink = Redacting { redactor: redactor.clone(), sink: Arc::new(open(&path).unwrap()) };
+            let settings = LogSettings { format, ..LogSettings::default() };
+            tracing::dispatcher::with_default(&subscriber(&settings, sink, false).unwrap(), || {
+                tracing::info!(key = "sword \"fish\"", debugged = ?Some("sword \"fish\""), "it is sword \"fish\"");
+            });
+            let text = std::fs::read_to_string(path).unwrap();
+            assert!(text.matches("[redacted:KEY]").count() == 3 && !text.contains("fish"), "{text}");
+        }
     }
 
     #[test]

@@ -46,6 +46,7 @@ impl Bench {
             variables,
             clock: clock.clone(),
             lock,
+            redactor: station::redact::Redactor::default(),
             executes,
             starts_servers: true,
         };
@@ -94,6 +95,7 @@ fn environment(station: &Station, home: &Home, tasks: &Tasks) -> (Arc<Environmen
     std::fs::create_dir_all(&workspace).unwrap();
     std::fs::write(workspace.join("notes.md"), "The harbour opens at six.\n").unwrap();
     let deps = GatewayDeps {
+        redactor: station::redact::Redactor::default(),
         clock: station.clock.clone(),
         tasks: tasks.clone(),
         http: station::net::http_client().unwrap(),

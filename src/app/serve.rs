@@ -7,6 +7,7 @@ use crate::clock::{ClockExt, SharedClock, SystemClock};
 use crate::config;
 use crate::error::{Error, Result};
 use crate::home::{self, Handshake, Home, LocalKey, LocalListener, OwnerLock, Subreaper};
+use crate::redact::Redactor;
 use crate::runtime;
 use crate::telemetry::{self, LogFormat, LogSettings, LogTarget};
 use futures_util::future::join_all;
@@ -41,6 +42,7 @@ pub struct ServeOptions {
     pub home: Home,
     /// The process's environment, read once at start.
     pub variables: BTreeMap<String, String>,
+    pub redactor: Redactor,
     /// Instead of `http.listen`.
     pub listen: Option<SocketAddr>,
     /// No TCP, and another owner is left in peace.
@@ -52,9 +54,9 @@ pub struct ServeOptions {
 /// Serves until the end. `Ok` also when, in the background, another owner was faster.
 pub async fn serve(options: ServeOptions) -> Result<()> {
     let clock = SystemClock::shared();
-    let ServeOptions { home, variables, listen, background, idle } = options;
+    let ServeOptions { home, variables, redactor, listen, background, idle } = options;
     let settings = settings(&home, &variables)?;
-    telemetry::start(&log_settings(&home, &settings.log, &variables))?;
+    telemetry::start(&log_settings(&home, &settings.log, &variables), redactor.clone())?;
     let address = listen.unwrap_or(settings.http.listen);
     let subreaper = Subreaper::start()?;
     // Bound first: whoever can't listen must not take the home from an owner that can.
@@ -71,8 +73,12 @@ pub async fn serve(options: ServeOptions) -> Result<()> {
     }
     let socket = LocalListener::bind(&home, &lock)?;
     let key = LocalKey::load(&home)?;
+    if let Ok(text) = std::fs::read_to_string(home.local_key()) {
+        redactor.add("station", "local.key", &text.into());
+    }
     let (executes, starts_servers) = (true, true);
-    let parts = Parts { home, settings, variables, clock: Arc::clone(&clock), lock, executes, starts_servers };
+    let clock_of_parts = Arc::clone(&clock);
+    let parts = Parts { home, settings, variables, clock: clock_of_parts, lock, redactor, executes, starts_servers };
     let serving = Serving::start(open(parts).await?, clock, subreaper, key, tcp, socket)?;
     let mut signals = Signals::listen()?;
     let reason = serving.until_end(&mut signals, idle).await;

@@ -108,6 +108,7 @@ fn command(directory: &Path) -> CommandSpec {
         args: arguments.map(str::to_owned).into(),
         env: GIT_VARIABLES.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
         cwd: Some(directory.to_owned()),
+        ..CommandSpec::default()
     }
 }
 

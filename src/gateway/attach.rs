@@ -137,7 +137,8 @@ fn command(deps: &GatewayDeps, definition: &McpServerDefinition) -> CommandSpec 
         Some(cwd) => Some(deps.home.join(cwd)),
         None => deps.workspace.is_dir().then(|| deps.workspace.clone()),
     };
-    CommandSpec { program: command.clone(), args: args.clone(), env: env.clone(), cwd }
+    let redactor = deps.redactor.clone();
+    CommandSpec { program: command.clone(), args: args.clone(), env: env.clone(), cwd, redactor }
 }
 
 #[derive(Deserialize)]

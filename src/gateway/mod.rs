@@ -31,6 +31,7 @@ use crate::config::FileProblem;
 use crate::domain::{CommandState, McpServerDefinition, Name};
 use crate::lifecycle::Tasks;
 use crate::process::Spawner;
+use crate::redact::Redactor;
 use cache::Cache;
 use server::Attached;
 use std::collections::BTreeMap;
@@ -46,6 +47,8 @@ pub struct GatewayDeps {
     pub tasks: Tasks,
     pub http: reqwest::Client,
     pub spawner: Spawner,
+    /// What servers say passes it before it is kept or shown.
+    pub redactor: Redactor,
     /// Without this, servers are only known: a short command has no time for them.
     pub starts_servers: bool,
     /// Tool definitions are kept in `<cache_dir>/<environment>/<server>.json`.

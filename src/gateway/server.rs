@@ -162,6 +162,7 @@ impl Life {
             match self.connect_and_serve(&mut protocol).await {
                 End::Stopped => break,
                 End::Failed(problem) => {
+                    let problem = self.shared.deps.redactor.string(problem);
                     failures = if self.now().since(began) >= STABLE { 1 } else { failures + 1 };
                     self.log_failure(&problem);
                     self.state.send_modify(|now| {
@@ -254,6 +255,9 @@ impl Life {
     async fn list(&self, live: &Live) -> Result<()> {
         let listed = live.tools().await;
         let definitions = listed.map_err(|error| error.into_error(self.definition.name.as_str(), "tools/list"))?;
+        // What a server says of its tools is kept, shown to models and to clients.
+        let redactor = &self.shared.deps.redactor;
+        let definitions: Vec<_> = definitions.into_iter().map(|definition| redactor.raw(definition)).collect();
         let tools = Arc::new(read_tools(&self.definition, speaker(&self.definition), &definitions));
         if let Live::Connection(connection) = live {
             // Before the tools are shown: whoever has seen them finds them after a restart too.

@@ -43,6 +43,7 @@ fn bench() -> Bench {
         tasks: Tasks::new(),
         http: crate::net::http_client().unwrap(),
         spawner: crate::process::Spawner::start().unwrap(),
+        redactor: crate::redact::Redactor::default(),
         starts_servers: true,
         cache_dir: home.join("cache"),
         home,

@@ -11,6 +11,7 @@
 //! - A call's arguments are carried as they came, malformed JSON included; [`ToolCall::arguments`] is text for that reason.
 //! - Blocks that only the provider understands (thinking, signatures) travel as [`Native`], byte for byte.
 //! - Every key is a sensitive header and is cut out of error messages.
+//! - Whoever builds a provider puts [`Redacted`] before it, which no secret passes in either direction.
 //!
 //! A new dialect is a folder with a `request` (history to body) and a `stream` (events to reply, an [`body::Assembly`]), a struct that
 //! implements [`Provider`], a variant of [`Api`], and a row in [`defaults`].
@@ -25,6 +26,7 @@ pub mod offline;
 mod openai;
 mod openai_chat;
 mod openai_responses;
+mod redacted;
 mod retry;
 mod schema;
 #[cfg(test)]
@@ -41,6 +43,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use error::{ProviderError, ProviderErrorKind};
+pub use redacted::Redacted;
 pub use retry::RetryBudget;
 pub use turn::{
     Finish, Message, Native, ToolCall, ToolDefinition, ToolResult, TurnLimits, TurnReply, TurnRequest, TurnSink,

@@ -11,7 +11,10 @@
 
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
+mod redacted;
 pub mod sqlite;
+
+pub use redacted::Redacted;
 
 use crate::domain::{
     AgentDefinition, AgentId, AgentState, Answer, AuditEntry, Cause, CommandState, EnvironmentNumber, Event,

@@ -5,7 +5,7 @@ mod result;
 pub use result::read_result;
 
 use super::context::{Call, Context, Environment, Progress, Station, config_revision};
-use super::dispatch::{Deed, authorize, find_environment, finished, limited, object};
+use super::dispatch::{Deed, authorize, find_environment, finished, limited, object, redacted};
 use super::spec::EnvironmentUse;
 use crate::domain::{AuditEntry, AuditOutcome, Scope};
 use crate::error::{Error, Result};
@@ -130,8 +130,9 @@ impl Permitted {
         (!self.tool.effect.is_known_read()).then(|| self.audit(AuditOutcome::Started))
     }
 
-    /// Makes the call. Whoever uses this has committed, or will commit, the audit entries.
+    /// Makes the call; what comes of it holds no secret. Whoever uses this has committed, or will commit, the audit entries.
     pub async fn run(&self, idempotency_key: Option<String>) -> Result<Box<RawValue>> {
+        let redactor = &self.call.station.redactor;
         let (progress, mut updates) = mpsc::channel(16);
         let options = CallOptions {
             idempotency_key,
@@ -146,9 +147,13 @@ impl Permitted {
             tokio::select! {
                 biased;
                 Some(update) = updates.recv() => {
-                    self.call.ctx.report(Progress { progress: update.progress, total: update.total, message: update.message });
+                    let message = update.message.map(|message| redactor.string(message));
+                    self.call.ctx.report(Progress { progress: update.progress, total: update.total, message });
                 }
-                result = &mut calling => return result,
+                result = &mut calling => return match result {
+                    Ok(result) => Ok(redactor.raw(result)),
+                    Err(error) => Err(redacted(redactor, error)),
+                },
             }
         }
     }

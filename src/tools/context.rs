@@ -14,6 +14,7 @@ use crate::gateway::Gateway;
 use crate::home::Home;
 use crate::lifecycle::Tasks;
 use crate::process::Spawner;
+use crate::redact::Redactor;
 use crate::store::{Claim, ControlStore, Owner, Store};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -194,6 +195,8 @@ pub struct Station {
     /// For what must not end with the request that began it.
     pub tasks: Tasks,
     pub spawner: Spawner,
+    /// Knows the secrets of all environments and of the station; stands before whatever leaves or is kept.
+    pub redactor: Redactor,
     /// Fired once the files have been taken up; acts wait for it.
     pub ready: CancellationToken,
     /// The environment of whoever names none.

@@ -9,6 +9,7 @@ use crate::clock::ClockExt;
 use crate::domain::{AuditEntry, AuditOutcome, Effect, Name, RunId, Scope, nearest};
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::Follower;
+use crate::redact::Redactor;
 use serde_json::{Map, Value};
 use std::sync::Arc;
 use std::time::Duration;
@@ -72,8 +73,22 @@ impl Deed {
     }
 }
 
-/// Does `act` on behalf of `ctx.principal`.
+/// Does `act` on behalf of `ctx.principal`. No secret is in what it answers.
 pub async fn dispatch(station: &Arc<Station>, ctx: Context, act: Act) -> Result<Answer> {
+    match answer(station, ctx, act).await {
+        Ok(Answer::Output(output)) => Ok(Answer::Output(station.redactor.json(output))),
+        Ok(Answer::Attached(result)) => Ok(Answer::Attached(station.redactor.raw(result))),
+        Ok(following) => Ok(following),
+        Err(error) => Err(redacted(&station.redactor, error)),
+    }
+}
+
+/// `error` without the secrets that are known.
+pub(super) fn redacted(redactor: &Redactor, error: Error) -> Error {
+    error.reworded(|text| redactor.string(text), |details| redactor.json(details))
+}
+
+async fn answer(station: &Arc<Station>, ctx: Context, act: Act) -> Result<Answer> {
     let request = ctx.request_id.clone();
     limited(station, &ctx, START, NOT_BEGUN, async {
         station.ready.cancelled().await;

@@ -4,12 +4,14 @@
 //! environment lets in, and in environments for development the `offline` rules. Never a silent choice: the reason is part of the run.
 
 mod access;
+mod known;
 
 use crate::clock::SharedClock;
 use crate::config::{self, ProviderApi, Settings};
 use crate::domain::{EnvironmentKind, ModelChoice, Name, RunId};
 use crate::error::{Error, Result};
 use crate::llm::{self, Api, Provider, ProviderConfig, RetryBudget, defaults, defaults::OFFLINE};
+use crate::redact::Redactor;
 use access::Source;
 use secrecy::SecretString;
 use std::collections::{BTreeMap, HashMap};
@@ -82,6 +84,7 @@ pub struct Models {
     given: HashMap<String, Arc<dyn Provider>>,
     /// A provider is built for every run, and what is down is down for all of them.
     retries: Mutex<HashMap<Place, Arc<RetryBudget>>>,
+    redactor: Redactor,
 }
 
 /// A choice, and whether it stands on variables that the caller brought along.
@@ -102,7 +105,16 @@ impl Models {
             answering: tokio::sync::Mutex::default(),
             given: HashMap::new(),
             retries: Mutex::default(),
+            redactor: Redactor::default(),
         }
+    }
+
+    /// Makes all keys known to `redactor`, those that are there and those that come, and puts it before every provider.
+    #[must_use]
+    pub fn behind(mut self, redactor: Redactor) -> Self {
+        self.redactor = redactor;
+        self.make_known();
+        self
     }
 
     /// Lets `provider` answer for every model `name/...`: the seam for programs that embed the station, and for tests.
@@ -154,6 +166,7 @@ impl Models {
 
     /// Keeps what the caller brought, for as long as the run lives in this process.
     pub fn remember(&self, run: RunId, variables: Arc<ProviderVariables>) {
+        self.make_variables_known(&variables);
         self.brought.lock().unwrap_or_else(PoisonError::into_inner).insert(run, variables);
     }
 
@@ -225,7 +238,7 @@ impl Models {
         caller: Option<&ProviderVariables>,
     ) -> Result<Arc<dyn Provider>> {
         if let Some(given) = self.given.get(name) {
-            return Ok(Arc::clone(given));
+            return Ok(self.redacted(Arc::clone(given)));
         }
         let (api, settings) = (self.api(name)?, self.settings.providers.get(name));
         let access = self.access(environment, name, caller)?;
@@ -248,7 +261,12 @@ impl Models {
             headers: settings.map(|settings| access::headers(name, settings)).transpose()?.unwrap_or_default(),
             timeout: settings.and_then(|settings| settings.timeout_ms).map_or(PROVIDER_TIMEOUT, Duration::from_millis),
         };
-        Ok(llm::provider(config, self.http.clone(), Arc::clone(&self.clock)))
+        self.make_key_known(&config);
+        Ok(self.redacted(llm::provider(config, self.http.clone(), Arc::clone(&self.clock))))
+    }
+
+    fn redacted(&self, provider: Arc<dyn Provider>) -> Arc<dyn Provider> {
+        Arc::new(llm::Redacted::new(self.redactor.clone(), provider))
     }
 
     /// The retries that all calls to one provider at one address share.

@@ -1,6 +1,7 @@
 //! How a command can fail, and what the shell is told.
 
 use crate::error::{Error, ErrorKind};
+use crate::redact::Redactor;
 
 /// Why a command ends early.
 #[derive(Debug)]
@@ -25,6 +26,18 @@ impl Failure {
             Self::Error(error) => exit_code(error.kind()),
             Self::Configuration(_) => MISCONFIGURED,
             Self::ClosedPipe => 0,
+        }
+    }
+}
+
+impl Failure {
+    /// The same failure without the secrets that are known.
+    pub(super) fn redacted(self, redactor: &Redactor) -> Self {
+        let clean = |error: Error| error.reworded(|text| redactor.string(text), |details| redactor.json(details));
+        match self {
+            Self::Error(error) => Self::Error(clean(error)),
+            Self::Configuration(error) => Self::Configuration(clean(error)),
+            Self::ClosedPipe => Self::ClosedPipe,
         }
     }
 }

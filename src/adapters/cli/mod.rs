@@ -38,6 +38,7 @@ pub use failure::Failure;
 use crate::clock::SystemClock;
 use crate::error::{Error, Result};
 use crate::home::{Home, OwnerLock, Variables};
+use crate::redact::Redactor;
 use crate::telemetry::{self, LogSettings};
 use crate::tools::{self, Station, Table};
 use clap::ArgMatches;
@@ -77,6 +78,7 @@ pub struct OpenHome {
     /// The process's environment.
     pub variables: BTreeMap<String, String>,
     pub lock: OwnerLock,
+    pub redactor: Redactor,
     /// Whether what the files say is taken up first.
     pub takes_up_files: bool,
     /// What to do with the opened station.
@@ -95,6 +97,7 @@ pub struct Serve {
     pub home: Home,
     /// The process's environment.
     pub variables: BTreeMap<String, String>,
+    pub redactor: Redactor,
     /// Instead of `http.listen`.
     pub listen: Option<SocketAddr>,
     pub background: bool,
@@ -102,10 +105,11 @@ pub struct Serve {
     pub idle: Option<Duration>,
 }
 
-/// Runs the command that `args` (with the program's name) give, in `environment`.
+/// Runs the command that `args` (with the program's name) give, in `environment`. `redactor` stands before whatever it says.
 pub fn run(
     args: impl IntoIterator<Item = OsString>,
     environment: impl IntoIterator<Item = (OsString, OsString)>,
+    redactor: Redactor,
     deps: Deps,
 ) -> ExitCode {
     let variables = Variables::read(environment);
@@ -114,7 +118,7 @@ pub fn run(
     let table = if needs_tools(&args) { tools::table() } else { Table::new(Vec::new()) };
     let mut tree = commands::tree(table.iter().map(|tool| &tool.spec));
     let code = match tree.try_get_matches_from_mut(&args) {
-        Ok(matches) => Session::new(matches, variables, deps, table).run(),
+        Ok(matches) => Session::new(matches, variables, redactor, deps, table).run(),
         Err(error) => usage(&error, commands::meant(&tree, &args, &error), asks_for_json(&args), &variables.readable),
     };
     ExitCode::from(code)
@@ -174,6 +178,7 @@ struct Session {
     variables: BTreeMap<String, String>,
     /// Why nothing can be done in this environment.
     refused: Option<Error>,
+    redactor: Redactor,
     deps: Deps,
     table: Arc<Table>,
     options: Options,
@@ -181,12 +186,15 @@ struct Session {
 }
 
 impl Session {
-    fn new(matches: ArgMatches, environment: Variables, deps: Deps, table: Table) -> Self {
+    fn new(matches: ArgMatches, environment: Variables, redactor: Redactor, deps: Deps, table: Table) -> Self {
         let refused = environment.refuse_unreadable().err();
         let variables = environment.readable;
         let options = Options::read(leaf(&matches).1, &variables);
         let output = Output { json: options.json, quiet: options.quiet };
-        Self { matches, variables, refused, deps, table: Arc::new(table), options, output }
+        if let Some(key) = &options.key {
+            redactor.add("command line", "STN_KEY", &key.as_str().into());
+        }
+        Self { matches, variables, refused, redactor, deps, table: Arc::new(table), options, output }
     }
 
     fn run(mut self) -> u8 {
@@ -197,6 +205,7 @@ impl Session {
         match done {
             Ok(code) => code,
             Err(failure) => {
+                let failure = failure.redacted(&self.redactor);
                 self.output.failure(&failure);
                 failure.exit_code()
             }
@@ -217,7 +226,7 @@ impl Session {
                 Ok(0)
             }
             "serve" => {
-                let serving = serve::options(matches, self.home()?, self.variables.clone());
+                let serving = serve::options(matches, self.home()?, self.variables.clone(), self.redactor.clone());
                 let runtime = threaded()?;
                 let served = runtime.block_on((self.deps.serve)(serving));
                 // What still blocks a thread after an orderly stop has had its time.
@@ -290,7 +299,8 @@ impl Session {
         let (table, environment, clock) =
             (Arc::clone(&self.table), self.options.environment.clone(), SystemClock::shared());
         let Some(url) = &self.options.url else {
-            return Ok(Target::local(self.home()?, self.variables.clone(), self.deps, table, environment, clock));
+            let (variables, redactor) = (self.variables.clone(), self.redactor.clone());
+            return Ok(Target::local(self.home()?, variables, redactor, self.deps, table, environment, clock));
         };
         let remote = Remote::new(url, self.options.key.as_deref(), crate::net::http_client()?)?;
         Ok(Target::remote(remote, table, environment, clock))
@@ -318,11 +328,12 @@ impl Session {
     fn start_diagnostics(&self) -> Result<()> {
         let level = self.variables.get("STN_LOG").filter(|level| !level.is_empty());
         let colours = self.variables.get("NO_COLOR").is_none_or(String::is_empty);
-        telemetry::start(&LogSettings {
+        let settings = LogSettings {
             level: level.map_or_else(|| "error".into(), Clone::clone),
             colours,
             ..LogSettings::default()
-        })
+        };
+        telemetry::start(&settings, self.redactor.clone())
     }
 }
 

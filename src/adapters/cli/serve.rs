@@ -3,6 +3,7 @@
 use super::Serve;
 use crate::config::parse_duration;
 use crate::home::Home;
+use crate::redact::Redactor;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -41,10 +42,16 @@ pub(super) fn command() -> Command {
 }
 
 /// What the arguments ask for.
-pub(super) fn options(matches: &ArgMatches, home: Home, variables: BTreeMap<String, String>) -> Serve {
+pub(super) fn options(
+    matches: &ArgMatches,
+    home: Home,
+    variables: BTreeMap<String, String>,
+    redactor: Redactor,
+) -> Serve {
     Serve {
         home,
         variables,
+        redactor,
         listen: matches.get_one("listen").copied(),
         background: matches.get_flag("background"),
         idle: matches.get_one("idle").copied(),

@@ -10,6 +10,7 @@ use crate::config;
 use crate::domain::{Name, Origin, Principal};
 use crate::error::{Error, Result};
 use crate::home::{self, Door, Home, SpawnOwner};
+use crate::redact::Redactor;
 use crate::tools::model::PROVIDER_VARIABLES;
 use crate::tools::{self, Context, EnvironmentUse, Table, ToolSpec};
 use serde_json::{Map, Value};
@@ -41,7 +42,7 @@ pub(super) struct Target {
 #[derive(Debug)]
 enum Place {
     Remote(Remote),
-    Home { home: Home, variables: BTreeMap<String, String>, deps: Deps },
+    Home { home: Home, variables: BTreeMap<String, String>, redactor: Redactor, deps: Deps },
 }
 
 /// How a call is made.
@@ -60,12 +61,13 @@ impl Target {
     pub(super) fn local(
         home: Home,
         variables: BTreeMap<String, String>,
+        redactor: Redactor,
         deps: Deps,
         table: Arc<Table>,
         environment: Option<String>,
         clock: SharedClock,
     ) -> Self {
-        Self { place: Place::Home { home, variables, deps }, table, environment, clock }
+        Self { place: Place::Home { home, variables, redactor, deps }, table, environment, clock }
     }
 
     /// The specification of the tool `name`.
@@ -166,7 +168,7 @@ impl Target {
     }
 
     async fn call_here(&self, lock: home::OwnerLock, name: &str, input: Map<String, Value>) -> Result<Value, Failure> {
-        let Place::Home { home, variables, deps } = &self.place else {
+        let Place::Home { home, variables, redactor, deps } = &self.place else {
             return Err(Error::internal("a remote station was opened as a home").into());
         };
         let (tool, request) = (name.to_owned(), request_id()?);
@@ -174,6 +176,7 @@ impl Target {
             home: home.clone(),
             variables: variables.clone(),
             lock,
+            redactor: redactor.clone(),
             // It does that by itself, and with `--dry-run` it must not be done.
             takes_up_files: name != "environment_sync",
             work: Box::new(move |station| {
@@ -266,7 +269,15 @@ mod tests {
             open: |_| unreachable!("the home has an owner"),
             serve: |_| unreachable!(),
         };
-        let target = Target::local(home, BTreeMap::new(), deps, Arc::new(tools::table()), None, SystemClock::shared());
+        let target = Target::local(
+            home,
+            BTreeMap::new(),
+            Redactor::default(),
+            deps,
+            Arc::new(tools::table()),
+            None,
+            SystemClock::shared(),
+        );
         Owned { target, listener, _lock: lock, _directory: directory }
     }
 

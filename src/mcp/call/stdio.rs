@@ -71,7 +71,7 @@ impl Pipe {
         R: AsyncRead + Unpin + Send + 'static,
         W: AsyncWrite + Unpin + Send + 'static,
     {
-        let (pipe, halves) = Self::start(reader, writer, None, StderrTail::default(), signals, tasks);
+        let (pipe, halves) = Self::start(reader, writer, None, StderrTail::none(), signals, tasks);
         let (wire, closing, gone) = (pipe.wire.clone(), pipe.closing.clone(), pipe.gone.clone());
         tasks.spawn("mcp pipe", async move {
             tokio::select! {

@@ -6,6 +6,7 @@ use station::clock::ManualClock;
 use station::domain::{Name, Origin, Principal, RunId, StepKind, Timestamp, WaitingFor};
 use station::error::Result;
 use station::home::{Home, Layout, OwnerLock, OwnerMode};
+use station::redact::Redactor;
 use station::store::{Claim, Intent, JournalBatch, Owner, Written};
 use station::tools::{self, Context, Environment};
 use std::collections::BTreeMap;
@@ -35,8 +36,16 @@ impl TestStation {
         let lock = OwnerLock::try_acquire(&home, OwnerMode::Command, NOW).unwrap().unwrap();
         let settings = app::settings(&home, &variables).unwrap();
         let clock = ManualClock::at(NOW);
-        let parts =
-            Parts { home: home.clone(), settings, variables, clock, lock, executes: false, starts_servers: true };
+        let parts = Parts {
+            home: home.clone(),
+            settings,
+            variables,
+            clock,
+            lock,
+            redactor: Redactor::default(),
+            executes: false,
+            starts_servers: true,
+        };
         let app = app::open(parts).await.unwrap();
         app.station.ready.cancel();
         let station = Self { app, home, numbers: AtomicU64::new(1), directory };

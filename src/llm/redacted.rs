@@ -1,0 +1,293 @@
+//! A provider behind the redactor, whatever its dialect: no model is told a secret, and none that a model says all the same goes further.
+
+use super::{
+    Finish, Message, Native, Provider, ProviderError, ToolCall, ToolResult, TurnLimits, TurnReply, TurnRequest,
+    TurnSink,
+};
+use crate::redact::{RedactedStream, Redactor};
+use async_trait::async_trait;
+use std::sync::Arc;
+
+/// Redacts what goes out and what comes back.
+#[derive(Debug)]
+pub struct Redacted {
+    redactor: Redactor,
+    provider: Arc<dyn Provider>,
+}
+
+impl Redacted {
+    pub fn new(redactor: Redactor, provider: Arc<dyn Provider>) -> Self {
+        Self { redactor, provider }
+    }
+
+    /// The last line of defence: what the request is made of has been redacted where it came in.
+    fn request(&self, request: &TurnRequest) -> TurnRequest {
+        let mut request = request.clone();
+        request.system = request.system.map(|text| self.redactor.string(text));
+        request.messages = request.messages.into_iter().map(|message| self.message(message)).collect();
+        for tool in &mut request.tools {
+            tool.description = tool.description.take().map(|text| self.redactor.string(text));
+            self.redactor.json_in_place(&mut tool.input_schema);
+        }
+        request
+    }
+
+    fn message(&self, message: Message) -> Message {
+        match message {
+            Message::User { text } => Message::User { text: self.redactor.string(text) },
+            Message::Assistant { text, calls, native } => Message::Assistant {
+                text: self.redactor.string(text),
+                calls: self.calls(calls),
+                native: native.map(|native| self.native(native)),
+            },
+            Message::ToolResults(results) => Message::ToolResults(
+                results
+                    .into_iter()
+                    .map(|result| ToolResult { content: self.redactor.string(result.content), ..result })
+                    .collect(),
+            ),
+        }
+    }
+
+    fn calls(&self, calls: Vec<ToolCall>) -> Vec<ToolCall> {
+        let call = |call: ToolCall| ToolCall {
+            id: self.redactor.string(call.id),
+            name: self.redactor.string(call.name),
+            arguments: self.redactor.json_text(&call.arguments).into_owned(),
+        };
+        calls.into_iter().map(call).collect()
+    }
+
+    fn native(&self, native: Native) -> Native {
+        Native { blocks: self.redactor.raw(native.blocks), ..native }
+    }
+
+    fn reply(&self, reply: TurnReply) -> TurnReply {
+        TurnReply {
+            text: self.redactor.string(reply.text),
+            calls: self.calls(reply.calls),
+            native: reply.native.map(|native| self.native(native)),
+            finish: match reply.finish {
+                Finish::Other(word) => Finish::Other(self.redactor.string(word)),
+                finish => finish,
+            },
+            notice: reply.notice.map(|notice| self.redactor.string(notice)),
+            ..reply
+        }
+    }
+
+    fn error(&self, error: ProviderError) -> ProviderError {
+        ProviderError {
+            message: self.redactor.string(error.message),
+            hint: error.hint.map(|hint| self.redactor.string(hint)),
+            ..error
+        }
+    }
+}
+
+#[async_trait]
+impl Provider for Redacted {
+    fn name(&self) -> &str {
+        self.provider.name()
+    }
+
+    async fn turn(
+        &self,
+        request: &TurnRequest,
+        sink: &mut dyn TurnSink,
+        limits: &TurnLimits,
+    ) -> Result<TurnReply, ProviderError> {
+        if self.redactor.is_empty() {
+            return self.provider.turn(request, sink, limits).await;
+        }
+        let mut pieces = Pieces { stream: self.redactor.stream(), sink };
+        let answered = self.provider.turn(&self.request(request), &mut pieces, limits).await;
+        pieces.finish();
+        match answered {
+            Ok(reply) => Ok(self.reply(reply)),
+            Err(error) => Err(self.error(error)),
+        }
+    }
+
+    async fn models(&self) -> Result<Vec<String>, ProviderError> {
+        self.provider.models().await.map_err(|error| self.error(error))
+    }
+}
+
+/// Text on its way to a sink, which sees no value that is split over pieces either.
+struct Pieces<'s> {
+    stream: RedactedStream,
+    sink: &'s mut dyn TurnSink,
+}
+
+impl Pieces<'_> {
+    fn tell(&mut self, text: &str) {
+        if !text.is_empty() {
+            self.sink.text(text);
+        }
+    }
+
+    fn finish(&mut self) {
+        let text = self.stream.finish_str();
+        self.tell(&text);
+    }
+}
+
+impl TurnSink for Pieces<'_> {
+    fn text(&mut self, delta: &str) {
+        let text = self.stream.push_str(delta);
+        self.tell(&text);
+    }
+
+    fn restarted(&mut self) {
+        let _void = self.stream.finish();
+        self.sink.restarted();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Effect;
+    use crate::llm::{ProviderErrorKind, ToolDefinition};
+    use serde_json::json;
+    use serde_json::value::RawValue;
+    use std::sync::Mutex;
+
+    const SECRET: &str = "swordfish+42";
+
+    /// Says what it was asked, in pieces of three bytes, and repeats the secret wherever a reply has room for it.
+    #[derive(Debug, Default)]
+    struct Parrot {
+        asked: Mutex<Vec<TurnRequest>>,
+        fails: bool,
+    }
+
+    #[async_trait]
+    impl Provider for Parrot {
+        fn name(&self) -> &str {
+            "parrot"
+        }
+
+        async fn turn(
+            &self,
+            request: &TurnRequest,
+            sink: &mut dyn TurnSink,
+            _: &TurnLimits,
+        ) -> Result<TurnReply, ProviderError> {
+            self.asked.lock().unwrap().push(request.clone());
+            sink.text("swordfi");
+            sink.restarted();
+            for piece in format!("it is {SECRET}, swordfish").as_bytes().chunks(3) {
+                sink.text(std::str::from_utf8(piece).unwrap());
+            }
+            if self.fails {
+                return Err(ProviderError {
+                    provider: "parrot".into(),
+                    model: "m".into(),
+                    status: None,
+                    kind: ProviderErrorKind::Auth,
+                    message: format!("wrong key {SECRET}"),
+                    hint: Some(format!("not {SECRET}")),
+                });
+            }
+            Ok(TurnReply {
+                text: format!("it is {SECRET}"),
+                calls: vec![ToolCall {
+                    id: "c1".into(),
+                    name: "t".into(),
+                    arguments: format!(r#"{{"n":1.0e2,"key":"{SECRET}"}}"#),
+                }],
+                native: Some(Native {
+                    provider: "parrot".into(),
+                    model: "m".into(),
+                    blocks: RawValue::from_string(format!(r#"[ {{"thinking":"{SECRET}"}}]"#)).unwrap(),
+                }),
+                usage: crate::domain::Usage::default(),
+                finish: Finish::Other(SECRET.into()),
+                notice: Some(SECRET.into()),
+                wire_attempts: 1,
+            })
+        }
+
+        async fn models(&self) -> Result<Vec<String>, ProviderError> {
+            Ok(Vec::new())
+        }
+    }
+
+    #[derive(Default)]
+    struct Heard(String);
+
+    impl TurnSink for Heard {
+        fn text(&mut self, delta: &str) {
+            self.0.push_str(delta);
+        }
+
+        fn restarted(&mut self) {
+            self.0.push('|');
+        }
+    }
+
+    fn request() -> TurnRequest {
+        TurnRequest {
+            model: "m".into(),
+            system: Some(SECRET.into()),
+            messages: vec![
+                Message::User { text: format!("remember {SECRET}") },
+                Message::Assistant {
+                    text: SECRET.into(),
+                    calls: vec![ToolCall { id: "c0".into(), name: "t".into(), arguments: format!(r#"["{SECRET}"]"#) }],
+                    native: None,
+                },
+                Message::ToolResults(vec![ToolResult {
+                    call_id: "c0".into(),
+                    name: "t".into(),
+                    content: format!("TOKEN={SECRET}"),
+                    is_error: false,
+                }]),
+            ],
+            tools: vec![ToolDefinition {
+                name: "t".into(),
+                description: Some(format!("uses {SECRET}")),
+                input_schema: json!({ "default": SECRET }),
+                effect: Effect::Read,
+            }],
+            max_output_tokens: None,
+            plan_allowed: false,
+        }
+    }
+
+    async fn answered(fails: bool) -> (String, String, Result<TurnReply, ProviderError>) {
+        let redactor = Redactor::default();
+        redactor.add("development", "KEY", &SECRET.into());
+        let parrot = Arc::new(Parrot { fails, ..Parrot::default() });
+        let provider = Redacted::new(redactor, parrot.clone());
+        let mut heard = Heard::default();
+        let reply = provider.turn(&request(), &mut heard, &TurnLimits::default()).await;
+        (heard.0, format!("{:?}", parrot.asked.lock().unwrap()), reply)
+    }
+
+    #[tokio::test]
+    async fn a_model_is_told_no_secret_and_what_it_says_goes_on_without() {
+        let (heard, asked, reply) = answered(false).await;
+        assert!(!asked.contains(SECRET) && asked.matches("[redacted:KEY]").count() == 7, "{asked}");
+        assert_eq!(heard, "|it is [redacted:KEY], swordfish");
+        let reply = reply.unwrap();
+        assert_eq!(reply.text, "it is [redacted:KEY]");
+        assert_eq!(reply.calls[0].arguments, r#"{"n":1.0e2,"key":"[redacted:KEY]"}"#);
+        assert_eq!(reply.native.unwrap().blocks.get(), r#"[ {"thinking":"[redacted:KEY]"}]"#);
+        assert_eq!(reply.finish, Finish::Other("[redacted:KEY]".into()));
+        assert_eq!(reply.notice.as_deref(), Some("[redacted:KEY]"));
+    }
+
+    #[tokio::test]
+    async fn a_providers_error_repeats_no_secret() {
+        let (heard, _, reply) = answered(true).await;
+        assert_eq!(heard, "|it is [redacted:KEY], swordfish");
+        let error = reply.unwrap_err();
+        assert_eq!(
+            (error.message.as_str(), error.hint.as_deref()),
+            ("wrong key [redacted:KEY]", Some("not [redacted:KEY]"))
+        );
+    }
+}

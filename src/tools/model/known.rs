@@ -1,0 +1,57 @@
+//! The keys that models are called with, as the redactor has to know them.
+
+use super::{Models, ProviderVariables};
+use crate::config::SecretOr;
+use crate::llm::ProviderConfig;
+use crate::redact::PROVIDERS;
+use secrecy::SecretString;
+
+/// A header whose name has one of these carries a credential; the values of others would be found in innocent text.
+const CREDENTIALS: [&str; 7] = ["auth", "key", "token", "secret", "cookie", "password", "credential"];
+
+impl Models {
+    /// The keys of the process and of station.yml, before anything is done with them.
+    pub(super) fn make_known(&self) {
+        self.make_variables_known(&self.process);
+        for (name, settings) in &self.settings.providers {
+            if let Some(SecretOr::Plain(key)) = &settings.api_key {
+                self.redactor.add(PROVIDERS, &of_key(name), key);
+            }
+            for (header, value) in settings.headers.iter().filter(|(header, _)| is_credential(header)) {
+                if let SecretOr::Plain(value) = value {
+                    self.redactor.add(PROVIDERS, &of_header(name, header), value);
+                }
+            }
+        }
+    }
+
+    /// The keys that a caller brought along. Addresses are no secrets.
+    pub(super) fn make_variables_known(&self, variables: &ProviderVariables) {
+        for (name, value) in variables.0.iter().filter(|(name, _)| !name.ends_with("_BASE_URL")) {
+            self.redactor.add(PROVIDERS, name, value);
+        }
+    }
+
+    /// What a provider is about to be built with, wherever it came from.
+    pub(super) fn make_key_known(&self, config: &ProviderConfig) {
+        if let Some(key) = &config.api_key {
+            self.redactor.add(PROVIDERS, &of_key(&config.name), key);
+        }
+        for (header, value) in config.headers.iter().filter(|(header, _)| is_credential(header)) {
+            self.redactor.add(PROVIDERS, &of_header(&config.name, header), &SecretString::from(value.clone()));
+        }
+    }
+}
+
+fn of_key(provider: &str) -> String {
+    format!("providers.{provider}.api_key")
+}
+
+fn of_header(provider: &str, header: &str) -> String {
+    format!("providers.{provider}.headers.{header}")
+}
+
+fn is_credential(header: &str) -> bool {
+    let header = header.to_ascii_lowercase();
+    CREDENTIALS.iter().any(|word| header.contains(word))
+}
