@@ -130,6 +130,10 @@ impl<S: Store + ?Sized> Store for Redacted<S> {
         self.store.pending_files().await
     }
 
+    async fn file_promise(&self, file: &str, bytes: Vec<u8>, replaces: Option<&str>, audit: AuditEntry) -> Result<()> {
+        self.store.file_promise(file, bytes, replaces, self.audit_entry(audit)).await
+    }
+
     async fn file_written(&self, id: i64) -> Result<()> {
         self.store.file_written(id).await
     }
