@@ -126,6 +126,10 @@ impl<S: Store + ?Sized> Store for Redacted<S> {
         self.store.agent_delete(name, replaces, self.audit_entry(audit)).await
     }
 
+    async fn agent_pause(&self, name: &Name, paused: bool, audit: AuditEntry) -> Result<AgentRow> {
+        self.store.agent_pause(name, paused, self.audit_entry(audit)).await
+    }
+
     async fn pending_files(&self) -> Result<Vec<PendingFile>> {
         self.store.pending_files().await
     }
