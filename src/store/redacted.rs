@@ -4,11 +4,11 @@
 //! (agents and their bytes) pass as they are: they are kept under the hash of their content, and lie on the disk beside the store.
 
 use super::{
-    AgentKey, AgentRow, AgentWrite, AuditRow, Cancelled, Claim, Closed, ControlStore, Ending, EnvironmentRow, Grant,
-    Intent, JournalBatch, JournalRow, Outcome, Owner, PendingFile, RunFilter, ServerRow, Store, Submit, Submitted,
-    SyncChanges, Written,
+    AgentKey, AgentRow, AgentWrite, Ancestor, AuditRow, Cancelled, Claim, Closed, ControlStore, Ending, EnvironmentRow,
+    Grant, Intent, JournalBatch, JournalRow, Outcome, Owner, PendingFile, RunFilter, ServerRow, Store, Submit,
+    Submitted, SyncChanges, Written,
 };
-use crate::domain::{Answer, AuditEntry, Event, Name, Run, RunId, Step, WaitingFor};
+use crate::domain::{Answer, AuditEntry, Event, Name, Run, RunId, Step, Timestamp, WaitingFor};
 use crate::error::Result;
 use crate::redact::Redactor;
 use async_trait::async_trait;
@@ -205,6 +205,26 @@ impl<S: Store + ?Sized> Store for Redacted<S> {
 
     async fn take_over(&self, owner: &Owner) -> Result<u64> {
         self.store.take_over(owner).await
+    }
+
+    async fn wait_for_children(&self, grant: &Grant) -> Result<Written> {
+        self.store.wait_for_children(grant).await
+    }
+
+    async fn lineage(&self, run: RunId) -> Result<Vec<Ancestor>> {
+        self.store.lineage(run).await
+    }
+
+    async fn overdue(&self, now: Timestamp) -> Result<Vec<RunId>> {
+        self.store.overdue(now).await
+    }
+
+    async fn time_out(&self, run: RunId) -> Result<bool> {
+        self.store.time_out(run).await
+    }
+
+    async fn called_off(&self) -> Result<Vec<RunId>> {
+        self.store.called_off().await
     }
 
     async fn live_runs(&self) -> Result<u64> {
