@@ -16,6 +16,7 @@ use crate::net;
 use crate::process::Spawner;
 use crate::redact::Redactor;
 use crate::runtime::Workers;
+use crate::secrets::{self, Ask, NewPassphrase, Secrets, Unlocked};
 use crate::store::sqlite::{SqliteControl, SqliteStore};
 use crate::store::{self, ControlStore, EnvironmentRow, Owner, Store};
 use crate::tools::environment::sync;
@@ -43,6 +44,8 @@ pub struct App {
     pub tasks: Tasks,
     pub spawner: Spawner,
     pub lock: OwnerLock,
+    /// The keys to the secrets of all environments.
+    pub root: Unlocked,
 }
 
 /// What an [`App`] is made from.
@@ -56,6 +59,8 @@ pub struct Parts {
     pub lock: OwnerLock,
     /// Stands before the process's diagnostics already.
     pub redactor: Redactor,
+    /// The keys to the secrets; `None` for a home that has no root yet, which then gets one.
+    pub root: Option<Unlocked>,
     /// With workers, runs are executed here.
     pub executes: bool,
     /// Attached servers are started; else they are only known.
@@ -78,6 +83,28 @@ pub fn first_use(home: &Home) -> Result<bool> {
     home::create(home, &files)
 }
 
+/// Gives a home without a root one: for this passphrase, or for what the environment names, or for a new key. A passphrase for a home
+/// that has a root must be its own.
+pub fn init_root(home: &Home, variables: &BTreeMap<String, String>, passphrase: Option<NewPassphrase>) -> Result<()> {
+    let (has_root, is_in_use) = (secrets::has_root(home), home.control_db().exists());
+    match &passphrase {
+        // One of before there were secrets, or one that has lost its root: its next owner sees which.
+        None if has_root || is_in_use => return Ok(()),
+        Some(_) if is_in_use && !has_root => {
+            return Err(home::misconfigured("this home is in use already, and its secrets are not under a passphrase")
+                .hint("a passphrase is chosen when a home is new: leave it out, or make another home"));
+        }
+        _ => {}
+    }
+    secrets::create(home, variables, passphrase).map(drop)
+}
+
+/// The keys of `home`, if it has a root, before anything else of it is opened. Stretching a passphrase takes a moment.
+async fn unlock(home: &Home, variables: &BTreeMap<String, String>, ask: Ask) -> Result<Option<Unlocked>> {
+    let (home, variables) = (home.clone(), variables.clone());
+    blocking(move || secrets::unlock(&home, &variables, ask)).await
+}
+
 /// Opens the home for one short command, whose process holds the lock. Nothing is started, and nobody executes the runs that an earlier
 /// owner left: they are queued. Files are taken up first, except for a command that looks at them by itself: a dry run must find them as
 /// they are.
@@ -87,11 +114,13 @@ pub async fn open_for_command(
     lock: OwnerLock,
     redactor: Redactor,
     takes_up_files: bool,
+    ask: Ask,
 ) -> Result<App> {
     let settings = settings(&home, &variables)?;
+    let root = unlock(&home, &variables, ask).await?;
     let clock = SystemClock::shared();
     let (executes, starts_servers) = (false, false);
-    let app = open(Parts { home, settings, variables, clock, lock, redactor, executes, starts_servers }).await?;
+    let app = open(Parts { home, settings, variables, clock, lock, redactor, root, executes, starts_servers }).await?;
     free_runs(&app.station, &Owner(random_id()?)).await;
     if takes_up_files {
         take_up_files(&app.station).await;
@@ -131,7 +160,7 @@ async fn take_up(station: &Arc<Station>, environment: &Arc<Environment>) {
 
 /// Opens the stores and puts the station together. Nothing is started yet.
 pub async fn open(parts: Parts) -> Result<App> {
-    let Parts { home, settings, variables, clock, lock, redactor, executes, starts_servers } = parts;
+    let Parts { home, settings, variables, clock, lock, redactor, root, executes, starts_servers } = parts;
     let settings = Arc::new(settings);
     let tasks = Tasks::new();
     let events = Events::new(redactor.clone());
@@ -143,8 +172,20 @@ pub async fn open(parts: Parts) -> Result<App> {
     let existing: Vec<&str> = rows.iter().map(|row| row.name.as_str()).collect();
     config::check_environments(&settings, STATION_YML, &existing)?;
     let environments = Environments::default();
+    let mut opened = Vec::new();
     for row in rows {
         let store = open_store(&home, &row, &clock, &events, &redactor).await?;
+        opened.push((row, store));
+    }
+    let root = match root {
+        Some(root) => root,
+        None => new_root(&home, &variables, &opened).await?,
+    };
+    let mut values = BTreeMap::new();
+    for (row, store) in opened {
+        let (name, kept) = (row.name.clone(), Arc::clone(&store));
+        let secrets = Secrets::open(root.clone(), name, kept, redactor.clone()).await?;
+        values.insert(row.name.clone(), secrets.values().clone());
         let deps = GatewayDeps {
             clock: Arc::clone(&clock),
             tasks: tasks.clone(),
@@ -155,6 +196,7 @@ pub async fn open(parts: Parts) -> Result<App> {
             cache_dir: home.cache_dir(),
             home: home.root().to_owned(),
             workspace: home.workspace_dir(&row.name),
+            secrets: secrets.values().clone(),
             tool_timeout: Duration::from_millis(settings.runs.tool_timeout_ms),
         };
         let gateway = Gateway::new(row.name.clone(), deps);
@@ -163,6 +205,7 @@ pub async fn open(parts: Parts) -> Result<App> {
             number: row.number,
             store,
             gateway,
+            secrets,
             files: Mutex::new(()),
             problems: FileProblems::default(),
         }));
@@ -174,7 +217,7 @@ pub async fn open(parts: Parts) -> Result<App> {
     };
     let models = Models::new(Arc::clone(&settings), ProviderVariables::from_map(&variables), http, Arc::clone(&clock));
     let station = Arc::new(Station {
-        models: models.behind(redactor.clone()),
+        models: models.with_secrets(values).behind(redactor.clone()),
         started_at: clock.now(),
         mode: lock.info().mode.as_str(),
         table: tools::table(),
@@ -193,7 +236,20 @@ pub async fn open(parts: Parts) -> Result<App> {
         spawner: spawner.clone(),
         redactor,
     });
-    Ok(App { station, workers, tasks, spawner, lock })
+    Ok(App { station, workers, tasks, spawner, lock, root })
+}
+
+/// The root of a home that has none: a new one, or one of before there were secrets.
+async fn new_root(
+    home: &Home,
+    variables: &BTreeMap<String, String>,
+    stores: &[(EnvironmentRow, Arc<dyn Store>)],
+) -> Result<Unlocked> {
+    for (row, store) in stores {
+        secrets::refuse_without_root(&row.name, &**store).await?;
+    }
+    let (home, variables) = (home.clone(), variables.clone());
+    blocking(move || secrets::create(&home, &variables, None)).await
 }
 
 async fn open_control(home: &Home, clock: &SharedClock, redactor: &Redactor) -> Result<Arc<dyn ControlStore>> {
@@ -323,8 +379,8 @@ mod tests {
         let lock = OwnerLock::try_acquire(&home, OwnerMode::Command, clock.now()).unwrap().unwrap();
         let settings = settings(&home, &variables).unwrap();
         let redactor = Redactor::default();
-        let (executes, starts_servers) = (false, false);
-        open(Parts { home, settings, variables, clock, lock, redactor, executes, starts_servers }).await.unwrap()
+        let (root, executes, starts_servers) = (None, false, false);
+        open(Parts { home, settings, variables, clock, lock, redactor, root, executes, starts_servers }).await.unwrap()
     }
 
     #[tokio::test]

@@ -3,8 +3,8 @@
 //! # The map
 //!
 //! ```text
-//! domain <- error, clock, events, redact, lifecycle <- home, net, process, telemetry <- config, store, mcp, llm
-//!        <- gateway <- tools <- { runtime | adapters } <- app
+//! domain <- error, clock, events, redact, lifecycle <- home, net, process, telemetry
+//!        <- config, store, secrets, mcp, llm <- gateway <- tools <- { runtime | adapters } <- app
 //! ```
 //!
 //! A room imports lower layers only; rooms of one layer don't see each other (`tests/it/tidy.rs` reads the sources).
@@ -33,6 +33,7 @@ pub mod telemetry;
 pub mod config;
 pub mod llm;
 pub mod mcp;
+pub mod secrets;
 pub mod store;
 
 pub mod gateway;

@@ -10,14 +10,15 @@ use std::sync::Arc;
 fn main() -> ExitCode {
     let deps = Deps {
         first_use: app::first_use,
-        open: |OpenHome { home, variables, lock, redactor, takes_up_files, work }| {
+        init_root: app::init_root,
+        open: |OpenHome { home, variables, lock, redactor, takes_up_files, ask, work }| {
             Box::pin(async move {
-                let app = app::open_for_command(home, variables, lock, redactor, takes_up_files).await?;
+                let app = app::open_for_command(home, variables, lock, redactor, takes_up_files, ask).await?;
                 work(Arc::clone(&app.station)).await
             })
         },
-        serve: |Serve { home, variables, redactor, listen, background, idle }| {
-            Box::pin(app::serve(ServeOptions { home, variables, redactor, listen, background, idle }))
+        serve: |Serve { home, variables, redactor, listen, background, idle, ask }| {
+            Box::pin(app::serve(ServeOptions { home, variables, redactor, listen, background, idle, ask }))
         },
     };
     let redactor = Redactor::default();

@@ -30,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const GROUP_POLL: Duration = Duration::from_millis(20);
 
 /// What to start.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct CommandSpec {
     /// A path, or a name that is looked up in `PATH`.
     pub program: String,
@@ -41,6 +41,20 @@ pub struct CommandSpec {
     pub cwd: Option<PathBuf>,
     /// Takes the secrets out of its stderr.
     pub redactor: Redactor,
+}
+
+impl std::fmt::Debug for CommandSpec {
+    /// Values of variables may be secrets.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { program, args, env, cwd, redactor: _ } = self;
+        let names = env.keys().collect::<Vec<_>>();
+        f.debug_struct("CommandSpec")
+            .field("program", program)
+            .field("args", args)
+            .field("env", &names)
+            .field("cwd", cwd)
+            .finish()
+    }
 }
 
 struct Order {

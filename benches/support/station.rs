@@ -47,6 +47,7 @@ impl Bench {
             clock: clock.clone(),
             lock,
             redactor: station::redact::Redactor::default(),
+            root: None,
             executes,
             starts_servers: true,
         };
@@ -94,6 +95,13 @@ fn environment(station: &Station, home: &Home, tasks: &Tasks) -> (Arc<Environmen
     let workspace = home.workspace_dir(&name);
     std::fs::create_dir_all(&workspace).unwrap();
     std::fs::write(workspace.join("notes.md"), "The harbour opens at six.\n").unwrap();
+    let (db, audit) = (home.data_db(&name), home.audit_dir().join("bench.jsonl"));
+    let place = (name.clone(), number);
+    let store = SqliteStore::open(&db, &audit, place, station.clock.clone(), station.events.clone()).unwrap();
+    let store = Arc::new(store);
+    let root = station::secrets::Unlocked::throwaway().unwrap();
+    let secrets =
+        station::secrets::Secrets::none(root, name.clone(), store.clone(), station::redact::Redactor::default());
     let deps = GatewayDeps {
         redactor: station::redact::Redactor::default(),
         clock: station.clock.clone(),
@@ -104,17 +112,22 @@ fn environment(station: &Station, home: &Home, tasks: &Tasks) -> (Arc<Environmen
         cache_dir: home.cache_dir(),
         home: home.root().to_owned(),
         workspace,
+        secrets: secrets.values().clone(),
         tool_timeout: Duration::from_secs(30),
     };
     let gateway = Gateway::new(name.clone(), deps);
     gateway.apply(vec![(filesystem(), CommandState::Accepted)], BTreeMap::new());
-    let (db, audit) = (home.data_db(&name), home.audit_dir().join("bench.jsonl"));
-    let place = (name.clone(), number);
-    let store = SqliteStore::open(&db, &audit, place, station.clock.clone(), station.events.clone()).unwrap();
-    let store = Arc::new(store);
     let files = tokio::sync::Mutex::default();
     (
-        Arc::new(Environment { name, number, store: store.clone(), gateway, files, problems: FileProblems::default() }),
+        Arc::new(Environment {
+            name,
+            number,
+            store: store.clone(),
+            gateway,
+            secrets,
+            files,
+            problems: FileProblems::default(),
+        }),
         store,
     )
 }

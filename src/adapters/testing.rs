@@ -176,6 +176,10 @@ fn environment(
 ) -> Environment {
     let (db, lines) = (home.data_db(&row.name), home.audit_dir().join(format!("{}.jsonl", row.name)));
     let store = SqliteStore::open(&db, &lines, (row.name.clone(), row.number), clock.clone(), events.clone()).unwrap();
+    let store: Arc<dyn crate::store::Store> = Arc::new(store);
+    let root = crate::secrets::Unlocked::throwaway().unwrap();
+    let secrets =
+        crate::secrets::Secrets::none(root, row.name.clone(), Arc::clone(&store), crate::redact::Redactor::default());
     let deps = GatewayDeps {
         clock: clock.clone(),
         tasks: tasks.clone(),
@@ -186,14 +190,16 @@ fn environment(
         cache_dir: home.cache_dir(),
         home: home.root().to_owned(),
         workspace: home.workspace_dir(&row.name),
+        secrets: secrets.values().clone(),
         tool_timeout: Duration::from_secs(1),
     };
     let gateway = Gateway::new(row.name.clone(), deps);
     Environment {
         name: row.name,
         number: row.number,
-        store: Arc::new(store),
+        store,
         gateway,
+        secrets,
         files: tokio::sync::Mutex::default(),
         problems: crate::tools::FileProblems::default(),
     }

@@ -1,6 +1,6 @@
 //! `stn serve`: owns the home, executes runs, listens; ends when it is told to, when another owner comes, or when nobody needs it.
 
-use super::{App, Parts, open, settings, take_up_files};
+use super::{App, Parts, open, settings, take_up_files, unlock};
 use crate::SCHEMA;
 use crate::adapters::http::{self, Activity, Deps, Routers};
 use crate::clock::{ClockExt, SharedClock, SystemClock};
@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::home::{self, Handshake, Home, LocalKey, LocalListener, OwnerLock, Subreaper};
 use crate::redact::Redactor;
 use crate::runtime;
+use crate::secrets::{self, Ask};
 use crate::telemetry::{self, LogFormat, LogSettings, LogTarget};
 use futures_util::future::join_all;
 use std::collections::BTreeMap;
@@ -49,15 +50,19 @@ pub struct ServeOptions {
     pub background: bool,
     /// Ends after this time without client and live run.
     pub idle: Option<Duration>,
+    /// Asks the person for a passphrase; never in the background.
+    pub ask: Ask,
 }
 
 /// Serves until the end. `Ok` also when, in the background, another owner was faster.
 pub async fn serve(options: ServeOptions) -> Result<()> {
     let clock = SystemClock::shared();
-    let ServeOptions { home, variables, redactor, listen, background, idle } = options;
+    let ServeOptions { home, variables, redactor, listen, background, idle, ask } = options;
     let settings = settings(&home, &variables)?;
     telemetry::start(&log_settings(&home, &settings.log, &variables), redactor.clone())?;
     let address = listen.unwrap_or(settings.http.listen);
+    // Whoever has the wrong key must not take the home from an owner that has the right one.
+    let root = unlock(&home, &variables, if background { secrets::nobody_to_ask } else { ask }).await?;
     let subreaper = Subreaper::start()?;
     // Bound first: whoever can't listen must not take the home from an owner that can.
     // Unless that owner is who listens there: it lets go of both together.
@@ -77,8 +82,8 @@ pub async fn serve(options: ServeOptions) -> Result<()> {
         redactor.add("station", "local.key", &text.into());
     }
     let (executes, starts_servers) = (true, true);
-    let clock_of_parts = Arc::clone(&clock);
-    let parts = Parts { home, settings, variables, clock: clock_of_parts, lock, redactor, executes, starts_servers };
+    let parts =
+        Parts { home, settings, variables, clock: Arc::clone(&clock), lock, redactor, root, executes, starts_servers };
     let serving = Serving::start(open(parts).await?, clock, subreaper, key, tcp, socket)?;
     let mut signals = Signals::listen()?;
     let reason = serving.until_end(&mut signals, idle).await;

@@ -37,7 +37,7 @@ pub use environment::{AgentFile, EnvironmentFiles, Promised, allow_listed, load_
 pub use file::read_file;
 pub use input::validate_input;
 pub use model::split_model;
-pub use placeholder::VariableScope;
+pub use placeholder::{VariableScope, is_name as is_variable_name};
 pub use plan::{KnownAgent, KnownServer, PlanAction, PlanItem, PlanKind, SyncPlan, plan};
 pub use problem::{FileProblem, ProblemKind};
 pub use prompt::{MAX_PROMPT_BYTES, base_name, parse_prompt, revision_of};

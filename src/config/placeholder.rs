@@ -2,6 +2,7 @@
 //! another placeholder.
 
 use super::problem::FileProblem;
+use crate::domain::{Piece, SecretText};
 use std::collections::BTreeMap;
 
 /// Where variables come from: the process's first (only those that the environment allow-lists), then `variables.yml`.
@@ -41,18 +42,37 @@ pub(super) enum Unfilled {
     Malformed(String),
 }
 
-/// Fills every placeholder of `text`.
+/// Fills every placeholder of `text`, which may not refer to a secret.
 pub(super) fn fill(text: &str, scope: &VariableScope<'_>) -> Result<String, Unfilled> {
     let mut filled = String::with_capacity(text.len());
-    let mut rest = text;
+    for piece in fill_but_secrets(text, scope)?.pieces() {
+        match piece {
+            Piece::Text(text) => filled.push_str(text),
+            Piece::Secret(name) => return Err(Unfilled::Secret(name.clone())),
+        }
+    }
+    Ok(filled)
+}
+
+/// Fills every placeholder of `text` but references to secrets, which stay what they are.
+pub(super) fn fill_but_secrets(text: &str, scope: &VariableScope<'_>) -> Result<SecretText, Unfilled> {
+    let (mut pieces, mut filled, mut rest) = (Vec::new(), String::new(), text);
     while let Some((before, after)) = rest.split_once("{{") {
         filled.push_str(before);
         let end = closing(after).ok_or_else(|| malformed(text, "`{{` is never closed"))?;
-        filled.push_str(&evaluate(&after[..end], scope)?);
+        match evaluate(&after[..end], scope) {
+            Err(Unfilled::Secret(name)) => {
+                pieces.push(Piece::Text(std::mem::take(&mut filled)));
+                pieces.push(Piece::Secret(name));
+            }
+            value => filled.push_str(&value?),
+        }
         rest = &after[end + 2..];
     }
     filled.push_str(rest);
-    Ok(filled)
+    pieces.push(Piece::Text(filled));
+    pieces.retain(|piece| !matches!(piece, Piece::Text(text) if text.is_empty()));
+    Ok(SecretText::new(pieces))
 }
 
 /// The name of the secret that `text` is nothing but a reference to: `{{ secret.NAME }}`.
@@ -83,6 +103,9 @@ fn evaluate(expression: &str, scope: &VariableScope<'_>) -> Result<String, Unfil
     let mut parts = pipes(expression).into_iter();
     let source = parts.next().unwrap_or_default();
     if let Some(name) = source.strip_prefix("secret.") {
+        if !is_name(name) || parts.next().is_some() {
+            return Err(malformed(expression, "write {{ secret.NAME }}, without a filter"));
+        }
         return Err(Unfilled::Secret(name.to_owned()));
     }
     let name = source.strip_prefix('.').filter(|name| is_name(name));
@@ -120,7 +143,7 @@ fn unquote(text: &str) -> Option<&str> {
 }
 
 /// Whether `name` can name a variable or a secret.
-pub(super) fn is_name(name: &str) -> bool {
+pub fn is_name(name: &str) -> bool {
     let starts_well = name.bytes().next().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_');
     starts_well && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
@@ -158,9 +181,22 @@ mod tests {
     fn what_cannot_be_filled_says_what_is_missing() {
         assert_eq!(filled("{{ .NONE }}"), Err(Unfilled::Missing("NONE".into())));
         assert_eq!(filled("{{ secret.TOKEN }}"), Err(Unfilled::Secret("TOKEN".into())));
-        for bad in ["{{ A }}", "{{ .A | trim }}", "{{ .A ", "{{ .A-B }}", "{{}}"] {
+        for bad in
+            ["{{ secret.A-B }}", "{{ secret.A | upper }}", "{{ A }}", "{{ .A | trim }}", "{{ .A ", "{{ .A-B }}", "{{}}"]
+        {
             assert!(matches!(filled(bad), Err(Unfilled::Malformed(_))), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_value_that_looks_like_a_reference_to_a_secret_is_none() {
+        let file = BTreeMap::from([("LOOKS".to_owned(), "{{ secret.OTHER }}".to_owned())]);
+        let scope = VariableScope { process: &BTreeMap::new(), file: Ok(&file) };
+        let found = fill_but_secrets("Bearer {{ secret.TOKEN }}{{ .LOOKS }}", &scope).unwrap();
+        assert_eq!(found.secrets().collect::<Vec<_>>(), ["TOKEN"]);
+        let expected =
+            [Piece::Text("Bearer ".into()), Piece::Secret("TOKEN".into()), Piece::Text("{{ secret.OTHER }}".into())];
+        assert_eq!(found.pieces(), expected);
     }
 
     #[test]

@@ -71,12 +71,6 @@ impl FileProblem {
         self.hint = Some(hint.into());
         self
     }
-
-    #[must_use]
-    pub(super) fn unavailable(mut self) -> Self {
-        self.kind = ProblemKind::Unavailable;
-        self
-    }
 }
 
 impl fmt::Display for FileProblem {
@@ -128,7 +122,8 @@ mod tests {
 
     #[test]
     fn what_this_station_lacks_is_unavailable_rather_than_invalid() {
-        let error = Error::from(FileProblem::new("a.json", "no secrets").unavailable());
+        let error =
+            Error::from(FileProblem { kind: ProblemKind::Unavailable, ..FileProblem::new("a.json", "not here") });
         assert_eq!(error.kind(), ErrorKind::Unavailable);
     }
 }

@@ -7,14 +7,18 @@ use super::placeholder::{self, Unfilled, VariableScope};
 use super::problem::FileProblem;
 use super::revision::sha256_hex;
 use crate::domain::nearest;
-use crate::domain::{Effect, McpServerDefinition, Name, ServerTransport, ToolOverride};
-use serde_json::{Map, Value};
+use crate::domain::{Effect, McpServerDefinition, Name, SecretText, ServerTransport, ToolOverride};
+use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
 const KEYS: [&str; 10] = ["builtin", "command", "args", "env", "cwd", "url", "headers", "timeout", "disabled", "tools"];
 /// Each transport's key, and the keys that go with it alone.
 const TRANSPORTS: [(&str, &[&str]); 3] =
     [("builtin", &["args"]), ("command", &["args", "env", "cwd"]), ("url", &["headers"])];
+
+/// The keys whose texts may refer to secrets. What else a server says is there for others to see: a command line is in the list of
+/// processes, an address in logs.
+const WITH_SECRETS: [&str; 2] = ["env", "headers"];
 
 /// What one file says.
 #[derive(Debug, Clone, Default)]
@@ -101,14 +105,16 @@ fn server(
     let node = servers.node_of(key);
     let mut object = servers.get(key).and_then(Value::as_object).cloned().unwrap_or_default();
     // A server that is switched off needs none of its variables.
-    if !disabled {
-        Filler { source, server: name, scope }.object(&mut object, node)?;
+    let filler = (!disabled).then_some(Filler { source, server: name, scope });
+    if let Some(filler) = &filler {
+        let visible = object.iter_mut().filter(|(key, _)| !WITH_SECRETS.contains(&key.as_str()));
+        filler.entries(visible, node)?;
     }
     let fields = Fields::inside(source, servers.path_of(key), &object, node);
     Ok(McpServerDefinition {
         name: name.clone(),
         file: source.file.to_owned(),
-        transport: transport(&fields)?,
+        transport: transport(&fields, filler.as_ref())?,
         target: target(&written)?,
         timeout_ms: fields.duration_ms("timeout")?,
         disabled,
@@ -116,7 +122,7 @@ fn server(
     })
 }
 
-fn transport(fields: &Fields<'_>) -> Result<ServerTransport, FileProblem> {
+fn transport(fields: &Fields<'_>, filler: Option<&Filler<'_>>) -> Result<ServerTransport, FileProblem> {
     let given: Vec<_> = TRANSPORTS.iter().filter(|(key, _)| fields.get(key).is_some()).collect();
     let [(kind, companions)] = given.as_slice() else {
         return Err(match given.get(1) {
@@ -134,7 +140,7 @@ fn transport(fields: &Fields<'_>) -> Result<ServerTransport, FileProblem> {
         "command" => Ok(ServerTransport::Stdio {
             command: text,
             args: fields.texts("args")?,
-            env: checked_names(fields, "env", |name| !name.is_empty() && !name.contains(['=', '\0']))?,
+            env: secret_texts(fields, "env", filler, |name| !name.is_empty() && !name.contains(['=', '\0']))?,
             cwd: fields.text("cwd")?,
         }),
         _ => {
@@ -145,7 +151,7 @@ fn transport(fields: &Fields<'_>) -> Result<ServerTransport, FileProblem> {
             let is_token = |name: &str| {
                 !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
             };
-            Ok(ServerTransport::Http { url: text, headers: checked_names(fields, "headers", is_token)? })
+            Ok(ServerTransport::Http { url: text, headers: secret_texts(fields, "headers", filler, is_token)? })
         }
     }
 }
@@ -169,6 +175,25 @@ fn checked_names(
         Some(bad) => Err(fields.problem(key, format!("`{bad}` can't be a name here"))),
         None => Ok(map),
     }
+}
+
+/// The texts of `key` with their variables filled in; without a filler, as they are written.
+fn secret_texts(
+    fields: &Fields<'_>,
+    key: &str,
+    filler: Option<&Filler<'_>>,
+    is_valid: impl Fn(&str) -> bool,
+) -> Result<BTreeMap<String, SecretText>, FileProblem> {
+    let node = fields.node_of(key);
+    let filled = |(name, text): (String, String)| {
+        let at = node.and_then(|node| node.entry(&name)).map(|entry| &entry.value);
+        let text = match filler {
+            Some(filler) => filler.but_secrets(&text, at)?,
+            None => text.into(),
+        };
+        Ok((name, text))
+    };
+    checked_names(fields, key, is_valid)?.into_iter().map(filled).collect()
 }
 
 fn overrides(fields: &Fields<'_>) -> Result<BTreeMap<String, ToolOverride>, FileProblem> {
@@ -203,8 +228,12 @@ struct Filler<'a> {
 }
 
 impl Filler<'_> {
-    fn object(&self, object: &mut Map<String, Value>, node: Option<&Node>) -> Result<(), FileProblem> {
-        for (key, value) in object {
+    fn entries<'v>(
+        &self,
+        entries: impl Iterator<Item = (&'v String, &'v mut Value)>,
+        node: Option<&Node>,
+    ) -> Result<(), FileProblem> {
+        for (key, value) in entries {
             self.value(value, node.and_then(|node| node.entry(key)).map(|entry| &entry.value))?;
         }
         Ok(())
@@ -218,16 +247,24 @@ impl Filler<'_> {
                     self.value(item, node.and_then(|node| node.item(index)))?;
                 }
             }
-            Value::Object(object) => self.object(object, node)?,
+            Value::Object(object) => self.entries(object.iter_mut(), node)?,
             _ => {}
         }
         Ok(())
     }
 
     fn text(&self, text: &str, node: Option<&Node>) -> Result<String, FileProblem> {
+        placeholder::fill(text, self.scope).map_err(|unfilled| self.problem(unfilled, node))
+    }
+
+    fn but_secrets(&self, text: &str, node: Option<&Node>) -> Result<SecretText, FileProblem> {
+        placeholder::fill_but_secrets(text, self.scope).map_err(|unfilled| self.problem(unfilled, node))
+    }
+
+    fn problem(&self, unfilled: Unfilled, node: Option<&Node>) -> FileProblem {
         let server = self.server;
         let problem = |message: String| self.source.problem(node.map(|node| node.at), message);
-        placeholder::fill(text, self.scope).map_err(|unfilled| match unfilled {
+        match unfilled {
             Unfilled::Missing(name) => {
                 problem(format!("server `{server}` needs the variable `{name}`, which nothing defines")).hint(format!(
                     "define `{name}` in variables.yml, or name it in variables_from_process of this environment"
@@ -238,12 +275,11 @@ impl Filler<'_> {
                     .hint("mend variables.yml")
             }
             Unfilled::Secret(name) => problem(format!(
-                "server `{server}` needs the secret `{name}`; secrets are not available in this version"
+                "server `{server}`: the secret `{name}` can't stand here: command lines, directories and addresses are seen by others"
             ))
-            .unavailable()
-            .hint(format!("name a variable of the process in variables_from_process, and write {{{{ .{name} }}}}")),
+            .hint("put the reference into a value of `env` or `headers`"),
             Unfilled::Malformed(reason) => problem(format!("server `{server}`: {reason}")),
-        })
+        }
     }
 }
 
@@ -279,7 +315,7 @@ mod tests {
         )
         .unwrap();
         let ServerTransport::Stdio { env, cwd, .. } = found.transport else { panic!("not stdio") };
-        assert_eq!((env["A"].as_str(), cwd.as_deref()), ("/DATA \"X\"", Some("w")));
+        assert_eq!((&env["A"], cwd.as_deref()), (&"/DATA \"X\"".into(), Some("w")));
         let found =
             definition("{ \"url\": \"https://x/mcp\", \"headers\": { \"X-A\": \"b\" }, \"disabled\": true }").unwrap();
         assert!(found.disabled && matches!(found.transport, ServerTransport::Http { .. }));
@@ -302,14 +338,14 @@ mod tests {
     fn one_broken_server_leaves_the_others_alone() {
         let file = parse(
             r#"{ "servers": {
-  "a": { "command": "x", "env": { "T": "{{ secret.TOKEN }}" } },
+  "a": { "command": "x", "args": ["{{ secret.TOKEN }}"] },
   "b": { "command": "{{ .NONE }}" },
   "Bad Name": { "command": "x" },
   "c": { "command": "ok" } } }"#,
         );
         let secret = file.servers[0].definition.clone().unwrap_err();
-        assert_eq!((secret.kind, secret.line), (ProblemKind::Unavailable, Some(2)));
-        assert!(secret.message.contains("`TOKEN`") && secret.message.contains("not available"), "{secret}");
+        assert_eq!((secret.kind, secret.line), (ProblemKind::Invalid, Some(2)));
+        assert!(secret.message.contains("`TOKEN` can't stand here"), "{secret}");
         let missing = file.servers[1].definition.clone().unwrap_err().to_string();
         assert!(
             missing.starts_with("environments/dev/servers.json:3:")
@@ -319,6 +355,31 @@ mod tests {
         );
         assert_eq!(file.problems[0].line, Some(4));
         assert!(file.servers[2].definition.is_ok());
+    }
+
+    #[test]
+    fn secrets_are_referred_to_in_env_and_headers_and_nowhere_else() {
+        let found =
+            definition("{ \"url\": \"https://x\", \"headers\": { \"Authorization\": \"Bearer {{ secret.T }}\" } }")
+                .unwrap();
+        assert!(found.transport.uses_secret("T") && !found.transport.uses_secret("U"));
+        assert!(!server_hash(&found).is_empty() && !format!("{found:?}").contains("{{"));
+        let env = definition("{ \"command\": \"x\", \"env\": { \"A\": \"{{ secret.T }}-{{ .ROOT }}\" } }").unwrap();
+        assert!(env.transport.uses_secret("T"));
+        for text in [
+            "{ \"command\": \"{{ secret.T }}\" }",
+            "{ \"command\": \"x\", \"args\": [\"a\", \"{{ secret.T }}\"] }",
+            "{ \"command\": \"x\", \"cwd\": \"{{ secret.T }}\" }",
+            "{ \"url\": \"https://x/{{ secret.T }}\" }",
+            "{ \"builtin\": \"filesystem\", \"args\": [\"{{ secret.T }}\"] }",
+        ] {
+            let problem = definition(text).unwrap_err();
+            assert!(
+                problem.message.contains("the secret `T` can't stand here") && problem.line == Some(2),
+                "{problem}"
+            );
+            assert!(problem.hint.unwrap().contains("`env` or `headers`"));
+        }
     }
 
     #[test]

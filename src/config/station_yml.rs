@@ -47,17 +47,16 @@ const STATIC: [(&str, Form); 19] = [
 ];
 /// Switches off `models.detect`, above everything else.
 const NO_DETECT: &str = "STN_NO_DETECT";
-/// Names the file with the key to all secrets.
-const MASTER_KEY_FILE: &str = "STN_MASTER_KEY_FILE";
 /// Variables that are no settings of a file.
-const OTHERS: [&str; 9] = [
+const OTHERS: [&str; 10] = [
     "STN_HOME",
     "STN_LAYOUT",
     "STN_URL",
     "STN_KEY",
     "STN_ENVIRONMENT",
     "STN_LOG",
-    MASTER_KEY_FILE,
+    "STN_MASTER_KEY_FILE",
+    "STN_PASSPHRASE_FILE",
     NO_DETECT,
     "STN_FORCE_NETWORK_HOME",
 ];
@@ -156,10 +155,6 @@ fn overlay_others(
     given: &mut BTreeMap<String, String>,
 ) -> Result<(), FileProblem> {
     let set = |name: &str| variables.get(name).map(|text| text.trim()).filter(|text| !text.is_empty());
-    if set(MASTER_KEY_FILE).is_some() {
-        let reason = "this version keeps no secrets yet, so that no key to them is read";
-        return Err(FileProblem::new(&in_variable(MASTER_KEY_FILE), reason).hint("unset it").unavailable());
-    }
     match set(NO_DETECT) {
         None | Some("0" | "false") => {}
         Some("1" | "true") => {
@@ -497,13 +492,6 @@ environments:
         }
         let problem = detects("", "perhaps").unwrap_err();
         assert!(problem.to_string().contains("STN_NO_DETECT: expected 1 or 0, found `perhaps`"), "{problem}");
-    }
-
-    #[test]
-    fn a_key_file_that_nothing_would_read_is_refused() {
-        let problem = settings("", &[("STN_MASTER_KEY_FILE", "/etc/key")]).unwrap_err();
-        assert!(problem.to_string().contains("STN_MASTER_KEY_FILE: this version keeps no secrets yet"), "{problem}");
-        assert_eq!(problem.hint.as_deref(), Some("unset it"));
     }
 
     #[test]

@@ -1,23 +1,33 @@
 //! An attached MCP server, as the environment's JSON files describe it.
 
-use super::{Effect, Name};
+use super::{Effect, Name, SecretText};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// How a server is reached.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ServerTransport {
     /// Compiled into Station.
     Builtin { builtin: String, args: Vec<String> },
     /// A child process that speaks MCP over its standard streams.
-    Stdio { command: String, args: Vec<String>, env: BTreeMap<String, String>, cwd: Option<String> },
+    Stdio { command: String, args: Vec<String>, env: BTreeMap<String, SecretText>, cwd: Option<String> },
     /// Streamable HTTP.
-    Http { url: String, headers: BTreeMap<String, String> },
+    Http { url: String, headers: BTreeMap<String, SecretText> },
 }
 
 impl ServerTransport {
+    /// Whether the secret `name` is put into its environment or headers.
+    pub fn uses_secret(&self, name: &str) -> bool {
+        let texts = match self {
+            Self::Builtin { .. } => return false,
+            Self::Stdio { env, .. } => env,
+            Self::Http { headers, .. } => headers,
+        };
+        texts.values().flat_map(SecretText::secrets).any(|used| used == name)
+    }
+
     /// `builtin`, `stdio` or `http`.
     pub const fn kind(&self) -> &'static str {
         match self {

@@ -2,13 +2,14 @@
 
 use super::builtin::Builtin;
 use super::{GatewayDeps, Shared};
-use crate::domain::{McpServerDefinition, ServerTransport};
+use crate::domain::{McpServerDefinition, SecretText, ServerTransport};
 use crate::error::{Error, Result};
 use crate::mcp::call::{CallError, ConnectError, Connection, HttpTarget, Protocol, RawObject, RequestOptions, Setup};
 use crate::process::CommandSpec;
+use secrecy::ExposeSecret;
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -92,7 +93,7 @@ pub(super) async fn reach(
     match &definition.transport {
         ServerTransport::Builtin { builtin, args } => start_builtin(deps, builtin.clone(), args.clone()).await,
         ServerTransport::Http { url, headers } => {
-            let target = HttpTarget { url: url.clone(), headers: headers.clone() };
+            let target = HttpTarget { url: url.clone(), headers: resolved(deps, definition, headers)? };
             let connected = Connection::to_url(&target, deps.http.clone(), &setup).await;
             connected.map(Live::Connection).map_err(|failed| not_reached(definition, failed))
         }
@@ -124,21 +125,42 @@ async fn run(
     definition: &McpServerDefinition,
     setup: &Setup,
 ) -> Result<Result<Connection, ConnectError>> {
-    let child = shared.deps.spawner.spawn(&command(&shared.deps, definition), &setup.tasks).await?;
+    let child = shared.deps.spawner.spawn(&command(&shared.deps, definition)?, &setup.tasks).await?;
     Ok(Connection::to_child(child, setup).await)
 }
 
 /// The child's directory: its `cwd` (below the home if relative), else the environment's workspace.
-fn command(deps: &GatewayDeps, definition: &McpServerDefinition) -> CommandSpec {
+fn command(deps: &GatewayDeps, definition: &McpServerDefinition) -> Result<CommandSpec> {
     let ServerTransport::Stdio { command, args, env, cwd } = &definition.transport else {
-        return CommandSpec::default();
+        return Ok(CommandSpec::default());
     };
     let cwd: Option<PathBuf> = match cwd {
         Some(cwd) => Some(deps.home.join(cwd)),
         None => deps.workspace.is_dir().then(|| deps.workspace.clone()),
     };
+    let env = resolved(deps, definition, env)?;
     let redactor = deps.redactor.clone();
-    CommandSpec { program: command.clone(), args: args.clone(), env: env.clone(), cwd, redactor }
+    Ok(CommandSpec { program: command.clone(), args: args.clone(), env, cwd, redactor })
+}
+
+/// The last hop: `texts` with the values of their secrets. One that is missing is named with its file and the command that sets it.
+fn resolved(
+    deps: &GatewayDeps,
+    definition: &McpServerDefinition,
+    texts: &BTreeMap<String, SecretText>,
+) -> Result<BTreeMap<String, String>> {
+    let needed_by = format!("server `{}` ({})", definition.name, definition.file);
+    let filled = texts.iter().map(|(name, text)| {
+        let value = deps.secrets.fill(text, &needed_by).map_err(with_fix)?;
+        Ok((name.clone(), value.expose_secret().to_owned()))
+    });
+    filled.collect()
+}
+
+/// The error with its hint in the message, which is all that is shown of a server that can't be reached.
+fn with_fix(error: Error) -> Error {
+    let fix = error.hint_text().map(|hint| format!(": {hint}")).unwrap_or_default();
+    Error::new(error.kind(), format!("{}{fix}", error.message()))
 }
 
 #[derive(Deserialize)]

@@ -35,7 +35,7 @@ mod tests {
             transport: ServerTransport::Stdio {
                 command: "npx".into(),
                 args: args.iter().map(|&arg| arg.to_owned()).collect(),
-                env: env.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect(),
+                env: env.iter().map(|&(name, value)| (name.to_owned(), value.into())).collect(),
                 cwd: None,
             },
             target: Vec::new(),

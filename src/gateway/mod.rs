@@ -32,6 +32,7 @@ use crate::domain::{CommandState, McpServerDefinition, Name};
 use crate::lifecycle::Tasks;
 use crate::process::Spawner;
 use crate::redact::Redactor;
+use crate::secrets::Values;
 use cache::Cache;
 use server::Attached;
 use std::collections::BTreeMap;
@@ -57,6 +58,8 @@ pub struct GatewayDeps {
     pub home: PathBuf,
     /// The environment's workspace: the part of the home that built-ins do reach, and the directory of children without a `cwd`.
     pub workspace: PathBuf,
+    /// The secrets that servers refer to.
+    pub secrets: Values,
     /// For a call whose server has no `timeout` of its own.
     pub tool_timeout: Duration,
 }
@@ -121,6 +124,22 @@ impl Gateway {
         }
         state.leaving.retain(|gone| !gone.is_cancelled());
         state.leaving.extend(before.values().map(Attached::stop));
+    }
+
+    /// The secret `name` was set or deleted: servers that use it are started again, so that their next call is made with what it is now.
+    pub fn secret_changed(&self, name: &str) {
+        let mut state = self.servers();
+        if state.closed {
+            return;
+        }
+        let Servers { attached, leaving, .. } = &mut *state;
+        for server in attached.values_mut().filter(|server| server.definition.transport.uses_secret(name)) {
+            let predecessor = server.stop();
+            leaving.push(predecessor.clone());
+            let definition = (*server.definition).clone();
+            *server = Attached::start(&self.shared, definition, server.command, Some(predecessor));
+        }
+        leaving.retain(|gone| !gone.is_cancelled());
     }
 
     /// Every server, by name.

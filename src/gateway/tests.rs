@@ -48,6 +48,7 @@ fn bench() -> Bench {
         cache_dir: home.join("cache"),
         home,
         workspace,
+        secrets: crate::secrets::Values::none(name("development")),
         tool_timeout: Duration::from_secs(30),
     };
     Bench { gateway: gateway(&deps), deps, _keep: keep }

@@ -1,7 +1,7 @@
 //! The first use of a home: its directories, the sample files, the local owner's key. Doing it again changes nothing, several processes
 //! may do it at once, and no file that exists is ever overwritten.
 
-use super::local_key::refuse_exposed;
+use super::private::refuse_exposed;
 use super::{ApiKey, Home, Layout, failed, misconfigured};
 use crate::error::{Error, Result};
 use secrecy::ExposeSecret;
@@ -98,7 +98,7 @@ fn is_empty(home: &Home) -> Result<bool> {
 }
 
 /// Writes `path` whole or not at all, and leaves it alone if it exists: a link, unlike a rename, never replaces.
-fn place(path: &Path, contents: &[u8], mode: u32) -> Result<()> {
+pub(super) fn place(path: &Path, contents: &[u8], mode: u32) -> Result<()> {
     if path.symlink_metadata().is_ok() {
         return Ok(());
     }

@@ -132,6 +132,16 @@ impl Home {
         self.secrets_dir().join("local.key")
     }
 
+    /// What says how the key to all secrets is made and recognised; mode 0600.
+    pub fn root_key(&self) -> PathBuf {
+        self.secrets_dir().join("root.json")
+    }
+
+    /// The key to all secrets, where neither a passphrase nor another file is; mode 0600.
+    pub fn master_key(&self) -> PathBuf {
+        self.secrets_dir().join("master.key")
+    }
+
     /// Audit lines.
     pub fn audit_dir(&self) -> PathBuf {
         self.state_dir().join("audit")

@@ -1,15 +1,14 @@
 //! `secrets/local.key`: the API key whose principal is the owner of the home. Whoever can read the file is that person, so the file
 //! must be readable by nobody else.
 
+use super::private::read_private;
 use super::{ApiKey, Home};
 use crate::domain::Principal;
-use crate::error::{Error, Result};
-use nix::libc::O_NOFOLLOW;
-use std::fs::{File, Metadata, OpenOptions};
-use std::io::Read;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use crate::error::Result;
 use subtle::ConstantTimeEq;
+
+/// More than any key has.
+const MOST_BYTES: u64 = 4096;
 
 /// What the owner keeps of `local.key` to recognise it.
 #[derive(Clone)]
@@ -22,7 +21,9 @@ impl LocalKey {
     /// Reads the key of `home`. A file that others may read or write, or that belongs to someone else, is refused.
     pub fn load(home: &Home) -> Result<Self> {
         let path = home.local_key();
-        let key = ApiKey::parse(read_private(&path)?.trim()).map_err(|error| {
+        let bytes = read_private(&path, MOST_BYTES)?;
+        let text = std::str::from_utf8(&bytes).unwrap_or_default();
+        let key = ApiKey::parse(text.trim()).map_err(|error| {
             super::misconfigured(format!("`{}`: {}", path.display(), error.message()))
                 .hint("delete the file; the next start writes a new key")
         })?;
@@ -47,41 +48,6 @@ impl std::fmt::Debug for LocalKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("LocalKey").field("id", &self.id).finish_non_exhaustive()
     }
-}
-
-/// The text of a small file that is the owner's alone.
-fn read_private(path: &Path) -> Result<String> {
-    const LIMIT: u64 = 4096;
-    let cant_read = |cause| super::failed("read the key", path, cause);
-    let file: File = OpenOptions::new().read(true).custom_flags(O_NOFOLLOW).open(path).map_err(cant_read)?;
-    refuse_exposed(path, &file.metadata().map_err(cant_read)?)?;
-    let mut text = String::new();
-    file.take(LIMIT).read_to_string(&mut text).map_err(cant_read)?;
-    Ok(text)
-}
-
-/// An error (exit 78) when anybody but this process's user could read or change `path`.
-pub(super) fn refuse_exposed(path: &Path, facts: &Metadata) -> Result<()> {
-    let shown = path.display();
-    if facts.uid() != nix::unistd::geteuid().as_raw() {
-        let owner = facts.uid();
-        return Err(super::misconfigured(format!("`{shown}` belongs to user {owner}, not to the user who runs this"))
-            .hint(format!("chown $(id -u) '{shown}'")));
-    }
-    if facts.mode() & 0o077 != 0 {
-        let mode = facts.mode() & 0o777;
-        let fix = if facts.is_dir() { "700" } else { "600" };
-        return Err(exposed(
-            format!("`{shown}` has mode {mode:03o}: others can get at key material"),
-            fix,
-            &shown.to_string(),
-        ));
-    }
-    Ok(())
-}
-
-fn exposed(message: String, fix: &str, path: &str) -> Error {
-    super::misconfigured(message).hint(format!("chmod {fix} '{path}'"))
 }
 
 #[cfg(test)]

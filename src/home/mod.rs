@@ -18,6 +18,7 @@ mod local_key;
 mod lock;
 mod peer;
 pub mod pipe;
+mod private;
 mod process_tree;
 mod reaper;
 mod socket;
@@ -35,6 +36,7 @@ pub use layout::{Home, Layout};
 pub use local_key::LocalKey;
 pub use lock::{OwnerInfo, OwnerLock, OwnerMode, read_owner};
 pub use peer::{PeerCheck, Refusal};
+pub use private::{place_private, read_checked, read_private, refuse_exposed};
 pub use reaper::Subreaper;
 pub use socket::LocalListener;
 pub use variables::Variables;
@@ -47,7 +49,7 @@ use std::path::Path;
 const EXIT_MISCONFIGURED: u8 = 78;
 
 /// An error that ends the process with exit code 78; the command line reads the code from `details.exit_code`.
-fn misconfigured(message: impl Into<String>) -> Error {
+pub fn misconfigured(message: impl Into<String>) -> Error {
     Error::invalid_input(message).details(serde_json::json!({ "exit_code": EXIT_MISCONFIGURED }))
 }
 

@@ -1,7 +1,7 @@
 //! The owner's end of the local socket.
 
 use super::layout::short_hash;
-use super::local_key::refuse_exposed;
+use super::private::refuse_exposed;
 use super::{Home, OwnerLock, PeerCheck, Refusal, failed};
 use crate::error::{Error, Result};
 use std::fs::{self, DirBuilder, Permissions};

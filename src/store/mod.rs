@@ -152,6 +152,36 @@ pub struct ServerRow {
     pub updated_at: Timestamp,
 }
 
+/// A data key, wrapped by the home's key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DataKeyRow {
+    /// From 1.
+    pub generation: u32,
+    pub wrapped: Vec<u8>,
+    /// Names the home's key that wraps it.
+    pub kek_id: String,
+    /// It seals; every other only opens.
+    pub is_active: bool,
+}
+
+/// A secret, sealed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretRow {
+    /// Never reused.
+    pub id: i64,
+    pub name: String,
+    /// From 1.
+    pub version: i64,
+    /// Of the data key that it is sealed under.
+    pub generation: u32,
+    pub record: Vec<u8>,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+}
+
+/// Seals a value for the record with this id and version.
+pub type Seal = Box<dyn FnOnce(i64, i64) -> Result<Vec<u8>> + Send>;
+
 /// Who executes: one incarnation of an owner process.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Owner(pub String);
@@ -385,6 +415,22 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// Accepts the command whose hash was shown. `conflict` if it has changed meanwhile, `not_found` without such a server.
     async fn server_accept(&self, name: &Name, command_hash: &str, audit: AuditEntry) -> Result<ServerRow>;
+
+    /// All data keys, by generation.
+    async fn data_keys(&self) -> Result<Vec<DataKeyRow>>;
+
+    /// Adds a data key, which takes the place of the active one. `conflict` unless its generation is the latest.
+    async fn data_key_add(&self, key: DataKeyRow) -> Result<()>;
+
+    /// Secrets after `after`, by name.
+    async fn secrets(&self, after: Option<&str>, limit: u32) -> Result<Vec<SecretRow>>;
+
+    /// Puts a new version of a secret in the place of the one before, sealed for its place under the active data key, which has to be of
+    /// `generation`. `unavailable` when that key is another, or has sealed all that one may.
+    async fn secret_put(&self, name: &str, generation: u32, seal: Seal, audit: AuditEntry) -> Result<SecretRow>;
+
+    /// Forgets a secret. `false`, and no entry, when there was none.
+    async fn secret_delete(&self, name: &str, audit: AuditEntry) -> Result<bool>;
 
     /// Queues a run, or inserts it already claimed when a worker is reserved.
     async fn submit(&self, submit: Submit) -> Result<Submitted>;

@@ -4,9 +4,9 @@
 //! (agents and their bytes) pass as they are: they are kept under the hash of their content, and lie on the disk beside the store.
 
 use super::{
-    AgentKey, AgentRow, AgentWrite, Ancestor, AuditRow, Cancelled, Claim, Closed, ControlStore, Ending, EnvironmentRow,
-    Grant, Intent, JournalBatch, JournalRow, Outcome, Owner, PendingFile, RunFilter, ServerRow, Store, Submit,
-    Submitted, SyncChanges, Written,
+    AgentKey, AgentRow, AgentWrite, Ancestor, AuditRow, Cancelled, Claim, Closed, ControlStore, DataKeyRow, Ending,
+    EnvironmentRow, Grant, Intent, JournalBatch, JournalRow, Outcome, Owner, PendingFile, RunFilter, Seal, SecretRow,
+    ServerRow, Store, Submit, Submitted, SyncChanges, Written,
 };
 use crate::domain::{Answer, AuditEntry, Event, Name, Run, RunId, Step, Timestamp, WaitingFor};
 use crate::error::Result;
@@ -146,6 +146,26 @@ impl<S: Store + ?Sized> Store for Redacted<S> {
         // A problem quotes the file.
         changes.broken.iter_mut().for_each(|(_, problem)| *problem = self.redactor.text(problem).into_owned());
         self.store.apply_sync(changes, self.audit_entry(audit)).await
+    }
+
+    async fn data_keys(&self) -> Result<Vec<DataKeyRow>> {
+        self.store.data_keys().await
+    }
+
+    async fn data_key_add(&self, key: DataKeyRow) -> Result<()> {
+        self.store.data_key_add(key).await
+    }
+
+    async fn secrets(&self, after: Option<&str>, limit: u32) -> Result<Vec<SecretRow>> {
+        self.store.secrets(after, limit).await
+    }
+
+    async fn secret_put(&self, name: &str, generation: u32, seal: Seal, audit: AuditEntry) -> Result<SecretRow> {
+        self.store.secret_put(name, generation, seal, self.audit_entry(audit)).await
+    }
+
+    async fn secret_delete(&self, name: &str, audit: AuditEntry) -> Result<bool> {
+        self.store.secret_delete(name, self.audit_entry(audit)).await
     }
 
     async fn config_revision(&self) -> Result<Option<String>> {

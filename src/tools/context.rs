@@ -15,6 +15,7 @@ use crate::home::Home;
 use crate::lifecycle::Tasks;
 use crate::process::Spawner;
 use crate::redact::Redactor;
+use crate::secrets::Secrets;
 use crate::store::{Claim, ControlStore, Owner, Store};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -101,6 +102,7 @@ pub struct Environment {
     pub number: EnvironmentNumber,
     pub store: Arc<dyn Store>,
     pub gateway: Gateway,
+    pub secrets: Secrets,
     /// Held while files and their rows are changed together.
     pub files: Mutex<()>,
     /// What the last sync, or the start, found wrong with the files.

@@ -20,6 +20,7 @@ pub mod agent;
 pub mod environment;
 pub mod mcp_server;
 pub mod run;
+pub mod secret;
 pub mod station;
 pub mod tool;
 pub mod variable;
@@ -61,6 +62,9 @@ pub fn table() -> Table {
         Tool::new(variable::set::spec(), variable::set::set),
         Tool::new(variable::list::spec(), variable::list::list),
         Tool::new(variable::delete::spec(), variable::delete::delete),
+        Tool::new(secret::set::spec(), secret::set::set),
+        Tool::new(secret::list::spec(), secret::list::list),
+        Tool::new(secret::delete::spec(), secret::delete::delete),
         Tool::new(station::status::spec(), station::status::status),
     ])
 }

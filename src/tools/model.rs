@@ -12,6 +12,7 @@ use crate::domain::{EnvironmentKind, ModelChoice, Name, RunId};
 use crate::error::{Error, Result};
 use crate::llm::{self, Api, Provider, ProviderConfig, RetryBudget, defaults, defaults::OFFLINE};
 use crate::redact::Redactor;
+use crate::secrets::Values;
 use access::Source;
 use secrecy::SecretString;
 use std::collections::{BTreeMap, HashMap};
@@ -82,6 +83,8 @@ pub struct Models {
     pub answering: tokio::sync::Mutex<()>,
     /// Providers that whoever embeds the station brought along; they win over configured ones.
     given: HashMap<String, Arc<dyn Provider>>,
+    /// The secrets that `station.yml` refers to, by environment.
+    secrets: BTreeMap<Name, Values>,
     /// A provider is built for every run, and what is down is down for all of them.
     retries: Mutex<HashMap<Place, Arc<RetryBudget>>>,
     redactor: Redactor,
@@ -104,9 +107,17 @@ impl Models {
             brought: Mutex::default(),
             answering: tokio::sync::Mutex::default(),
             given: HashMap::new(),
+            secrets: BTreeMap::new(),
             retries: Mutex::default(),
             redactor: Redactor::default(),
         }
+    }
+
+    /// Where references to secrets in `station.yml` are looked up, by environment.
+    #[must_use]
+    pub fn with_secrets(mut self, secrets: BTreeMap<Name, Values>) -> Self {
+        self.secrets = secrets;
+        self
     }
 
     /// Makes all keys known to `redactor`, those that are there and those that come, and puts it before every provider.
@@ -258,7 +269,10 @@ impl Models {
             retries: self.retries(name, base_url.as_deref()),
             base_url,
             api_key,
-            headers: settings.map(|settings| access::headers(name, settings)).transpose()?.unwrap_or_default(),
+            headers: settings
+                .map(|settings| self.headers(environment, name, settings))
+                .transpose()?
+                .unwrap_or_default(),
             timeout: settings.and_then(|settings| settings.timeout_ms).map_or(PROVIDER_TIMEOUT, Duration::from_millis),
         };
         self.make_key_known(&config);

@@ -68,12 +68,20 @@ impl Table {
             let path = problem.instance_path().to_string();
             let field = path.trim_start_matches('/').replace('/', ".");
             let place = if field.is_empty() { String::new() } else { format!(" at `{field}`") };
-            let (reason, hint) = told(&problem);
+            let is_secret = known.and_then(|known| known.get(field.split('.').next()?)).is_some_and(is_write_only);
+            let (reason, hint) = if is_secret { (NOT_SHOWN.to_owned(), None) } else { told(&problem) };
             let error = Error::invalid_input(format!("the input of `{}` is not valid{place}: {reason}", spec.name));
             let error = if let Some(hint) = hint { error.hint(hint) } else { error };
             if field.is_empty() { error } else { error.field(field) }
         })
     }
+}
+
+/// What is said of a secret: an error that quotes it would show it.
+const NOT_SHOWN: &str = "it isn't what the schema asks for (and isn't shown, being a secret)";
+
+fn is_write_only(schema: &Value) -> bool {
+    schema.get("writeOnly") == Some(&Value::Bool(true))
 }
 
 /// What is wrong with a value, and the fix: a list of what is possible is told whole, and a rule in its own words.
@@ -98,6 +106,17 @@ fn told(problem: &ValidationError<'_>) -> (String, Option<String>) {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
+
+    #[test]
+    fn an_error_never_quotes_a_secret() {
+        let table = crate::tools::table();
+        for value in [json!(123_454_321), json!(["123454321"]), json!("123454321".repeat(8000))] {
+            let input = json!({ "name": "TOKEN", "value": value });
+            let error = table.validate(table.get("secret_set").unwrap(), &input).unwrap_err();
+            assert!(!format!("{error:?}").contains("123454321"), "{error}");
+            assert_eq!(error.field_name(), Some("value"));
+        }
+    }
 
     #[test]
     fn a_value_that_is_none_of_a_list_is_told_the_whole_list_and_a_name_its_rule() {

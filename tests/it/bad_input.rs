@@ -158,11 +158,17 @@ fn settings_that_make_no_sense() {
 }
 
 #[test]
-fn a_key_file_that_this_version_would_not_read() {
+fn a_key_file_that_is_not_there_or_that_others_may_read() {
     let mut home = TestHome::new();
-    home.set("STN_MASTER_KEY_FILE", "/etc/station.key");
+    let file = home.beside().join("station.key");
+    home.set("STN_MASTER_KEY_FILE", file.to_str().unwrap());
     for command in [&["agent", "list"][..], &["serve", "--listen", "127.0.0.1:0"]] {
-        refused(&home.stn(command), 78, &["STN_MASTER_KEY_FILE", "keeps no secrets yet", "unset it"]);
+        refused(&home.stn(command), 78, &["station.key` doesn't exist"]);
+    }
+    std::fs::write(&file, [7; 32]).unwrap();
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    for command in [&["agent", "list"][..], &["serve", "--listen", "127.0.0.1:0"]] {
+        refused(&home.stn(command), 78, &["station.key` has mode 644", "chmod 600"]);
     }
 }
 
@@ -226,7 +232,7 @@ fn a_secret_that_a_provider_needs() {
     let _created = home.stn(&["init"]).ok();
     home.write("station.yml", KEPT_SECRET);
     Doors::of(home).harmless(|doors| {
-        let parts = ["`providers.vault.api_key`", "secret `VAULT_KEY`", "write the key itself there"];
+        let parts = ["`providers.vault.api_key`", "secret `VAULT_KEY`", "stn secret set VAULT_KEY -e development"];
         refused(&doors.home.stn(&["agent", "run", "hello", "x", "--model", "vault/m"]), 6, &parts);
         let given = json!({ "agent": "hello", "input": "x", "model": "vault/m" });
         errors(&doors.mcp.call("agent_run", &given), "unavailable", &parts);
@@ -236,7 +242,7 @@ fn a_secret_that_a_provider_needs() {
 }
 
 #[test]
-fn a_secret_that_a_server_needs() {
+fn a_secret_on_a_servers_command_line() {
     let doors = Doors::open();
     doors
         .home
@@ -246,9 +252,9 @@ fn a_secret_that_a_server_needs() {
         let synced = doors.mcp.call("environment_sync", &json!({}));
         let items = result(&synced)["structuredContent"]["items"].as_array().unwrap();
         let problem = &items.iter().find(|item| item["name"] == "needy").unwrap()["problem"];
-        assert_eq!((&problem["kind"], &problem["line"]), (&json!("unavailable"), &json!(5)), "{problem}");
+        assert_eq!((&problem["kind"], &problem["line"]), (&json!("invalid"), &json!(5)), "{problem}");
         said(problem["message"].as_str().unwrap(), &["`needy`", "secret `TOKEN`"]);
-        said(problem["hint"].as_str().unwrap(), &["variables_from_process", "{{ .TOKEN }}"]);
+        said(problem["hint"].as_str().unwrap(), &["`env` or `headers`"]);
     });
 }
 

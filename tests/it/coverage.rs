@@ -63,8 +63,13 @@ async fn input(station: &TestStation, tool: &str) -> Value {
         "mcp_server_accept" => pending_command(station).await,
         "tool_get" => json!({ "tool": "filesystem__list_directory" }),
         "tool_call" => json!({ "tool": "filesystem__list_directory", "arguments": { "path": "." } }),
-        "agent_list" | "run_list" | "environment_get" | "environment_list" | "environment_sync" | "mcp_server_list"
-        | "tool_list" | "variable_list" => json!({}),
+        "secret_set" => json!({ "name": "TOKEN", "value": "a value of some length" }),
+        "secret_delete" => {
+            station.call("secret_set", json!({ "name": "TOKEN", "value": "a value of some length" })).await.unwrap();
+            json!({ "name": "TOKEN" })
+        }
+        "secret_list" | "agent_list" | "run_list" | "environment_get" | "environment_list" | "environment_sync"
+        | "mcp_server_list" | "tool_list" | "variable_list" => json!({}),
         "station_status" => json!({ "environment": "development" }),
         other => panic!("the new tool `{other}` needs an input here"),
     }

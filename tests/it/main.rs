@@ -18,6 +18,7 @@ mod parity;
 mod providers;
 mod recovery;
 mod rest;
+mod secrets;
 mod shown;
 mod thinking;
 mod tidy;

@@ -6,6 +6,7 @@ use super::fields;
 use super::outcome::FAILED;
 use super::output::Output;
 use super::render;
+use super::secret;
 use super::target::Target;
 use crate::error::{Error, Result};
 use crate::tools::{EnvironmentUse, ToolSpec};
@@ -38,7 +39,10 @@ pub(super) async fn run(target: &Target, output: Output, matches: &ArgMatches) -
     let tool = matches.get_one::<String>("tool").map(String::as_str).unwrap_or_default();
     commands::refuse_environment(target.spec(tool)?, matches)?;
     let input = match matches.get_one::<String>("input") {
-        Some(text) => object(fields::json(text, "the input")?)?,
+        Some(text) => {
+            secret::refuse_on_command_line(target.spec(tool)?, text)?;
+            object(fields::json(text, "the input")?)?
+        }
         None => Map::new(),
     };
     output.json(&target.call(tool, input).await?)?;

@@ -67,6 +67,14 @@ const VARIABLES: &[Column] = &[
     ("PROBLEM", "/problem"),
 ];
 
+const SECRETS: &[Column] = &[
+    ("NAME", "/name"),
+    ("VERSION", "/version"),
+    ("MASKABLE", "/maskable"),
+    ("CREATED", "/created_at"),
+    ("UPDATED", "/updated_at"),
+];
+
 const PLAN: &[Column] = &[
     ("ACTION", "/action"),
     ("KIND", "/kind"),
@@ -91,6 +99,7 @@ pub(super) fn of(name: &str) -> Option<&'static [Column]> {
         "mcp_server_list" | "mcp_servers" => SERVERS,
         "tool_list" => TOOLS,
         "variable_list" => VARIABLES,
+        "secret_list" => SECRETS,
         "environment_sync" => PLAN,
         "problems" => PROBLEMS,
         "call" => OWN_TOOLS,

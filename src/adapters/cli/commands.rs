@@ -1,6 +1,6 @@
 //! The command tree: what only the command line has by hand, every tool's command from its spec.
 
-use super::{accept, call, fields, init, run, serve, stdio, sync};
+use super::{accept, call, fields, init, run, secret, serve, stdio, sync};
 use crate::domain::nearest;
 use crate::error::{Error, Result};
 use crate::tools::{EnvironmentUse, ToolSpec};
@@ -10,13 +10,14 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 
 /// The nouns, in the order of the help.
-const NOUNS: [(&str, &str); 6] = [
+const NOUNS: [(&str, &str); 7] = [
     ("agent", "Agents: prompts with a model, tools and limits"),
     ("run", "Runs: executions of agents"),
     ("environment", "Environments: units of isolation"),
     ("mcp-server", "Attached MCP servers"),
     ("tool", "Tools of attached MCP servers"),
     ("variable", "Plain variables for the servers of an environment"),
+    ("secret", "Secrets: values that are kept encrypted and never shown"),
 ];
 
 /// Commands that need no tool of the table to be parsed.
@@ -162,6 +163,7 @@ fn of_tool(spec: &ToolSpec, verb: &'static str) -> Command {
         "agent_run" => run::agent_run_command(spec),
         "mcp_server_accept" => accept::command(spec),
         "environment_sync" => sync::command(spec),
+        "secret_set" => secret::set_command(spec),
         _ => fields::command(spec, verb, &[]),
     }
 }

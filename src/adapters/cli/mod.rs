@@ -27,10 +27,12 @@ mod render;
 mod request;
 mod run;
 mod sanitize;
+mod secret;
 mod serve;
 mod stdio;
 mod sync;
 mod target;
+mod terminal;
 mod tree;
 
 pub use failure::Failure;
@@ -39,6 +41,7 @@ use crate::clock::SystemClock;
 use crate::error::{Error, Result};
 use crate::home::{Home, OwnerLock, Variables};
 use crate::redact::Redactor;
+use crate::secrets::{Ask, NewPassphrase};
 use crate::telemetry::{self, LogSettings};
 use crate::tools::{self, Station, Table};
 use clap::ArgMatches;
@@ -61,11 +64,16 @@ use tokio::runtime::{Builder, Runtime};
 /// How long `stn serve` waits for threads that are still busy once everything has been stopped.
 const LAST_THREADS: Duration = Duration::from_secs(1);
 
+/// Gives a home its root, for a passphrase or for what the environment names.
+pub type InitRoot = fn(&Home, &BTreeMap<String, String>, Option<NewPassphrase>) -> Result<()>;
+
 /// What the command line needs of the composition root, which it must not know.
 #[derive(Debug, Clone, Copy)]
 pub struct Deps {
     /// Creates what an empty home lacks; true when it was empty.
     pub first_use: fn(&Home) -> Result<bool>,
+    /// Makes sure of `secrets/root.json`, for this passphrase if there is one.
+    pub init_root: InitRoot,
     /// Opens the home for one call, and does it.
     pub open: fn(OpenHome) -> BoxFuture<'static, Result<Value>>,
     /// Owns the home until the end.
@@ -81,6 +89,8 @@ pub struct OpenHome {
     pub redactor: Redactor,
     /// Whether what the files say is taken up first.
     pub takes_up_files: bool,
+    /// Asks the person for a passphrase.
+    pub ask: Ask,
     /// What to do with the opened station.
     pub work: Box<dyn FnOnce(Arc<Station>) -> BoxFuture<'static, Result<Value>> + Send>,
 }
@@ -103,6 +113,8 @@ pub struct Serve {
     pub background: bool,
     /// End after this time without clients and runs.
     pub idle: Option<Duration>,
+    /// Asks the person for a passphrase.
+    pub ask: Ask,
 }
 
 /// Runs the command that `args` (with the program's name) give, in `environment`. `redactor` stands before whatever it says.
@@ -218,7 +230,10 @@ impl Session {
         match verb.as_str() {
             "init" => {
                 let home = Home::resolve(&self.variables)?;
+                // Before anything is made: a passphrase that can't be used leaves nothing behind.
+                let passphrase = init::passphrase(matches)?;
                 let created = (self.deps.first_use)(&home)?;
+                (self.deps.init_root)(&home, &self.variables, passphrase)?;
                 if let Some(problem) = target::settings_problem(&home, &self.variables) {
                     return Err(problem.into());
                 }
@@ -283,6 +298,7 @@ impl Session {
             "run_wait" => run::wait(target, output, matches, spec).await,
             "environment_sync" => sync::run(target, output, matches, spec).await,
             "mcp_server_accept" => accept::run(target, output, matches, spec).await,
+            "secret_set" => secret::set(target, output, matches, spec).await,
             "tool_call" => call::show_result(output, &target.call(spec.name, fields::input(matches, spec)?).await?),
             name => {
                 let answer = target.call(name, fields::input(matches, spec)?).await?;

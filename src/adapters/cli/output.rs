@@ -86,6 +86,12 @@ fn write_stdout(text: &str) -> Result<(), Failure> {
     })
 }
 
+/// A question to the person at the terminal, who answers on the same line.
+pub(super) fn prompt(text: &str) {
+    let mut stderr = io::stderr();
+    let _unread = write!(stderr, "{text}").and_then(|()| stderr.flush());
+}
+
 /// What clap has to say about wrong arguments.
 pub(super) fn usage(text: &str) {
     let _unread = write!(io::stderr(), "{text}");

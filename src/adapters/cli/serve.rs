@@ -1,6 +1,6 @@
 //! `stn serve`: becoming the owner of the home.
 
-use super::Serve;
+use super::{Serve, terminal};
 use crate::config::parse_duration;
 use crate::home::Home;
 use crate::redact::Redactor;
@@ -55,6 +55,7 @@ pub(super) fn options(
         listen: matches.get_one("listen").copied(),
         background: matches.get_flag("background"),
         idle: matches.get_one("idle").copied(),
+        ask: terminal::passphrase,
     }
 }
 

@@ -4,7 +4,7 @@
 use super::connection::{self, Connection, Remote};
 use super::failure::Failure;
 use super::request::Request;
-use super::{Deps, OpenHome};
+use super::{Deps, OpenHome, terminal};
 use crate::clock::SharedClock;
 use crate::config;
 use crate::domain::{Name, Origin, Principal};
@@ -179,6 +179,7 @@ impl Target {
             redactor: redactor.clone(),
             // It does that by itself, and with `--dry-run` it must not be done.
             takes_up_files: name != "environment_sync",
+            ask: terminal::passphrase,
             work: Box::new(move |station| {
                 Box::pin(async move {
                     let ctx = Context::new(Principal::local_owner(), Origin::Cli, request.clone());
@@ -266,6 +267,7 @@ mod tests {
         let listener = LocalListener::bind(&home, &lock).unwrap();
         let deps = Deps {
             first_use: |_| unreachable!(),
+            init_root: |_, _, _| unreachable!(),
             open: |_| unreachable!("the home has an owner"),
             serve: |_| unreachable!(),
         };

@@ -29,11 +29,19 @@ const REFUSAL_LIMIT: usize = 64 * 1024;
 const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Where a server is.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct HttpTarget {
     pub url: String,
     /// Sent with every request.
     pub headers: BTreeMap<String, String>,
+}
+
+impl std::fmt::Debug for HttpTarget {
+    /// Values of headers may be secrets.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names = self.headers.keys().collect::<Vec<_>>();
+        f.debug_struct("HttpTarget").field("url", &self.url).field("headers", &names).finish()
+    }
 }
 
 /// A server's endpoint. In which session a message goes there is part of what was agreed with the server.

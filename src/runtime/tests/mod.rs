@@ -389,6 +389,10 @@ fn environment(
     let number = EnvironmentNumber::new(1).unwrap();
     let (db, audit) = (home.data_db(name), home.audit_dir().join("development.jsonl"));
     let store = SqliteStore::open(&db, &audit, (name.clone(), number), clock.clone(), events.clone()).unwrap();
+    let store: Arc<dyn crate::store::Store> = Arc::new(store);
+    let root = crate::secrets::Unlocked::throwaway().unwrap();
+    let secrets =
+        crate::secrets::Secrets::none(root, name.clone(), Arc::clone(&store), crate::redact::Redactor::default());
     let deps = GatewayDeps {
         clock: clock.clone(),
         tasks: tasks.clone(),
@@ -399,6 +403,7 @@ fn environment(
         cache_dir: home.cache_dir(),
         home: home.root().to_owned(),
         workspace: home.workspace_dir(name),
+        secrets: secrets.values().clone(),
         tool_timeout: Duration::from_secs(30),
     };
     let gateway = Gateway::new(name.clone(), deps);
@@ -435,8 +440,9 @@ fn environment(
     Arc::new(Environment {
         name: name.clone(),
         number,
-        store: Arc::new(store),
+        store,
         gateway,
+        secrets,
         files,
         problems: crate::tools::FileProblems::default(),
     })

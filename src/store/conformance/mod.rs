@@ -17,6 +17,7 @@ mod model;
 mod park;
 mod queue;
 mod runs;
+mod secrets;
 mod sync;
 
 pub use fixture::{ENVIRONMENT, environment};
@@ -70,5 +71,6 @@ pub async fn run_all(make: impl AsyncFn(Surroundings) -> Result<Arc<dyn Store>>)
     children::run(&make).await?;
     fencing::run(&make).await?;
     audit::run(&make).await?;
+    secrets::run(&make).await?;
     model::run(&make).await
 }

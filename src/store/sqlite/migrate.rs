@@ -7,13 +7,14 @@ use rusqlite::{Connection, TransactionBehavior};
 pub const SCHEMA: i64 = ENVIRONMENT.len() as i64;
 
 /// Migrations of the control store, in order. A number belongs to both lists; one that leaves a store as it is, is an empty file.
-pub(super) const CONTROL: &[&str] = &[include_str!("migrations/0001_control.sql"), "", ""];
+pub(super) const CONTROL: &[&str] = &[include_str!("migrations/0001_control.sql"), "", "", ""];
 
 /// Migrations of an environment's store, in order.
 pub(super) const ENVIRONMENT: &[&str] = &[
     include_str!("migrations/0001_environment.sql"),
     include_str!("migrations/0002_paused_agents.sql"),
     include_str!("migrations/0003_child_runs.sql"),
+    include_str!("migrations/0004_secrets.sql"),
 ];
 
 const _: () = assert!(CONTROL.len() == ENVIRONMENT.len());

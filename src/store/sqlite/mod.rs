@@ -19,6 +19,7 @@ mod park;
 mod queue;
 mod run_state;
 mod runs;
+mod secrets;
 mod servers;
 mod steps;
 mod submit;
@@ -34,8 +35,9 @@ use crate::domain::{Answer, AuditEntry, EnvironmentNumber, Event, Name, Run, Run
 use crate::error::{Error, Result};
 use crate::events::Events;
 use crate::store::{
-    AgentKey, AgentRow, AgentWrite, Ancestor, AuditRow, Cancelled, Claim, Ending, Grant, JournalBatch, JournalRow,
-    Owner, PendingFile, RunFilter, ServerRow, Store, Submit, Submitted, SyncChanges, Written,
+    AgentKey, AgentRow, AgentWrite, Ancestor, AuditRow, Cancelled, Claim, DataKeyRow, Ending, Grant, JournalBatch,
+    JournalRow, Owner, PendingFile, RunFilter, Seal, SecretRow, ServerRow, Store, Submit, Submitted, SyncChanges,
+    Written,
 };
 use async_trait::async_trait;
 use audit_file::AuditFile;
@@ -135,6 +137,29 @@ impl Store for SqliteStore {
     async fn server_accept(&self, name: &Name, command_hash: &str, audit: AuditEntry) -> Result<ServerRow> {
         let (name, command_hash) = (name.clone(), command_hash.to_owned());
         self.writer.write(move |tx| servers::accept(tx, &name, &command_hash, audit)).await
+    }
+
+    async fn data_keys(&self) -> Result<Vec<DataKeyRow>> {
+        self.readers.read(secrets::data_keys).await
+    }
+
+    async fn data_key_add(&self, key: DataKeyRow) -> Result<()> {
+        self.writer.write(move |tx| secrets::data_key_add(tx, &key)).await
+    }
+
+    async fn secrets(&self, after: Option<&str>, limit: u32) -> Result<Vec<SecretRow>> {
+        let after = after.map(str::to_owned);
+        self.readers.read(move |conn| secrets::list(conn, after.as_deref(), limit)).await
+    }
+
+    async fn secret_put(&self, name: &str, generation: u32, seal: Seal, audit: AuditEntry) -> Result<SecretRow> {
+        let name = name.to_owned();
+        self.writer.write(move |tx| secrets::put(tx, &name, generation, seal, audit)).await
+    }
+
+    async fn secret_delete(&self, name: &str, audit: AuditEntry) -> Result<bool> {
+        let name = name.to_owned();
+        self.writer.write(move |tx| secrets::delete(tx, &name, audit)).await
     }
 
     async fn submit(&self, submit: Submit) -> Result<Submitted> {

@@ -9,6 +9,7 @@ use crate::domain::{EnvironmentKind, Name};
 use crate::error::{Error, Result};
 use crate::llm::defaults::{self, ProviderDefaults};
 use crate::net::{OUTBOUND_HINT, check_outbound};
+use crate::secrets::Values;
 use secrecy::{ExposeSecret, SecretString};
 
 /// Who gives key and address.
@@ -40,7 +41,7 @@ impl Models {
     ) -> Result<Option<Access>> {
         let settings = self.settings.providers.get(name);
         if let Some(settings) = settings.filter(|settings| says_where(settings)) {
-            return of_settings(name, settings).map(Some);
+            return self.of_settings(environment, name, settings).map(Some);
         }
         Ok(self.by_variables(environment, name, caller)?.map(|(_, access)| access))
     }
@@ -74,6 +75,45 @@ impl Models {
                 format!("no model is configured, and {key} isn't used: station.yml has its provider's key or address")
             }
             Some(key) => format!("no model is configured, and {key} isn't looked at: `models.detect` is off"),
+        }
+    }
+
+    fn of_settings(&self, environment: &Name, name: &str, settings: &ProviderSettings) -> Result<Access> {
+        let api_key = match &settings.api_key {
+            None => None,
+            Some(SecretOr::Plain(key)) => Some(key.clone()),
+            Some(SecretOr::Reference(secret)) => {
+                Some(self.secret(environment, secret, &format!("providers.{name}.api_key"))?)
+            }
+        };
+        Ok(Access { source: Source::Settings, api_key, base_url: settings.base_url.clone() })
+    }
+
+    /// The headers that station.yml adds to every request.
+    pub(super) fn headers(
+        &self,
+        environment: &Name,
+        provider: &str,
+        settings: &ProviderSettings,
+    ) -> Result<Vec<(String, String)>> {
+        let header = |(name, value): (&String, &SecretOr)| {
+            let value = match value {
+                SecretOr::Plain(value) => value.clone(),
+                SecretOr::Reference(secret) => {
+                    self.secret(environment, secret, &format!("providers.{provider}.headers.{name}"))?
+                }
+            };
+            Ok((name.clone(), value.expose_secret().to_owned()))
+        };
+        settings.headers.iter().map(header).collect()
+    }
+
+    /// The last hop: the secret of the run's environment that `key` of station.yml refers to.
+    fn secret(&self, environment: &Name, secret: &str, key: &str) -> Result<SecretString> {
+        let needed_by = format!("`{key}` of station.yml");
+        match self.secrets.get(environment) {
+            Some(values) => values.get(secret, &needed_by),
+            None => Values::none(environment.clone()).get(secret, &needed_by),
         }
     }
 
@@ -117,36 +157,4 @@ impl Models {
 /// Whether station.yml names the provider's key or its address.
 fn says_where(settings: &ProviderSettings) -> bool {
     settings.api_key.is_some() || settings.base_url.is_some()
-}
-
-fn of_settings(name: &str, settings: &ProviderSettings) -> Result<Access> {
-    let api_key = match &settings.api_key {
-        None => None,
-        Some(SecretOr::Plain(key)) => Some(key.clone()),
-        Some(SecretOr::Reference(secret)) => {
-            let error = no_secrets(&format!("providers.{name}.api_key"), secret);
-            return Err(match defaults::key_variables(name) {
-                Some(variables) => error.hint(format!(
-                    "write the key itself there, or leave `api_key` and `base_url` out and set {variables}"
-                )),
-                None => error.hint("write the key itself there"),
-            });
-        }
-    };
-    Ok(Access { source: Source::Settings, api_key, base_url: settings.base_url.clone() })
-}
-
-/// The headers that station.yml adds to every request.
-pub(super) fn headers(provider: &str, settings: &ProviderSettings) -> Result<Vec<(String, String)>> {
-    let header =
-        |(name, value): (&String, &SecretOr)| match value {
-            SecretOr::Plain(value) => Ok((name.clone(), value.expose_secret().to_owned())),
-            SecretOr::Reference(secret) => Err(no_secrets(&format!("providers.{provider}.headers.{name}"), secret)
-                .hint("write the value itself there")),
-        };
-    settings.headers.iter().map(header).collect()
-}
-
-fn no_secrets(key: &str, secret: &str) -> Error {
-    Error::unavailable(format!("`{key}` refers to secret `{secret}`, and this version keeps no secrets yet"))
 }

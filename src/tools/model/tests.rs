@@ -169,7 +169,7 @@ fn a_model_that_nobody_can_answer_for_is_refused_with_the_fix() {
         ("bare/m", ErrorKind::Unavailable, "`providers.bare.api_key`"),
         ("offline/gpt", ErrorKind::InvalidInput, "`offline/rules-1`"),
         ("rules/gpt", ErrorKind::InvalidInput, "`rules/rules-1`"),
-        ("sealed/m", ErrorKind::Unavailable, "write the key itself there"),
+        ("sealed/m", ErrorKind::Unavailable, "`stn secret set A -e development`"),
     ] {
         let yaml = "  bare: { api: openai_chat }\n  rules: { api: offline }\n  sealed: { api: openai_chat, api_key: '{{ secret.A }}' }";
         let refused = models(yaml, &[]).choose(&name("development"), Some(asked), None, None).unwrap_err();

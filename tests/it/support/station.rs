@@ -43,6 +43,7 @@ impl TestStation {
             clock,
             lock,
             redactor: Redactor::default(),
+            root: None,
             executes: false,
             starts_servers: true,
         };

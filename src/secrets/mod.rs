@@ -1,0 +1,112 @@
+//! What is kept encrypted: values that are written and never read back by anybody but the child, header or provider that needs them.
+//!
+//! `envelope` seals one record, `root` is `secrets/root.json` and the keys that come from it, `source` says where the key itself comes
+//! from. `keyring` is the data keys and records of one environment, `values` what they hold, for whoever needs one at the last hop. Here
+//! belongs whatever touches key material; where records are kept is the store's.
+
+pub mod envelope;
+mod keyring;
+mod root;
+mod source;
+mod values;
+
+pub use keyring::{Secrets, refuse_without_root};
+pub use root::Unlocked;
+pub use source::{Ask, nobody_to_ask};
+pub use values::Values;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::home::{self, Home, misconfigured};
+use envelope::Key;
+use root::Root;
+use secrecy::SecretString;
+use source::{Found, Material};
+use std::collections::BTreeMap;
+use std::path::Path;
+use zeroize::Zeroizing;
+
+/// More than a root file has.
+const MOST_ROOT_BYTES: u64 = 16 * 1024;
+
+/// The keys of `home`, once its key is known to be the right one; `None` where it has no root yet. Changes nothing. Exit code 78, with the
+/// file named and the fix, for a wrong or missing key and for key material that others can get at. Blocks: a passphrase is stretched.
+pub fn unlock(home: &Home, variables: &BTreeMap<String, String>, ask: Ask) -> Result<Option<Unlocked>> {
+    let Some(root) = read_root(home)? else { return Ok(None) };
+    open(home, &root, source::of_root(home, root.kdf, variables, ask)?).map(Some)
+}
+
+/// A passphrase for a new home, of a length that can be used.
+#[derive(Debug)]
+pub struct NewPassphrase(Found);
+
+impl NewPassphrase {
+    /// The text of a file of the owner's, without one line break at its end.
+    pub fn from_file(path: &Path) -> Result<Self> {
+        source::passphrase_file(path).map(Self)
+    }
+
+    /// What a person has typed.
+    pub fn typed(text: SecretString) -> Result<Self> {
+        source::typed(text).map(Self)
+    }
+}
+
+/// Gives `home` its root: for `passphrase`, else for the key or passphrase that the environment names, else for a key that is written to
+/// `secrets/master.key`. A root that is there stays; then what is given must be its key. Several processes may do this at once. Blocks.
+pub fn create(
+    home: &Home,
+    variables: &BTreeMap<String, String>,
+    passphrase: Option<NewPassphrase>,
+) -> Result<Unlocked> {
+    let given = match passphrase {
+        Some(NewPassphrase(found)) => Some(found),
+        None => source::of_new_root(variables)?,
+    };
+    let known = read_root(home)?.map(|root| root.kdf);
+    if let (Some(Found { material: Material::Passphrase(_), .. }), Some(root::Kdf::None)) = (&given, known) {
+        let root = home.root_key();
+        return Err(misconfigured(format!("the secrets of this home are under a key already (`{}`)", root.display()))
+            .hint("a passphrase is chosen when a home is new: leave it out, or make another home"));
+    }
+    let found = match given {
+        Some(found) => found,
+        None => own_key(home)?,
+    };
+    if let Some(root) = read_root(home)? {
+        return open(home, &root, found);
+    }
+    let (own, unlocked) = Root::create(&found.material)?;
+    home::place_private(&home.root_key(), &own.to_bytes()?)?;
+    // Somebody else may have been faster: what stands there counts.
+    let root = read_root(home)?.ok_or_else(|| Error::internal("the root that was just written is gone"))?;
+    if root == own { Ok(unlocked) } else { open(home, &root, found) }
+}
+
+/// Whether `home` has a root.
+pub fn has_root(home: &Home) -> bool {
+    home.root_key().symlink_metadata().is_ok()
+}
+
+fn own_key(home: &Home) -> Result<Found> {
+    let key = Zeroizing::new(*Key::random()?.bytes());
+    home::place_private(&home.master_key(), &key[..])?;
+    source::of_root(home, root::Kdf::None, &BTreeMap::new(), nobody_to_ask)
+}
+
+fn read_root(home: &Home) -> Result<Option<Root>> {
+    let path = home.root_key();
+    match home::read_private(&path, MOST_ROOT_BYTES) {
+        Ok(bytes) => Root::parse(&path, &bytes).map(Some),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn open(home: &Home, root: &Root, found: Found) -> Result<Unlocked> {
+    root.unlock(&found.material)?.ok_or_else(|| {
+        misconfigured(format!("{} is not the one that this home's secrets are under", found.from)).hint(format!(
+            "`{}` says which one that is; give that one, or restore the file from a backup",
+            home.root_key().display()
+        ))
+    })
+}

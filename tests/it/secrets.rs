@@ -1,0 +1,268 @@
+//! Secrets through the doors: set without being shown, used by a child, a header and a provider, and kept under a key that a start checks
+//! before it touches anything.
+
+use crate::support::counter::Counter;
+use crate::support::home::{Output, TestHome, within};
+use crate::support::http::{Http, Listening};
+use crate::support::stdio::StdioClient;
+use axum::Router;
+use axum::http::{HeaderMap, StatusCode, Uri};
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+const FIRST: &str = "tok-first-QkX7mZ";
+const SECOND: &str = "tok-second-9vLpR2";
+
+/// What a listener was sent as `Authorization`, by the first part of the path.
+type Seen = Arc<Mutex<BTreeSet<(String, String)>>>;
+
+/// A listener that lets nobody in and notes the keys they came with.
+fn doorman() -> (Listening, Seen) {
+    let seen = Seen::default();
+    let noting = Arc::clone(&seen);
+    let router = Router::new().fallback(move |uri: Uri, headers: HeaderMap| {
+        let part = uri.path().split('/').nth(1).unwrap_or_default().to_owned();
+        let key = headers.get("authorization").map_or("", |key| key.to_str().unwrap()).to_owned();
+        noting.lock().unwrap().insert((part, key));
+        std::future::ready(StatusCode::UNAUTHORIZED)
+    });
+    (Listening::start(router), seen)
+}
+
+fn has_seen(seen: &Seen, part: &str, key: &str) -> bool {
+    seen.lock().unwrap().contains(&(part.to_owned(), key.to_owned()))
+}
+
+/// The variable `TOKEN` of a living process.
+fn token_of(pid: i64) -> Option<String> {
+    let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
+    let mut variables = environment.split(|byte| *byte == 0).map(String::from_utf8_lossy);
+    variables.find_map(|variable| variable.strip_prefix("TOKEN=").map(str::to_owned))
+}
+
+fn set(home: &TestHome, name: &str, value: &str) -> Value {
+    home.stn_with_input(&["secret", "set", name, "--json"], value).ok().json()
+}
+
+fn server(home: &TestHome, name: &str) -> Value {
+    home.json(&["mcp-server", "get", name])
+}
+
+#[test]
+fn a_secret_reaches_its_child_its_header_and_its_provider_and_is_shown_by_no_door() {
+    let (gate, seen) = doorman();
+    let settings = format!(
+        "providers: {{ sealed: {{ api: openai_chat, base_url: '{}/model', api_key: '{{{{ secret.TOKEN }}}}' }} }}\n",
+        gate.url
+    );
+    let home = TestHome::with_agent("asker", &settings);
+    home.write_agent("development", "asker", "model: sealed/any\n");
+    let counter = Counter::beside(&home);
+    let mut local = counter.server(&json!({}));
+    local["env"] = json!({ "TOKEN": "{{ secret.TOKEN }}" });
+    let remote =
+        json!({ "url": format!("{}/remote", gate.url), "headers": { "Authorization": "Bearer {{ secret.TOKEN }}" } });
+    home.write_servers("development", &json!({ "counter": local, "remote": remote }));
+    let serve = home.serve();
+
+    let lacking = within("the server to say what it lacks", || {
+        let server = server(&home, "counter");
+        (server["state"] == "error").then_some(server)
+    });
+    let problem = lacking["problem"].as_str().unwrap();
+    for part in ["`TOKEN`", "environments/development/test.json", "`stn secret set TOKEN -e development`"] {
+        assert!(problem.contains(part), "{problem}");
+    }
+    let run = home.stn(&["agent", "run", "asker", "hi"]);
+    assert!(run.code != 0 && run.stderr.contains("stn secret set TOKEN -e development"), "{run:?}");
+    assert_eq!(counter.starts(), [0_i64; 0]);
+
+    let view = set(&home, "TOKEN", &format!("{FIRST}\n"));
+    assert_eq!(
+        (&view["version"], &view["maskable"], &view["environment"]),
+        (&json!(1), &json!(true), &json!("development"))
+    );
+    within("the server to be ready", || (server(&home, "counter")["state"] == "ready").then_some(()));
+    let first = *counter.starts().last().unwrap();
+    assert_eq!(token_of(first).as_deref(), Some(FIRST));
+    within("the remote server to be asked", || has_seen(&seen, "remote", &format!("Bearer {FIRST}")).then_some(()));
+    let refused = home.stn(&["agent", "run", "asker", "hi"]);
+    assert!(has_seen(&seen, "model", &format!("Bearer {FIRST}")), "{refused:?}");
+
+    assert_eq!(set(&home, "TOKEN", SECOND)["version"], 2);
+    within("the server to start again", || {
+        let latest = *counter.starts().last()?;
+        (latest != first && token_of(latest)? == SECOND).then_some(())
+    });
+    within("the new header", || has_seen(&seen, "remote", &format!("Bearer {SECOND}")).then_some(()));
+
+    let http = Http::new(&home, &serve);
+    let stdio = StdioClient::connect(&home);
+    let listed = [
+        home.stn(&["secret", "list"]).ok().stdout,
+        home.stn(&["secret", "list", "--json"]).ok().stdout,
+        http.get("/api/v1/secrets").with(200).body,
+        home.stn(&["call", "secret_list"]).ok().stdout,
+        stdio.call("secret_list", &json!({})).to_string(),
+    ];
+    for text in &listed {
+        assert!(text.contains("TOKEN") && !text.contains(FIRST) && !text.contains(SECOND), "{text}");
+    }
+    let shown = [server(&home, "counter"), server(&home, "remote"), home.json(&["mcp-server", "list"])];
+    assert!(!json!(shown).to_string().contains(SECOND), "{shown:?}");
+    for (file, bytes) in files(&home.path()) {
+        assert!(!holds(&bytes, FIRST) && !holds(&bytes, SECOND), "{} holds a value", file.display());
+    }
+    let rest = http.post("/api/v1/secrets", &json!({ "name": "OTHER", "value": "over rest, also kept" })).with(200);
+    assert!(!rest.body.contains("over rest"), "{}", rest.body);
+    let _gone = http.delete("/api/v1/secrets/OTHER").with(200);
+    let missing = http.delete("/api/v1/secrets/OTHER").with(404);
+    assert!(missing.body.contains("`OTHER`"), "{}", missing.body);
+}
+
+fn holds(bytes: &[u8], text: &str) -> bool {
+    bytes.windows(text.len()).any(|part| part == text.as_bytes())
+}
+
+#[test]
+fn a_model_sets_no_secret_and_a_command_line_carries_none() {
+    let home = TestHome::new();
+    let _created = home.stn(&["init"]).ok();
+    let stdio = StdioClient::connect(&home);
+    let tools = stdio.request("tools/list", &json!({})).to_string();
+    assert!(!tools.contains("secret_set") && !tools.contains("secret_delete"), "{tools}");
+    let call = json!({ "name": "secret_set", "arguments": { "name": "TOKEN", "value": FIRST } });
+    let refused = stdio.request("tools/call", &call).to_string();
+    assert!(refused.contains("for people") && !refused.contains(FIRST), "{refused}");
+    for arguments in [
+        &["secret", "set", "TOKEN", FIRST][..],
+        &["secret", "set", "TOKEN", "--value", FIRST],
+        &["call", "secret_set", r#"{"name":"TOKEN","value":"tok-first-QkX7mZ"}"#],
+    ] {
+        let Output { code, stdout, stderr } = home.stn(arguments);
+        assert_eq!(code, 2, "{stderr}");
+        assert!(stderr.contains("command line") && !stderr.contains(FIRST) && stdout.is_empty(), "{stderr}");
+    }
+    let empty = home.stn_with_input(&["secret", "set", "TOKEN"], "");
+    assert!(empty.code == 2 && empty.stderr.contains("no value"), "{empty:?}");
+    let bad_name = home.stn_with_input(&["secret", "set", "a-b"], FIRST);
+    assert!(bad_name.code == 2 && bad_name.stderr.contains("`a-b`"), "{bad_name:?}");
+    let short = home.stn_with_input(&["secret", "set", "PIN", "-e", "production"], "1234567");
+    assert!(short.code == 2 && short.stderr.contains("7 bytes") && !short.stderr.contains("1234567"), "{short:?}");
+    let flagged = home.stn_with_input(&["secret", "set", "PIN", "--json"], "1234567").ok().json();
+    assert_eq!(flagged["maskable"], false);
+    let from_stdin = format!("{{\"name\":\"TOKEN\",\"value\":\"{FIRST}\"}}");
+    let set = home.stn_with_input(&["call", "secret_set", "-"], &from_stdin).ok().json();
+    assert_eq!(set["name"], "TOKEN");
+}
+
+/// Every file below `root` (with its mode) that isn't a socket.
+fn files(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(root).unwrap().map(Result::unwrap) {
+        let path = entry.path();
+        match entry.file_type().unwrap() {
+            kind if kind.is_dir() => found.extend(files(&path)),
+            kind if kind.is_file() => drop(found.insert(path.clone(), fs::read(&path).unwrap())),
+            _ => {}
+        }
+    }
+    found
+}
+
+fn mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// A start that must end with 78, say `parts`, and leave every byte of the home as it is.
+fn refused_untouched(home: &TestHome, parts: &[&str]) {
+    let before = files(&home.path());
+    let Output { code, stderr, .. } = home.stn(&["serve", "--listen", "127.0.0.1:0"]);
+    assert_eq!(code, 78, "{stderr}");
+    for part in parts {
+        assert!(stderr.contains(part), "`{part}` is missing in: {stderr}");
+    }
+    assert!(files(&home.path()) == before, "the home was changed: {stderr}");
+}
+
+#[test]
+fn a_wrong_or_exposed_key_ends_a_start_with_78_and_changes_nothing() {
+    let mut home = TestHome::new();
+    let _set = set(&home, "TOKEN", FIRST);
+    let (master, root, secrets) =
+        (home.path().join("secrets/master.key"), home.path().join("secrets/root.json"), home.path().join("secrets"));
+    let key = fs::read(&master).unwrap();
+
+    fs::write(&master, [7; 32]).unwrap();
+    refused_untouched(&home, &["master.key", "is not the one", "root.json"]);
+    fs::write(&master, &key).unwrap();
+    for (path, wrong, right) in [(&master, 0o644, 0o600), (&root, 0o644, 0o600), (&secrets, 0o750, 0o700)] {
+        mode(path, wrong);
+        refused_untouched(&home, &[path.to_str().unwrap(), "chmod"]);
+        mode(path, right);
+    }
+    let elsewhere = home.beside().join("elsewhere");
+    fs::rename(&master, &elsewhere).unwrap();
+    refused_untouched(&home, &["master.key", "missing"]);
+    std::os::unix::fs::symlink(&elsewhere, &master).unwrap();
+    refused_untouched(&home, &["master.key", "symlink"]);
+    fs::remove_file(&master).unwrap();
+
+    mode(&elsewhere, 0o644);
+    home.set("STN_MASTER_KEY_FILE", elsewhere.to_str().unwrap());
+    refused_untouched(&home, &["elsewhere", "mode 644", "chmod 600"]);
+    mode(&elsewhere, 0o600);
+    assert_eq!(home.json(&["secret", "list"])["items"][0]["name"], "TOKEN", "the key may lie elsewhere");
+    home.set("STN_MASTER_KEY_FILE", "");
+
+    fs::copy(&elsewhere, &master).unwrap();
+    let text = fs::read_to_string(&root).unwrap();
+    fs::write(&root, "{").unwrap();
+    refused_untouched(&home, &["root.json", "backup"]);
+    fs::remove_file(&root).unwrap();
+    let lost = home.stn(&["serve", "--listen", "127.0.0.1:0"]);
+    assert!(lost.code == 78 && lost.stderr.contains("root.json is missing"), "{lost:?}");
+    assert!(!root.exists(), "a new root could open nothing");
+    fs::write(&root, text).unwrap();
+    mode(&root, 0o600);
+    assert_eq!(home.json(&["secret", "list"])["items"][0]["maskable"], true, "it opens again");
+}
+
+#[test]
+fn a_passphrase_keeps_the_home_and_every_start_needs_it() {
+    let mut home = TestHome::new();
+    let file = home.beside().join("passphrase");
+    let write = |text: &str| {
+        fs::write(&file, text).unwrap();
+        mode(&file, 0o600);
+    };
+    let path = file.to_str().unwrap();
+    write("too short\n");
+    let short = home.stn(&["init", "--passphrase-file", path]);
+    assert!(short.code == 78 && short.stderr.contains("9 bytes; it needs 12"), "{short:?}");
+    assert!(!home.path().exists(), "a passphrase that can't be used leaves no home behind");
+    let nobody = home.stn(&["init", "--passphrase"]);
+    assert!(nobody.code == 2 && nobody.stderr.contains("no terminal"), "{nobody:?}");
+
+    write("correct horse battery\n");
+    let _made = home.stn(&["init", "--passphrase-file", path]).ok();
+    let root: Value = serde_json::from_str(&home.read("secrets/root.json")).unwrap();
+    assert_eq!((&root["kdf"], &root["iterations"]), (&json!("pbkdf2-hmac-sha256"), &json!(600_000)));
+    assert!(!home.path().join("secrets/master.key").exists());
+    let unasked = home.stn(&["secret", "list"]);
+    assert!(unasked.code == 78 && unasked.stderr.contains("STN_PASSPHRASE_FILE"), "{unasked:?}");
+    let background = home.stn(&["agent", "run", "hello", "hi"]);
+    assert!(background.code == 78 && background.stderr.contains("nobody is here to be asked"), "{background:?}");
+
+    home.set("STN_PASSPHRASE_FILE", path);
+    let _set = set(&home, "TOKEN", FIRST);
+    write("wrong horse battery\n");
+    refused_untouched(&home, &["passphrase", "is not the one"]);
+    write("correct horse battery");
+    assert_eq!(home.json(&["secret", "list"])["items"][0]["name"], "TOKEN");
+    assert!(!home.read("secrets/root.json").contains("horse"));
+}
