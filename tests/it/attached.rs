@@ -104,38 +104,6 @@ fn an_agent_works_with_the_official_filesystem_server() {
     assert!(run["output"].as_str().unwrap().contains("alpha"), "{run:#}");
 }
 
-/// The names of a tool's arguments with their types, and those that it requires.
-fn arguments(tool: &Value) -> Value {
-    let schema = &tool["input_schema"];
-    let properties = schema["properties"].as_object().unwrap().iter();
-    // Counts of lines are whole here; the official server takes any number.
-    let kind =
-        |property: &Value| if property["type"] == "integer" { json!("number") } else { property["type"].clone() };
-    let properties: Vec<Value> = properties.map(|(name, property)| json!([name, kind(property)])).collect();
-    json!({ "properties": properties, "required": schema.get("required").unwrap_or(&json!([])) })
-}
-
-#[test]
-fn the_built_in_filesystem_has_the_tools_and_arguments_of_the_official_one() {
-    let home = TestHome::with_agent("worker", "");
-    let directory = home.beside().to_str().unwrap();
-    home.write_servers("development", &json!({ "official": over_stdio(FILESYSTEM, &[directory]) }));
-    let tools = |server: &str| {
-        within(&format!("the tools of {server}"), || {
-            let listed = home.json(&["tool", "list", "--server", server])["items"].as_array().unwrap().clone();
-            Some(listed).filter(|tools| !tools.is_empty())
-        })
-    };
-    let official = tools("official");
-    let own = tools("filesystem");
-    assert_eq!(own.len(), 7);
-    for tool in own {
-        let name = tool["name"].as_str().unwrap().replace("filesystem__", "official__");
-        let twin = official.iter().find(|twin| twin["name"] == *name).unwrap_or_else(|| panic!("no {name}"));
-        assert_eq!(arguments(&tool), arguments(twin), "{name}");
-    }
-}
-
 #[test]
 fn a_tool_that_refuses_is_reported_and_is_no_failure_of_the_station() {
     let home = TestHome::with_agent_using(&["fs"], "worker", "");

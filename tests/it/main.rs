@@ -10,6 +10,7 @@ mod bad_input;
 mod conformance;
 mod coverage;
 mod files;
+mod filesystem;
 mod first_run;
 mod following;
 mod mcp;

@@ -1,9 +1,10 @@
-//! `list_directory` and `directory_tree`.
+//! `list_directory`, `list_directory_with_sizes` and `directory_tree`.
 
 use super::glob::Glob;
 use super::roots::Place;
 use super::{MAX_DEPTH, MAX_ENTRIES, Refusal};
-use cap_std::fs::{Dir, DirEntry};
+use cap_std::fs::{Dir, DirEntry, MetadataExt};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -15,9 +16,64 @@ pub(super) fn lines(place: &Place<'_>) -> Result<String, Refusal> {
         .map(|entry| format!("{} {}", if is_dir(&entry.entry) { "[DIR]" } else { "[FILE]" }, entry.name))
         .collect();
     if more {
-        lines.push(format!("(only the first {MAX_ENTRIES} entries that were found)"));
+        lines.push(incomplete());
     }
     Ok(lines.join("\n"))
+}
+
+fn incomplete() -> String {
+    format!("(only the first {MAX_ENTRIES} entries that were found)")
+}
+
+/// The order of `list_directory_with_sizes`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum SortBy {
+    #[default]
+    Name,
+    Size,
+}
+
+/// One line per entry with the size of files, the largest first where that is asked for, and the totals. A link has the size of what it
+/// points to inside the root, and none where that is out of reach.
+pub(super) fn sized_lines(place: &Place<'_>, sort_by: SortBy) -> Result<String, Refusal> {
+    let dir = place.open_dir()?;
+    let (entries, more) = sorted(&dir).map_err(|cause| place.refusal(&cause))?;
+    let sized = |Named { name, entry }: Named| {
+        let size = place.below(&name).and_then(|entry| entry.metadata()).map_or(0, |found| found.size());
+        (is_dir(&entry), size, name)
+    };
+    let mut entries: Vec<(bool, u64, String)> = entries.into_iter().map(sized).collect();
+    if sort_by == SortBy::Size {
+        entries.sort_by_key(|(_, size, _)| std::cmp::Reverse(*size));
+    }
+    let mut lines: Vec<String> = entries
+        .iter()
+        .map(|(is_dir, size, name)| match is_dir {
+            true => format!("[DIR] {name:<30} "),
+            false => format!("[FILE] {name:<30} {:>10}", human(*size)),
+        })
+        .collect();
+    lines.extend(more.then(incomplete));
+    let files = entries.iter().filter(|(is_dir, ..)| !is_dir);
+    let (count, total) =
+        files.fold((0, 0_u64), |(count, total), (_, size, _)| (count + 1, total.saturating_add(*size)));
+    lines.push(String::new());
+    lines.push(format!("Total: {count} files, {} directories", entries.len() - count));
+    lines.push(format!("Combined size: {}", human(total)));
+    Ok(lines.join("\n"))
+}
+
+/// `1.50 KB`: units of 1024 with two places, rounded half up.
+fn human(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["KB", "MB", "GB", "TB"];
+    let steps = (bytes.max(1).ilog2() / 10).min(4);
+    let Some(name) = usize::try_from(steps).ok().and_then(|steps| UNITS.get(steps.checked_sub(1)?)) else {
+        return format!("{bytes} B");
+    };
+    let unit = 1_u128 << (10 * steps);
+    let hundredths = (u128::from(bytes) * 200 + unit) / (2 * unit);
+    format!("{}.{:02} {name}", hundredths / 100, hundredths % 100)
 }
 
 /// An entry with its name as text.
@@ -93,14 +149,14 @@ fn too_large() -> Refusal {
     Refusal::new(format!("the tree has more than {MAX_ENTRIES} entries; start further down or use `excludePatterns`"))
 }
 
-/// A pattern for what is left out: with wildcards it is matched as it is, without it names a file or directory at any depth.
+/// A pattern for what is left out: with `*` it is matched as it is, without it names a file or directory at any depth.
 struct Exclude {
     globs: Vec<Glob>,
 }
 
 impl Exclude {
     fn new(pattern: &str) -> Self {
-        let globs = if Glob::is_pattern(pattern) {
+        let globs = if pattern.contains('*') {
             vec![Glob::new(pattern)]
         } else {
             vec![Glob::new(pattern), Glob::new(&format!("**/{pattern}"))]
@@ -110,5 +166,25 @@ impl Exclude {
 
     fn matches(&self, path: &Path) -> bool {
         self.globs.iter().any(|glob| glob.matches(&path.to_string_lossy()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_two_places_and_are_rounded_half_up() {
+        for (bytes, expected) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1.00 KB"),
+            (1152, "1.13 KB"),
+            (1_048_575, "1024.00 KB"),
+            (1_572_864, "1.50 MB"),
+            (u64::MAX, "16777216.00 TB"),
+        ] {
+            assert_eq!(human(bytes), expected);
+        }
     }
 }

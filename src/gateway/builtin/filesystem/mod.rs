@@ -1,13 +1,17 @@
 //! The built-in server `filesystem`: files below its roots and nothing else.
 //!
 //! Its tools have the names, arguments, annotations and result texts of the official `@modelcontextprotocol/server-filesystem`, so that
-//! prompts written for that one work. It differs where that helps: relative paths start at the first root, lists are sorted, everything is
-//! bounded. A new tool is a file here, an entry in `definitions.rs`, and a line in [`Filesystem::act`].
+//! prompts written for that one work. It differs where that helps: lists are sorted, everything is bounded, nothing is lost that isn't text.
+//! `tests/it/filesystem.rs` compares both, and has all differences with their reasons. A new tool is a file here, an entry in `definitions.rs`, and a line in [`Filesystem::act`].
 
 mod definitions;
+mod diff;
+mod edit;
 mod glob;
 mod info;
 mod list;
+mod media;
+mod moving;
 mod read;
 mod roots;
 mod search;
@@ -17,12 +21,15 @@ mod write;
 
 use crate::error::{Error, Result};
 use crate::mcp::call::raw;
-use roots::Roots;
+use edit::Edit;
+use list::SortBy;
+use roots::{Place, Roots};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::json;
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 
 /// The largest file that is read as a whole or written.
 const MAX_FILE_BYTES: u64 = 10 * 1024 * 1024;
@@ -35,6 +42,34 @@ const MAX_DEPTH: usize = 32;
 #[derive(Debug)]
 pub struct Filesystem {
     roots: Roots,
+    /// Held by whatever changes files: two edits of one file at the same time would lose one of them.
+    changing: Mutex<()>,
+}
+
+/// What a tool answers.
+#[derive(Debug)]
+struct Answer {
+    content: Vec<Value>,
+    /// What `structuredContent.content` is.
+    structured: Value,
+}
+
+impl Answer {
+    fn text(text: impl Into<String>) -> Self {
+        let text = text.into();
+        Self { content: vec![json!({ "type": "text", "text": text })], structured: json!(text) }
+    }
+
+    /// A block that isn't text.
+    fn block(block: Value) -> Self {
+        Self { content: vec![block.clone()], structured: json!([block]) }
+    }
+
+    /// With a word of the station's own, apart from the content.
+    fn noting(mut self, note: String) -> Self {
+        self.content.push(json!({ "type": "text", "text": note }));
+        self
+    }
 }
 
 /// Why a tool couldn't do what it was asked; the model reads the message.
@@ -74,6 +109,34 @@ struct WriteArguments {
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct EditArguments {
+    path: String,
+    edits: Vec<Edit>,
+    #[serde(default)]
+    dry_run: bool,
+}
+
+#[derive(Deserialize)]
+struct MoveArguments {
+    source: String,
+    destination: String,
+}
+
+#[derive(Deserialize)]
+struct ManyArguments {
+    paths: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct SizesArguments {
+    path: String,
+    #[serde(default)]
+    sort_by: SortBy,
+}
+
+#[derive(Deserialize)]
 struct PathArgument {
     path: String,
 }
@@ -103,7 +166,7 @@ impl Filesystem {
         }
         let roots = Roots::open(roots, forbidden_home, allowed_inside)
             .map_err(|cause| Error::invalid_input(format!("the built-in `filesystem`: {cause}")).field("args"))?;
-        Ok(Self { roots })
+        Ok(Self { roots, changing: Mutex::new(()) })
     }
 
     /// The definitions of the tools, as `tools/list` gives them.
@@ -117,34 +180,41 @@ impl Filesystem {
             .act(tool, arguments)
             .ok_or_else(|| Error::not_found(format!("the built-in `filesystem` has no tool `{tool}`")))?;
         Ok(raw(&match outcome {
-            Ok(text) => json!({ "content": [{ "type": "text", "text": text }] }),
+            Ok(answer) => json!({ "content": answer.content, "structuredContent": { "content": answer.structured } }),
             Err(refusal) => json!({ "content": [{ "type": "text", "text": refusal.message }], "isError": true }),
         }))
     }
 
-    fn act(&self, tool: &str, arguments: &RawValue) -> Option<Result<String, Refusal>> {
+    fn act(&self, tool: &str, arguments: &RawValue) -> Option<Result<Answer, Refusal>> {
+        let path = |then: fn(&Place<'_>) -> Result<Answer, Refusal>| {
+            decode(tool, arguments).and_then(|PathArgument { path }| then(&self.roots.place(&path)?))
+        };
         Some(match tool {
             "read_text_file" => decode(tool, arguments).and_then(|arguments| self.read(&arguments)),
+            "read_multiple_files" => decode(tool, arguments).and_then(|arguments| self.read_several(&arguments)),
+            "read_media_file" => path(|place| media::block(place).map(Answer::block)),
             "write_file" => decode(tool, arguments).and_then(|arguments| self.write(&arguments)),
-            "list_directory" => {
-                decode(tool, arguments).and_then(|PathArgument { path }| list::lines(&self.roots.place(&path)?))
-            }
+            "edit_file" => decode(tool, arguments).and_then(|arguments| self.edit(&arguments)),
+            "move_file" => decode(tool, arguments).and_then(|arguments| self.move_file(&arguments)),
+            "create_directory" => decode(tool, arguments).and_then(|arguments| self.create_directory(&arguments)),
+            "list_directory" => path(|place| list::lines(place).map(Answer::text)),
+            "list_directory_with_sizes" => decode(tool, arguments).and_then(|arguments: SizesArguments| {
+                list::sized_lines(&self.roots.place(&arguments.path)?, arguments.sort_by).map(Answer::text)
+            }),
             "directory_tree" => decode(tool, arguments).and_then(|arguments: TreeArguments| {
-                list::tree(&self.roots.place(&arguments.path)?, &arguments.exclude_patterns)
+                list::tree(&self.roots.place(&arguments.path)?, &arguments.exclude_patterns).map(Answer::text)
             }),
             "search_files" => decode(tool, arguments).and_then(|arguments: SearchArguments| {
                 let SearchArguments { path, pattern, exclude_patterns } = &arguments;
-                search::paths(&self.roots.place(path)?, path, pattern, exclude_patterns)
+                search::paths(&self.roots.place(path)?, path, pattern, exclude_patterns).map(Answer::text)
             }),
-            "get_file_info" => {
-                decode(tool, arguments).and_then(|PathArgument { path }| info::lines(&self.roots.place(&path)?))
-            }
-            "list_allowed_directories" => Ok(self.allowed()),
+            "get_file_info" => path(|place| info::lines(place).map(Answer::text)),
+            "list_allowed_directories" => Ok(Answer::text(self.allowed())),
             _ => return None,
         })
     }
 
-    fn read(&self, arguments: &ReadArguments) -> Result<String, Refusal> {
+    fn read(&self, arguments: &ReadArguments) -> Result<Answer, Refusal> {
         let part = match (arguments.head, arguments.tail) {
             (Some(_), Some(_)) => {
                 return Err(Refusal::new("Cannot specify both head and tail parameters simultaneously"));
@@ -156,9 +226,36 @@ impl Filesystem {
         read::text(&self.roots.place(&arguments.path)?, part)
     }
 
-    fn write(&self, arguments: &WriteArguments) -> Result<String, Refusal> {
+    fn read_several(&self, arguments: &ManyArguments) -> Result<Answer, Refusal> {
+        if arguments.paths.is_empty() {
+            return Err(Refusal::new("Invalid arguments for read_multiple_files: `paths` needs at least one path"));
+        }
+        Ok(read::several(&arguments.paths, |path| self.roots.place(path)))
+    }
+
+    fn write(&self, arguments: &WriteArguments) -> Result<Answer, Refusal> {
+        let _alone = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         write::text(&self.roots.place(&arguments.path)?, &arguments.content)?;
-        Ok(format!("Successfully wrote to {}", arguments.path))
+        Ok(Answer::text(format!("Successfully wrote to {}", arguments.path)))
+    }
+
+    fn edit(&self, arguments: &EditArguments) -> Result<Answer, Refusal> {
+        let _alone = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = self.roots.place(&arguments.path)?;
+        edit::apply(&place, &arguments.edits, arguments.dry_run).map(Answer::text)
+    }
+
+    fn move_file(&self, arguments: &MoveArguments) -> Result<Answer, Refusal> {
+        let _alone = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let MoveArguments { source, destination } = arguments;
+        moving::entry(&self.roots.place(source)?, &self.roots.place(destination)?)?;
+        Ok(Answer::text(format!("Successfully moved {source} to {destination}")))
+    }
+
+    fn create_directory(&self, arguments: &PathArgument) -> Result<Answer, Refusal> {
+        let _alone = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.roots.place(&arguments.path)?.create_dir()?;
+        Ok(Answer::text(format!("Successfully created directory {}", arguments.path)))
     }
 
     fn allowed(&self) -> String {

@@ -70,13 +70,17 @@ impl Roots {
     }
 
     /// Finds the root of `asked`: the deepest that contains an absolute path, the first one for a relative path.
+    /// `~` is the home of the user who runs the station.
     pub(super) fn place<'a>(&'a self, asked: &'a str) -> Result<Place<'a>, Refusal> {
-        let path = Path::new(asked);
+        if is_of_windows(asked) {
+            return Err(Refusal::new(format!("Access denied - Windows-style path received on a POSIX host: {asked}")));
+        }
+        let path = expanded(asked);
         let found = if path.is_absolute() {
-            let below = self.roots.iter().filter_map(|root| Some((root, root.strip(path)?)));
+            let below = self.roots.iter().filter_map(|root| Some((root, root.strip(&path)?)));
             below.max_by_key(|(root, _)| root.real.components().count())
         } else {
-            self.roots.first().map(|root| (root, path))
+            self.roots.first().map(|root| (root, path.as_path()))
         };
         let (root, below) = found.ok_or_else(|| self.outside(asked))?;
         let below = if below.as_os_str().is_empty() { PathBuf::from(".") } else { below.to_owned() };
@@ -88,6 +92,21 @@ impl Roots {
     fn outside(&self, asked: &str) -> Refusal {
         let allowed: Vec<_> = self.given().map(|root| root.display().to_string()).collect();
         Refusal::new(format!("Access denied - path outside allowed directories: {asked} not in {}", allowed.join(", ")))
+    }
+}
+
+/// `C:\\x` would be an odd name in the first root, and whoever asks for it means something else.
+fn is_of_windows(asked: &str) -> bool {
+    let mut chars = asked.chars();
+    let drive = chars.next().is_some_and(|c| c.is_ascii_alphabetic()) && chars.next() == Some(':');
+    drive && matches!(chars.next(), None | Some('/' | '\\'))
+}
+
+fn expanded(asked: &str) -> PathBuf {
+    let below = asked.strip_prefix('~').filter(|rest| rest.is_empty() || rest.starts_with('/'));
+    match below.zip(std::env::home_dir()) {
+        Some((below, user)) => user.join(below.trim_start_matches('/')),
+        None => PathBuf::from(asked),
     }
 }
 
@@ -162,6 +181,65 @@ impl<'a> Place<'a> {
         Ok((dir, name))
     }
 
+    /// The directory that an entry is taken out of or put into, opened, and the name there. The entry itself isn't followed where it is a
+    /// link. One that has the station's home in it is refused.
+    pub(super) fn open_entry(&self) -> Result<(Dir, PathBuf), Refusal> {
+        let (parent, name) = self.split().ok_or_else(|| {
+            Refusal::new(format!("{} is an allowed directory itself, or ends with `..`: it can't be moved", self.asked))
+        })?;
+        let dir = parent.open_dir()?;
+        if self.home.is_some() && dir.symlink_metadata(&name).is_ok_and(|found| found.is_dir()) {
+            let entry = dir.open_dir(&name).map_err(|cause| self.refusal(&cause))?;
+            self.check(&entry)?;
+            self.check_above(&entry)?;
+        }
+        Ok((dir, name))
+    }
+
+    /// Makes this directory and those above it that are missing, each inside the one before it, and each below the root.
+    pub(super) fn create_dir(&self) -> Result<(), Refusal> {
+        let mut missing: Vec<&std::ffi::OsStr> = Vec::new();
+        let mut above = self.below.as_path();
+        let existing = loop {
+            match self.root.dir.canonicalize(above) {
+                Ok(existing) => break self.same(existing),
+                Err(cause) if cause.kind() == io::ErrorKind::NotFound => {}
+                Err(cause) => return Err(self.refusal(&cause)),
+            }
+            let Some(Component::Normal(name)) = above.components().next_back() else {
+                return Err(Refusal::new(format!("{}: `..` follows a directory that doesn't exist", self.asked)));
+            };
+            missing.push(name);
+            above = above.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        };
+        let mut dir = existing.open_dir()?;
+        for name in missing.into_iter().rev() {
+            match dir.create_dir(name) {
+                Err(cause) if cause.kind() != io::ErrorKind::AlreadyExists => return Err(self.refusal(&cause)),
+                // Somebody else made it meanwhile, or it is a link to nowhere, which can't be opened.
+                _ => dir = dir.open_dir(name).map_err(|cause| self.refusal(&cause))?,
+            }
+            self.check(&dir)?;
+        }
+        Ok(())
+    }
+
+    /// The place of an entry of this directory.
+    pub(super) fn below(&self, name: &str) -> Result<Place<'a>, Refusal> {
+        Ok(self.same(self.target().map_err(|cause| self.refusal(&cause))?.below.join(name)))
+    }
+
+    /// The true path, all links resolved.
+    pub(super) fn real_path(&self) -> Result<PathBuf, Refusal> {
+        let target = self.target().map_err(|cause| self.refusal(&cause))?;
+        Ok(self.root.real.join(target.below))
+    }
+
+    /// As the caller wrote it.
+    pub(super) fn asked(&self) -> &'a str {
+        self.asked
+    }
+
     /// This place with all links resolved, inside the root.
     fn target(&self) -> io::Result<Place<'a>> {
         Ok(self.same(self.root.dir.canonicalize(&self.below)?))
@@ -192,11 +270,21 @@ impl<'a> Place<'a> {
         }
     }
 
+    /// Refuses a directory that contains the station's home.
+    fn check_above(&self, opened: &impl AsFd) -> Result<(), Refusal> {
+        let Some(home) = self.home else { return Ok(()) };
+        match real_path(opened) {
+            Ok(real) if !home.real.starts_with(&real) => Ok(()),
+            _ => Err(Refusal::new(format!("Access denied - {} contains the station's home", self.asked))),
+        }
+    }
+
     /// The message for a failed system call.
     pub(super) fn refusal(&self, cause: &io::Error) -> Refusal {
         let asked = self.asked;
         match cause.kind() {
             io::ErrorKind::NotFound => Refusal::not_found(format!("ENOENT: no such file or directory, open '{asked}'")),
+            io::ErrorKind::NotADirectory => Refusal::new(format!("ENOTDIR: not a directory, open '{asked}'")),
             // cap-std's own refusal of a path that leaves its handle has no system error behind it.
             io::ErrorKind::PermissionDenied if cause.raw_os_error().is_none() => {
                 Refusal::new(format!("Access denied - path or symlink target outside allowed directories: {asked}"))

@@ -1,9 +1,11 @@
+mod changes;
+mod race;
+
 use super::*;
 use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// A root with a few files, and a directory beside it that must stay out of reach.
 struct Site {
@@ -35,10 +37,11 @@ impl Site {
     }
 }
 
-/// The text of the result, `Err` when it says `isError`.
+/// The text of the result, or its block where that isn't text; `Err` when it says `isError`.
 fn call(server: &Filesystem, tool: &str, arguments: Value) -> Result<String, String> {
     let result: Value = serde_json::from_str(server.call(tool, &raw(&arguments)).unwrap().get()).unwrap();
-    let text = result["content"][0]["text"].as_str().unwrap().to_owned();
+    let block = &result["content"][0];
+    let text = block["text"].as_str().map_or_else(|| block.to_string(), str::to_owned);
     if result["isError"] == true { Err(text) } else { Ok(text) }
 }
 
@@ -163,69 +166,4 @@ fn a_pipe_is_refused_without_waiting_for_a_writer() {
     let site = site();
     nix::unistd::mkfifo(&site.root.join("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
     assert!(read(&site.server(), "pipe").unwrap_err().contains("not a regular file"));
-}
-
-const TRIES: u64 = 100_000;
-/// So many of them have to be raced by a swap while they are under way; the others have swaps before and after.
-const RACED: u64 = 2_000;
-
-/// The race that path checks lose: a directory is replaced by a link to the outside between the check and the use. Tries go on until
-/// there were as many swaps, however the threads are scheduled.
-#[test]
-fn a_hundred_thousand_tries_against_as_many_swaps_never_reach_a_byte_outside() {
-    let site = site();
-    let server = site.server();
-    let secret = "OUTSIDE".repeat(10);
-    fs::write(site.outside.join("secret.txt"), &secret).unwrap();
-    fs::write(site.outside.join("OUTSIDE"), "").unwrap();
-    fs::create_dir(site.root.join("dir")).unwrap();
-    fs::write(site.root.join("dir/secret.txt"), "inside").unwrap();
-    symlink(&site.outside, site.root.join("spare")).unwrap();
-    // Each with what it says about the inside. A write waits for the disk, so there are fewer.
-    let acts = [
-        ("read_text_file", json!({ "path": "dir/secret.txt" }), "inside"),
-        ("get_file_info", json!({ "path": "dir/secret.txt" }), "size: 6\n"),
-        ("list_directory", json!({ "path": "dir" }), "[FILE] secret.txt"),
-        ("search_files", json!({ "path": "dir", "pattern": "**" }), "dir/secret.txt"),
-        ("directory_tree", json!({ "path": "dir" }), "\"secret.txt\""),
-        ("write_file", json!({ "path": "dir/secret.txt", "content": "inside" }), "Successfully wrote"),
-    ];
-    let (stop, swaps) = (AtomicBool::new(false), AtomicU64::new(0));
-    let (mut tries, mut raced, mut leak) = (0, 0, None);
-    let (mut done, mut refused) = ([0; 6], [0; 6]);
-    std::thread::scope(|scope| {
-        let swapper = scope.spawn(|| {
-            while !stop.load(Ordering::Relaxed) {
-                for steps in [[("dir", "held"), ("spare", "dir")], [("dir", "spare"), ("held", "dir")]] {
-                    for (from, to) in steps {
-                        fs::rename(site.root.join(from), site.root.join(to)).unwrap();
-                    }
-                    swaps.fetch_add(1, Ordering::Relaxed);
-                }
-            }
-        });
-        while leak.is_none()
-            && !swapper.is_finished()
-            && (tries.min(swaps.load(Ordering::Relaxed)) < TRIES || raced < RACED)
-        {
-            let at = if tries % 100 == 99 { 5 } else { usize::try_from(tries % 5).unwrap() };
-            let (tool, arguments, inside) = &acts[at];
-            let before = swaps.load(Ordering::Relaxed);
-            let told = call(&server, tool, arguments.clone());
-            raced += u64::from(before != swaps.load(Ordering::Relaxed));
-            tries += 1;
-            match told {
-                Ok(text) if text.contains(inside) && !text.contains("OUTSIDE") => done[at] += 1,
-                Err(text) if !text.contains("OUTSIDE") => refused[at] += 1,
-                told => leak = Some(format!("{tool}: {told:?}")),
-            }
-        }
-        stop.store(true, Ordering::Relaxed);
-    });
-    assert_eq!(leak, None);
-    assert!(done.iter().chain(&refused).all(|count| *count > 0), "done {done:?}, refused {refused:?}");
-    let mut outside: Vec<_> = fs::read_dir(&site.outside).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    outside.sort();
-    assert_eq!(outside, ["OUTSIDE", "secret.txt"]);
-    assert_eq!(fs::read_to_string(site.outside.join("secret.txt")).unwrap(), secret);
 }

@@ -1,0 +1,257 @@
+//! The built-in `filesystem` beside the official `@modelcontextprotocol/server-filesystem`: the same calls on equal trees, through one
+//! station. Where both differ on purpose, the reason stands with it.
+
+use crate::support::home::{Serve, TestHome, within};
+use crate::support::http::Http;
+use crate::support::peers;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+const OFFICIAL: &str = "@modelcontextprotocol/server-filesystem/dist/index.js";
+
+/// Two equal trees, each with its server.
+struct Pair {
+    home: TestHome,
+    _serve: Serve,
+    http: Http,
+    roots: [(&'static str, PathBuf); 2],
+}
+
+fn plant(root: &Path) {
+    fs::create_dir_all(root.join("logs/old")).unwrap();
+    fs::create_dir_all(root.join("empty")).unwrap();
+    let lines: String = (1..=40).map(|n| format!("line {n}\n")).collect();
+    for (name, text) in [
+        ("a.txt", "one\ntwo\nthree"),
+        ("code.rs", "fn main() {\n    if x {\n        one();\n    }\n}\n"),
+        ("empty.txt", ""),
+        ("fence.md", "```\ncode\n```\n"),
+        ("lines.txt", lines.as_str()),
+        ("logs/app.log", "boom\n"),
+        ("logs/old/app.log", "old\n"),
+        ("logs/old/x.txt", "x"),
+        ("ü.txt", "grün\u{1f332}\n"),
+    ] {
+        fs::write(root.join(name), text).unwrap();
+    }
+    fs::write(root.join("big.bin"), vec![7; 1_234_567]).unwrap();
+    for name in ["pic.PNG", "sound.mp3", "data.bin"] {
+        fs::write(root.join(name), [0, 159, 146, 150, 255]).unwrap();
+    }
+    symlink("a.txt", root.join("link")).unwrap();
+}
+
+impl Pair {
+    fn new() -> Self {
+        let home = TestHome::with_agent("worker", "");
+        let base = home.beside().canonicalize().unwrap();
+        let roots = [("official", base.join("one/root")), ("own", base.join("two/root"))];
+        for (_, root) in &roots {
+            plant(root);
+        }
+        let official = json!({ "command": peers::node(), "args": [peers::npm(OFFICIAL), roots[0].1] });
+        let own = json!({ "builtin": "filesystem", "args": [roots[1].1] });
+        home.write_servers("development", &json!({ "official": official, "own": own }));
+        let serve = home.serve();
+        let http = Http::new(&home, &serve);
+        Self { home, _serve: serve, http, roots }
+    }
+
+    /// What both answer, with `@` in the arguments and in the answers for the root of each.
+    fn ask(&self, tool: &str, arguments: &Value) -> [Value; 2] {
+        self.roots.each_ref().map(|(server, root)| {
+            let root = root.to_str().unwrap();
+            let arguments: Value = serde_json::from_str(&arguments.to_string().replace('@', root)).unwrap();
+            let path = format!("/api/v1/tools/{server}__{tool}/call");
+            let answer = self.http.post(&path, &json!({ "arguments": arguments })).with(200).json();
+            serde_json::from_str(&answer.to_string().replace(root, "@")).unwrap()
+        })
+    }
+
+    /// Both answer the same, to the letter.
+    fn same(&self, tool: &str, arguments: Value) {
+        let [official, own] = self.ask(tool, &arguments);
+        assert_ne!(official["isError"], true, "{tool} {arguments}: {official}");
+        assert_eq!(own, official, "{tool} {arguments}");
+    }
+
+    /// Both answer with the same lines; the official server doesn't sort, so the order may be any.
+    fn same_lines(&self, tool: &str, arguments: Value) {
+        let [official, own] = self.ask(tool, &arguments).map(|answer| {
+            let text = answer["structuredContent"]["content"].as_str().unwrap();
+            assert_eq!(answer["content"][0]["text"], text, "{tool} {arguments}");
+            let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+            lines.sort();
+            lines
+        });
+        assert_eq!(own, official, "{tool} {arguments}");
+    }
+
+    /// Both refuse. The words may be others: ours name what the caller wrote, and the way out.
+    fn refused(&self, tool: &str, arguments: Value) {
+        for answer in self.ask(tool, &arguments) {
+            assert_eq!(answer["isError"], true, "{tool} {arguments}: {answer}");
+        }
+    }
+
+    /// Every file below a root with its bytes, and every directory and link.
+    fn trees(&self) -> [BTreeMap<PathBuf, Vec<u8>>; 2] {
+        self.roots.each_ref().map(|(_, root)| {
+            let (mut tree, mut open) = (BTreeMap::new(), vec![root.clone()]);
+            while let Some(dir) = open.pop() {
+                for entry in fs::read_dir(dir).unwrap() {
+                    let (path, kind) = entry.map(|entry| (entry.path(), entry.file_type().unwrap())).unwrap();
+                    let bytes = if kind.is_file() { fs::read(&path).unwrap() } else { format!("{kind:?}").into() };
+                    tree.insert(path.strip_prefix(root).unwrap().to_owned(), bytes);
+                    open.extend(kind.is_dir().then_some(path));
+                }
+            }
+            tree
+        })
+    }
+}
+
+/// A schema without what is said in words, and with whole numbers as numbers: the official server takes half lines too.
+fn shape(schema: &Value) -> Value {
+    match schema {
+        Value::Object(fields) => {
+            // Ours refuse no field that they don't know in a result, and lines are counted from zero.
+            let silent = ["description", "$schema", "additionalProperties", "minimum"];
+            let kept = fields.iter().filter(|(name, value)| !silent.contains(&name.as_str()) || value.is_object());
+            let mut shaped: serde_json::Map<_, _> = kept.map(|(name, value)| (name.clone(), shape(value))).collect();
+            // The same as saying nothing.
+            shaped.retain(|name, value| name != "required" || *value != json!([]));
+            Value::Object(shaped)
+        }
+        Value::Array(items) => items.iter().map(shape).collect(),
+        Value::String(kind) if kind == "integer" => json!("number"),
+        other => other.clone(),
+    }
+}
+
+#[test]
+fn the_built_in_filesystem_has_the_tools_and_schemas_of_the_official_one() {
+    let pair = Pair::new();
+    let tools = |server: &str| {
+        within(&format!("the tools of {server}"), || {
+            let listed = pair.home.json(&["tool", "list", "--server", server])["items"].as_array().unwrap().clone();
+            let named = listed
+                .into_iter()
+                .map(|tool| (tool["name"].as_str().unwrap().split_once("__").unwrap().1.to_owned(), tool));
+            Some(named.collect::<BTreeMap<_, _>>()).filter(|tools| !tools.is_empty())
+        })
+    };
+    let (mut official, own) = (tools("official"), tools("own"));
+    // Deprecated there in favour of `read_text_file`; a second name for it would only cost each model its place.
+    assert!(official.remove("read_file").is_some());
+    assert_eq!(own.keys().collect::<Vec<_>>(), official.keys().collect::<Vec<_>>());
+    for (name, tool) in own {
+        let twin = &official[&name];
+        assert_eq!(tool["title"], twin["title"], "{name}");
+        assert_eq!(shape(&tool["input_schema"]), shape(&twin["input_schema"]), "{name}");
+        // The same effect, and of the built-in it is trusted: it decides what is repeated after a crash.
+        assert_eq!(tool["effect"], twin["effect"], "{name}");
+        assert_eq!((&tool["effect_trusted"], &twin["effect_trusted"]), (&json!(true), &json!(false)), "{name}");
+    }
+}
+
+#[test]
+fn reads_lists_and_searches_answer_as_the_official_ones() {
+    let pair = Pair::new();
+    for path in ["@/a.txt", "a.txt", "@/logs/../a.txt", "ü.txt", "empty.txt", "link"] {
+        pair.same("read_text_file", json!({ "path": path }));
+    }
+    for count in [1, 3, 100] {
+        pair.same("read_text_file", json!({ "path": "@/lines.txt", "head": count }));
+        pair.same("read_text_file", json!({ "path": "@/a.txt", "tail": count }));
+    }
+    // A file that ends with a line feed has no empty last line here, as with `tail`; the official server counts one.
+    let [official, own] = pair.ask("read_text_file", &json!({ "path": "lines.txt", "tail": 2 }));
+    assert_eq!(official["content"][0]["text"], "line 40\n");
+    assert_eq!(own["content"][0]["text"], "line 39\nline 40");
+    pair.same("read_multiple_files", json!({ "paths": ["@/a.txt", "ü.txt", "@/lines.txt"] }));
+    for file in ["pic.PNG", "sound.mp3", "data.bin"] {
+        pair.same("read_media_file", json!({ "path": format!("@/{file}") }));
+    }
+    for path in ["@", "@/logs", "@/empty"] {
+        pair.same_lines("list_directory", json!({ "path": path }));
+        pair.same("list_directory_with_sizes", json!({ "path": path, "sortBy": "size" }));
+    }
+    pair.same("list_directory_with_sizes", json!({ "path": "@/logs" }));
+    for exclude in [json!([]), json!(["old"]), json!(["*.log"]), json!(["**/*.log"]), json!(["logs/**"])] {
+        pair.same("directory_tree", json!({ "path": "@/logs", "excludePatterns": exclude }));
+        pair.same_lines("search_files", json!({ "path": "@", "pattern": "**/*.log", "excludePatterns": exclude }));
+    }
+    for pattern in ["*.txt", "**/*.{log,txt}", "**", "logs/*", "logs/**", "nothing*", "[a-c]*"] {
+        pair.same_lines("search_files", json!({ "path": "@", "pattern": pattern }));
+    }
+    pair.same("list_allowed_directories", json!({}));
+    let [official, own] = pair.ask("get_file_info", &json!({ "path": "big.bin" })).map(|answer| {
+        // Times are of the tree, and ours are RFC 3339.
+        let lines = answer["content"][0]["text"].as_str().unwrap().lines().map(str::to_owned);
+        let timed = ["created", "modified", "accessed"];
+        lines.filter(|line| !timed.iter().any(|word| line.starts_with(word))).collect::<Vec<_>>()
+    });
+    assert_eq!(own, official);
+}
+
+#[test]
+fn changes_answer_and_act_as_the_official_ones() {
+    let pair = Pair::new();
+    let edit = |path: &str, edits: &[(&str, &str)], dry_run: bool| {
+        let edits: Vec<Value> = edits.iter().map(|(old, new)| json!({ "oldText": old, "newText": new })).collect();
+        pair.same("edit_file", json!({ "path": path, "edits": edits, "dryRun": dry_run }));
+    };
+    edit("@/a.txt", &[("two", "2"), ("three", "3\n4")], true);
+    edit("@/a.txt", &[("two", "2"), ("three", "3\n4")], false);
+    edit("@/lines.txt", &[("line 3\n", ""), ("line 20\n", "$&\nnew\n"), ("line 39\n", "x"), ("line 9", "ü")], false);
+    edit("@/code.rs", &[("if x {\n  one();\n}", "if y {\n    two();\n    three();\n}")], false);
+    edit("@/fence.md", &[("code", "````\nmore")], false);
+    edit("@/empty.txt", &[("", "first\n")], false);
+    edit("@/logs/app.log", &[], false);
+    pair.same("write_file", json!({ "path": "@/new.txt", "content": "new\r\n" }));
+    pair.same("write_file", json!({ "path": "link", "content": "through the link" }));
+    for path in ["@/x/y/z", "@/x", "empty"] {
+        pair.same("create_directory", json!({ "path": path }));
+    }
+    pair.same("move_file", json!({ "source": "@/new.txt", "destination": "@/x/y/moved.txt" }));
+    pair.same("move_file", json!({ "source": "@/logs", "destination": "@/x/logs" }));
+    let [official, own] = pair.trees();
+    assert_eq!(own, official);
+
+    pair.refused("move_file", json!({ "source": "@/a.txt", "destination": "@/ü.txt" }));
+    pair.refused("move_file", json!({ "source": "@/none", "destination": "@/some" }));
+    pair.refused("edit_file", json!({ "path": "@/a.txt", "edits": [{ "oldText": "2", "newText": "" }, { "oldText": "none", "newText": "" }] }));
+    pair.refused("write_file", json!({ "path": "@/no/where", "content": "" }));
+    pair.refused("create_directory", json!({ "path": "@/a.txt" }));
+    pair.refused("read_multiple_files", json!({ "paths": [] }));
+    for path in ["@/../other", "/etc/passwd", "C:\\x", "none", "x"] {
+        pair.refused("read_text_file", json!({ "path": path }));
+    }
+    assert_eq!(pair.trees(), [official, own], "what is refused changes nothing");
+}
+
+/// Where the official server loses something, ours doesn't.
+#[test]
+fn line_endings_links_and_other_bytes_survive_where_the_official_server_loses_them() {
+    let pair = Pair::new();
+    for (_, root) in &pair.roots {
+        fs::write(root.join("dos.txt"), "one\r\ntwo\r\n").unwrap();
+        fs::write(root.join("latin1.txt"), b"caf\xe9 one\n").unwrap();
+    }
+    let edits = json!([{ "oldText": "one", "newText": "1" }]);
+    pair.same("edit_file", json!({ "path": "@/dos.txt", "edits": edits }));
+    pair.ask("edit_file", &json!({ "path": "@/latin1.txt", "edits": edits }));
+    // There a link's target is moved, and the link left pointing to nothing.
+    pair.same("move_file", json!({ "source": "@/link", "destination": "@/moved" }));
+    let [official, own] = pair.trees();
+    let bytes = |tree: &BTreeMap<PathBuf, Vec<u8>>, name: &str| tree.get(Path::new(name)).cloned();
+    assert_eq!(bytes(&official, "dos.txt").unwrap(), b"1\ntwo\n");
+    assert_eq!(bytes(&own, "dos.txt").unwrap(), b"1\r\ntwo\r\n");
+    assert_eq!(bytes(&official, "latin1.txt").unwrap(), "caf\u{fffd} 1\n".as_bytes());
+    assert_eq!(bytes(&own, "latin1.txt").unwrap(), b"caf\xe9 one\n");
+    assert_eq!((bytes(&official, "a.txt"), bytes(&own, "a.txt").is_some()), (None, true));
+}
