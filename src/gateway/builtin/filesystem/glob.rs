@@ -69,11 +69,13 @@ fn first_braces(pattern: &str) -> Option<(&str, Vec<&str>, &str)> {
 fn segments_match(pattern: &[String], names: &[&str]) -> bool {
     let mut reached = vec![false; names.len() + 1];
     reached[0] = true;
-    for segment in pattern {
+    for (number, segment) in pattern.iter().enumerate() {
+        // At the end it stands for what is inside, which the directory itself is not.
+        let is_last = number + 1 == pattern.len();
         let mut next = vec![false; names.len() + 1];
         for at in 0..=names.len() {
             next[at] = if segment == "**" {
-                reached[at] || (at > 0 && next[at - 1])
+                (!is_last && reached[at]) || (at > 0 && (reached[at - 1] || next[at - 1]))
             } else {
                 at > 0 && reached[at - 1] && name_matches(segment, names[at - 1])
             };
@@ -164,6 +166,8 @@ mod tests {
             ("**/*.rs", "main.rs", true),
             ("**/*.rs", "a/b/main.rs", true),
             ("src/**", "src/a/b", true),
+            ("src/**", "src", false),
+            ("**", "a", true),
             ("a/**/b", "a/b", true),
             ("a/**/b", "a/x/y/b", true),
             ("a/**/b", "a/x/y/c", false),
