@@ -46,7 +46,7 @@ pub use sample::{HOME_FILES, SAMPLE_ENVIRONMENT_FILES, SampleFile};
 pub use servers::{ServerEntry, ServersFile, parse_servers, server_hash};
 pub use settings::{
     EnvironmentSettings, HttpSettings, LogFormat, LogSettings, ModelSettings, ProviderApi, ProviderSettings,
-    RunSettings, SecretOr, Settings,
+    RunSettings, SecretOr, Settings, ThinkSetting,
 };
 pub use station_yml::{check_environments, load_settings, parse_settings, settings_changed};
 pub use template::{MessageRole, Rendered, render_prompt};

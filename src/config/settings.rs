@@ -66,6 +66,20 @@ pub struct ProviderSettings {
     pub headers: BTreeMap<String, SecretOr>,
     /// Milliseconds for one request; absent = the provider's own default.
     pub timeout_ms: Option<u64>,
+    /// Of Ollama: tokens of prompt and answer together; absent = ours, since the server's own default is too small.
+    pub context_tokens: Option<u32>,
+    /// Of Ollama: whether, or how much, the model thinks first; absent = as the model does by itself.
+    pub think: Option<ThinkSetting>,
+}
+
+/// Thinking before the answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ThinkSetting {
+    On,
+    Off,
+    Low,
+    Medium,
+    High,
 }
 
 /// The dialect that a provider speaks.
@@ -77,6 +91,8 @@ pub enum ProviderApi {
     OpenaiChat,
     Anthropic,
     Gemini,
+    /// Ollama's own chat.
+    Ollama,
     /// Answers without a network.
     Offline,
 }

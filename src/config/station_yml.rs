@@ -4,7 +4,9 @@ use super::fields::{Fields, Source};
 use super::placeholder::secret_reference;
 use super::problem::FileProblem;
 use super::revision::sha256_hex;
-use super::settings::{EnvironmentSettings, LogFormat, ProviderApi, ProviderSettings, SecretOr, Settings};
+use super::settings::{
+    EnvironmentSettings, LogFormat, ProviderApi, ProviderSettings, SecretOr, Settings, ThinkSetting,
+};
 use super::yaml;
 use crate::domain::{EnvironmentKind, Name, nearest};
 use crate::error::{Error, Result};
@@ -61,6 +63,8 @@ const OTHERS: [&str; 10] = [
     "STN_FORCE_NETWORK_HOME",
 ];
 const KEYS: [&str; 8] = ["default_environment", "http", "log", "models", "providers", "runs", "environments", "watch"];
+/// Keys of a provider that only Ollama's dialect has.
+const OLLAMA_KEYS: [&str; 2] = ["context_tokens", "think"];
 const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
 
 /// Reads the settings at `path`, which people know as `file`; without the file they are the defaults. `variables` is the process's
@@ -297,14 +301,18 @@ fn named<'a>(root: &Fields<'a>, key: &str) -> Result<Vec<(Name, Fields<'a>)>, Fi
 }
 
 fn provider(name: &Name, fields: &Fields<'_>) -> Result<ProviderSettings, FileProblem> {
-    fields.allow(&["api", "base_url", "api_key", "headers", "timeout"], &[])?;
+    fields.allow(&["api", "base_url", "api_key", "headers", "timeout", "context_tokens", "think"], &[])?;
+    let api = api(name, fields)?;
+    if let Some(key) = OLLAMA_KEYS.iter().find(|key| api != ProviderApi::Ollama && fields.get(key).is_some()) {
+        return Err(fields.problem(key, "only a provider with `api: ollama` has it"));
+    }
     let base_url = fields.text("base_url")?;
     if let Some(url) = &base_url {
         fields.outbound("base_url", url)?;
     }
     let secret = |key: &str, text: String| secret_or(fields, key, text);
     Ok(ProviderSettings {
-        api: api(name, fields)?,
+        api,
         base_url,
         api_key: fields.text("api_key")?.map(|text| secret("api_key", text)).transpose()?,
         headers: fields
@@ -313,15 +321,31 @@ fn provider(name: &Name, fields: &Fields<'_>) -> Result<ProviderSettings, FilePr
             .map(|(name, text)| Ok((name, secret("headers", text)?)))
             .collect::<Result<_, FileProblem>>()?,
         timeout_ms: fields.duration_ms("timeout")?,
+        context_tokens: fields.count("context_tokens", 100_000_000)?,
+        think: think(fields)?,
     })
 }
 
+fn think(fields: &Fields<'_>) -> Result<Option<ThinkSetting>, FileProblem> {
+    if let Some(Value::Bool(_)) | None = fields.get("think") {
+        let switch = |on| if on { ThinkSetting::On } else { ThinkSetting::Off };
+        return Ok(fields.boolean("think")?.map(switch));
+    }
+    let text = fields.text("think")?.unwrap_or_default();
+    Ok(Some(match one_of(fields, "think", &text, &["low", "medium", "high"])? {
+        "low" => ThinkSetting::Low,
+        "medium" => ThinkSetting::Medium,
+        _ => ThinkSetting::High,
+    }))
+}
+
 /// The dialects by their words in the file.
-const APIS: [(&str, ProviderApi); 5] = [
+const APIS: [(&str, ProviderApi); 6] = [
     ("openai_responses", ProviderApi::OpenaiResponses),
     ("openai_chat", ProviderApi::OpenaiChat),
     ("anthropic", ProviderApi::Anthropic),
     ("gemini", ProviderApi::Gemini),
+    ("ollama", ProviderApi::Ollama),
     ("offline", ProviderApi::Offline),
 ];
 
@@ -333,6 +357,7 @@ fn api(name: &Name, fields: &Fields<'_>) -> Result<ProviderApi, FileProblem> {
             "openai" => Ok(ProviderApi::Openai),
             "anthropic" => Ok(ProviderApi::Anthropic),
             "gemini" => Ok(ProviderApi::Gemini),
+            "ollama" => Ok(ProviderApi::Ollama),
             _ => Err(fields.problem("api", format!("a provider needs one of {}", known.join(", ")))),
         };
     };
@@ -458,6 +483,18 @@ environments:
     }
 
     #[test]
+    fn ollama_is_told_how_much_context_to_take_and_whether_to_think() {
+        let found = settings(
+            "providers: { ollama: { context_tokens: 65536, think: false }, b: { api: ollama, think: high } }",
+            &[],
+        );
+        let providers = found.unwrap().providers;
+        let of = |name: &str| (providers[name].api, providers[name].context_tokens, providers[name].think);
+        assert_eq!(of("ollama"), (ProviderApi::Ollama, Some(65_536), Some(ThinkSetting::Off)));
+        assert_eq!(of("b"), (ProviderApi::Ollama, None, Some(ThinkSetting::High)));
+    }
+
+    #[test]
     fn a_variable_stands_above_the_file() {
         let variables = [
             ("STN_HTTP_LISTEN", "127.0.0.1:1"),
@@ -516,10 +553,16 @@ environments:
             ("http:\n  tls: { cert: a, key: b }\n", "`http.tls` is not supported"),
             ("http:\n  behind_proxy: true\n", "`http.behind_proxy` is not supported"),
             ("models:\n  prices: { a: 1 }\n", "`models.prices` is not supported"),
+            (
+                "providers:\n  o: { api: anthropic, context_tokens: 4096 }\n",
+                "only a provider with `api: ollama` has it",
+            ),
+            ("providers:\n  o: { api: ollama, think: much }\n", "is none of low, medium, high"),
+            ("providers:\n  o: { api: ollama, context_tokens: 0 }\n", "a whole number from 1"),
             ("environments:\n  a: { sandbox: strict }\n", "`environments.a.sandbox` is not supported"),
             (
                 "providers:\n  g: { api: openai }\n",
-                "is none of openai_responses, openai_chat, anthropic, gemini, offline",
+                "is none of openai_responses, openai_chat, anthropic, gemini, ollama, offline",
             ),
             ("providers:\n  g: { api_key: sk-a }\n", "a provider needs one of openai_responses"),
             ("providers:\n  o: { api: anthropic, base_url: \"http://h/v1\" }\n", "`http://h` is plain http"),

@@ -3,6 +3,7 @@
 use super::error::{Fault, shown};
 use super::turn::{TurnReply, TurnSink};
 use crate::net::sse::{SseDecoder, SseEvent};
+use serde::de::IgnoredAny;
 
 /// The largest single event, in bytes.
 const MAX_EVENT: usize = 4 << 20;
@@ -26,8 +27,19 @@ impl BodyFault {
     }
 }
 
+/// What an answer is cut into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Framing {
+    /// Server-sent events, or one JSON body in their place.
+    Events,
+    /// Lines of JSON; each becomes the data of an event.
+    Lines,
+}
+
 /// Puts a dialect's events together.
 pub(super) trait Assembly: Send {
+    const FRAMING: Framing = Framing::Events;
+
     /// Takes one event; `true` = it was the end marker.
     fn event(&mut self, event: &SseEvent, sink: &mut dyn TurnSink) -> Result<bool, BodyFault>;
 
@@ -49,15 +61,16 @@ enum Form {
     Unknown,
     Events,
     Json,
+    Lines,
 }
 
-/// Reads one answer. The form is told by its first byte, since the content type of compatible servers can't be relied on: no
+/// Reads one answer. Where it is no lines of JSON the form is told by its first byte, since the content type of compatible servers can't be relied on: no
 /// event stream begins with a brace.
 pub(super) struct Body<A> {
     assembly: A,
     form: Form,
     decoder: SseDecoder,
-    /// The whole JSON body, or the beginning of an event stream for error messages.
+    /// The whole JSON body, the line that has begun, or the beginning of an event stream for error messages.
     text: Vec<u8>,
     received: usize,
     events: usize,
@@ -67,7 +80,11 @@ pub(super) struct Body<A> {
 impl<A: Assembly> Body<A> {
     pub(super) fn new(assembly: A) -> Self {
         let decoder = SseDecoder::new(MAX_EVENT);
-        Self { assembly, form: Form::Unknown, decoder, text: Vec::new(), received: 0, events: 0, ended: false }
+        let form = match A::FRAMING {
+            Framing::Events => Form::Unknown,
+            Framing::Lines => Form::Lines,
+        };
+        Self { assembly, form, decoder, text: Vec::new(), received: 0, events: 0, ended: false }
     }
 
     /// Takes a chunk; `true` = the answer is complete and the rest may be left unread.
@@ -90,7 +107,33 @@ impl<A: Assembly> Body<A> {
                 self.text.extend(chunk.iter().take(room));
                 self.push_events(chunk, sink)
             }
+            Form::Lines => self.push_lines(chunk, sink),
         }
+    }
+
+    fn push_lines(&mut self, chunk: &[u8], sink: &mut dyn TurnSink) -> Result<bool, BodyFault> {
+        for piece in chunk.split_inclusive(|byte| *byte == b'\n') {
+            self.text.extend_from_slice(piece);
+            if self.text.len() > MAX_EVENT {
+                return Err(BodyFault::Malformed(format!("a line of the answer is larger than {MAX_EVENT} bytes")));
+            }
+            if piece.ends_with(b"\n") && self.end_line(sink)? {
+                break;
+            }
+        }
+        Ok(self.ended)
+    }
+
+    /// Takes the line that was read; `true` = it was the last one.
+    fn end_line(&mut self, sink: &mut dyn TurnSink) -> Result<bool, BodyFault> {
+        let line = std::mem::take(&mut self.text);
+        let line = String::from_utf8_lossy(&line);
+        if !line.trim().is_empty() {
+            self.events += 1;
+            let event = SseEvent { data: line.trim().to_owned(), ..SseEvent::default() };
+            self.ended = self.assembly.event(&event, sink)?;
+        }
+        Ok(self.ended)
     }
 
     fn push_events(&mut self, chunk: &[u8], sink: &mut dyn TurnSink) -> Result<bool, BodyFault> {
@@ -107,6 +150,14 @@ impl<A: Assembly> Body<A> {
 
     /// The reply of an answer that has ended, by its marker or with the connection.
     pub(super) fn finish(mut self, sink: &mut dyn TurnSink) -> Result<TurnReply, BodyFault> {
+        if self.form == Form::Lines && !self.ended {
+            // The last line may lack its end; a piece of one is an answer that broke off.
+            let is_piece = serde_json::from_slice::<IgnoredAny>(&self.text).is_err();
+            if is_piece && self.events > 0 {
+                return Err(BodyFault::Cut);
+            }
+            self.end_line(sink)?;
+        }
         let text = String::from_utf8_lossy(&self.text);
         match self.form {
             Form::Json => self.assembly.whole(&text, sink)?,

@@ -13,6 +13,7 @@ pub struct ProviderDefaults {
     pub api: Api,
     /// Empty for a provider without a network.
     pub base_url: &'static str,
+    /// What is asked where nobody names a model; empty where only the server knows what it has.
     pub model: &'static str,
     /// The environment variables that usually hold the key; the first that is set counts.
     pub key_variables: &'static [&'static str],
@@ -20,8 +21,8 @@ pub struct ProviderDefaults {
     pub base_url_variable: Option<&'static str>,
 }
 
-/// Every provider known by name.
-pub const TABLE: [ProviderDefaults; 4] = [
+/// Every provider known by name, in the order in which one is looked for where none is named.
+pub const TABLE: &[ProviderDefaults] = &[
     ProviderDefaults {
         provider: "openai",
         api: Api::Openai,
@@ -47,8 +48,19 @@ pub const TABLE: [ProviderDefaults; 4] = [
         key_variables: &["GEMINI_API_KEY", "GOOGLE_API_KEY"],
         base_url_variable: Some("GEMINI_BASE_URL"),
     },
+    OLLAMA,
     OFFLINE,
 ];
+
+/// Ollama on this machine.
+pub const OLLAMA: ProviderDefaults = ProviderDefaults {
+    provider: "ollama",
+    api: Api::Ollama,
+    base_url: "http://127.0.0.1:11434",
+    model: "",
+    key_variables: &[],
+    base_url_variable: Some("OLLAMA_HOST"),
+};
 
 /// The rules that stand in for a model.
 pub const OFFLINE: ProviderDefaults = ProviderDefaults {

@@ -117,8 +117,13 @@ const WRONG_KEY: &str = "API_KEY_INVALID";
 const EXHAUSTED: &str = "RESOURCE_EXHAUSTED";
 const OVERFLOW: [&str; 3] = ["context_length_exceeded", "exceed_context_size_error", "request_too_large"];
 const BILLING_WORDS: [&str; 3] = ["credit balance is too low", "spend limit", "exceeded your current quota"];
-const OVERFLOW_WORDS: [&str; 4] =
-    ["prompt is too long", "maximum context length", "input token count", "exceeds the available context size"];
+const OVERFLOW_WORDS: [&str; 5] = [
+    "prompt is too long",
+    "maximum context length",
+    "input token count",
+    "exceeds the available context size",
+    "input length exceeds the context length",
+];
 
 impl Fault {
     /// Reads a report out of a response body.
@@ -146,7 +151,17 @@ impl Fault {
         let error_code = inner.get("details").and_then(|details| details.get("error_code"));
         let details = inner.get("details").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
         let reasons = details.iter().map(|detail| detail.get("reason"));
-        let marks = [inner.get("type"), inner.get("code"), inner.get("status"), error_code].into_iter().chain(reasons);
+        // Beside an error that is a text.
+        let beside = |key: &str| value.get(key).filter(|_| inner.is_string());
+        let marks = [
+            inner.get("type"),
+            inner.get("code"),
+            inner.get("status"),
+            error_code,
+            beside("status"),
+            beside("status_code"),
+        ];
+        let marks = marks.into_iter().chain(reasons);
         let text = inner.as_str().or_else(|| inner.get("message")?.as_str()).or_else(|| value.get("detail")?.as_str());
         Self {
             marks: marks.filter_map(mark).collect(),
@@ -178,6 +193,9 @@ impl Fault {
         }
         if status == Some(413) || self.marked(&OVERFLOW) || self.says(&OVERFLOW_WORDS) {
             return ProviderErrorKind::ContextOverflow;
+        }
+        if self.marked(&["model_not_found"]) {
+            return ProviderErrorKind::NotFound;
         }
         match status {
             Some(401 | 403) => ProviderErrorKind::Auth,
@@ -247,6 +265,7 @@ mod tests {
             r#"{"error":{"message":"x","type":"invalid_request_error","code":"context_length_exceeded"}}"#,
             r#"{"type":"error","error":{"type":"invalid_request_error","message":"prompt is too long: 208310 tokens > 200000 maximum"}}"#,
             r#"{"error":{"code":400,"type":"exceed_context_size_error","message":"m","n_prompt_tokens":9,"n_ctx":4}}"#,
+            r#"{"error":"the input length exceeds the context length"}"#,
         ] {
             assert_eq!(kind(Some(400), body), ProviderErrorKind::ContextOverflow, "{body}");
         }

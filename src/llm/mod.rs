@@ -1,12 +1,12 @@
 //! Language-model providers behind one trait: a turn goes out, text and tool calls come back.
 //!
-//! Here belong the wire dialects (`openai_responses/`, `openai_chat/`, `anthropic/`, `gemini/`; `openai` chooses between the first two), what they share (`wire` sends and reads, `retry` decides whether and
-//! when to try again, `body` turns bytes into events, `schema` and `names` fit tools to a dialect, `error` names failures), the
+//! Here belong the wire dialects (`openai_responses/`, `openai_chat/`, `anthropic/`, `gemini/`, `ollama/`; `openai` chooses between the
+//! first two), what they share (`wire` sends and reads, `retry` decides whether and when to try again, `body` turns bytes into events, `schema` and `names` fit tools to a dialect, `error` names failures), the
 //! `offline/` rules for whoever has no key, and the one dated table of model ids (`defaults`). Agents, runs, journals and prices don't
 //! belong here: a turn is a pure question and answer, and whoever asks keeps the history.
 //!
 //! What holds for every dialect:
-//! - Requests stream; a plain JSON body is accepted in its place. A stream without its end marker is an error, never a short answer.
+//! - Requests stream (as events, Ollama's as lines of JSON); a plain JSON body is accepted in its place. A stream without its end marker is an error, never a short answer.
 //! - Whether tools are called is decided by the presence of calls, never by the stop reason alone.
 //! - A call's arguments are carried as they came, malformed JSON included; [`ToolCall::arguments`] is text for that reason.
 //! - Blocks that only the provider understands (thinking, signatures) travel as [`Native`], byte for byte.
@@ -23,6 +23,7 @@ mod error;
 mod gemini;
 mod names;
 pub mod offline;
+pub mod ollama;
 mod openai;
 mod openai_chat;
 mod openai_responses;
@@ -44,6 +45,7 @@ use std::time::Duration;
 
 pub use error::{ProviderError, ProviderErrorKind};
 pub use redacted::Redacted;
+pub use ollama::{OllamaOptions, Think, ThinkLevel};
 pub use retry::RetryBudget;
 pub use turn::{
     Finish, Message, Native, ToolCall, ToolDefinition, ToolResult, TurnLimits, TurnReply, TurnRequest, TurnSink,
@@ -88,6 +90,8 @@ pub enum Api {
     Anthropic,
     /// Google's Gemini API, `generateContent`.
     Gemini,
+    /// Ollama's own chat.
+    Ollama,
     /// The rules in [`offline`]: no network, no model.
     Offline,
 }
@@ -120,6 +124,8 @@ pub struct ProviderConfig {
     pub timeout: Duration,
     /// Shared by all that are built for the same provider.
     pub retries: Arc<RetryBudget>,
+    /// Of an Ollama server; no other is told.
+    pub ollama: OllamaOptions,
 }
 
 impl fmt::Debug for ProviderConfig {
@@ -136,6 +142,7 @@ pub fn provider(config: ProviderConfig, http: reqwest::Client, clock: SharedCloc
         Api::OpenaiChat => Arc::new(openai_chat::OpenaiChat::new(config, http, clock)),
         Api::Anthropic => Arc::new(anthropic::Anthropic::new(config, http, clock)),
         Api::Gemini => Arc::new(gemini::Gemini::new(config, http, clock)),
+        Api::Ollama => Arc::new(ollama::Ollama::new(config, http, clock)),
         Api::Offline => Arc::new(offline::Offline::new(config.name)),
     }
 }
@@ -154,6 +161,7 @@ mod tests {
             headers: vec![("X-Token".into(), "sk-header".into())],
             timeout: Duration::from_secs(1),
             retries: Arc::default(),
+            ollama: OllamaOptions::default(),
         };
         let provider = provider(config.clone(), reqwest::Client::new(), crate::clock::SystemClock::shared());
         let shown = format!("{config:?} {provider:?}");

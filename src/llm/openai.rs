@@ -52,7 +52,7 @@ impl Provider for Openai {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Api;
+    use super::super::{Api, OllamaOptions};
     use super::*;
     use std::sync::Arc;
     use std::time::Duration;
@@ -68,6 +68,7 @@ mod tests {
                 headers: vec![],
                 timeout: Duration::from_secs(1),
                 retries: Arc::default(),
+                ollama: OllamaOptions::default(),
             };
             let openai = Openai::new(config, reqwest::Client::new(), crate::clock::SystemClock::shared());
             let chosen = format!("{:?}", openai.for_model(model));

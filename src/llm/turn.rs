@@ -2,8 +2,8 @@
 
 use crate::domain::{Effect, Timestamp, Usage};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
-use serde_json::value::RawValue;
+use serde_json::value::{RawValue, to_raw_value};
+use serde_json::{Value, json};
 use std::borrow::Cow;
 use tokio_util::sync::CancellationToken;
 
@@ -72,6 +72,22 @@ pub struct ToolCall {
     pub name: String,
     /// The arguments as they came: JSON text, which may be malformed, no object, or not fit the schema.
     pub arguments: String,
+}
+
+impl ToolCall {
+    /// The arguments as the object that some dialects demand, in their own bytes. What is none is wrapped, so that the model sees what it
+    /// wrote.
+    pub(super) fn arguments_as_object(&self) -> serde_json::Result<Box<RawValue>> {
+        object_of(&self.arguments)
+    }
+}
+
+/// See [`ToolCall::arguments_as_object`].
+pub(super) fn object_of(arguments: &str) -> serde_json::Result<Box<RawValue>> {
+    if serde_json::from_str::<serde_json::Map<String, Value>>(arguments).is_ok() {
+        return RawValue::from_string(arguments.trim().to_owned());
+    }
+    to_raw_value(&json!({ "INVALID_JSON": arguments }))
 }
 
 /// What a call came to, for the model.

@@ -128,21 +128,18 @@ impl Endpoint {
         body.finish(sink).map_err(|fault| self.unusable(call.model, fault))
     }
 
-    /// The ids of `GET {path}`: OpenAI and Anthropic list them under `data`, Google under `models`, as `models/{id}`.
+    /// The ids of `GET {path}`: `{"data":[{"id"}]}` as OpenAI and Anthropic have it, else `{"models":[{"name"}]}`, Google's with
+    /// `models/` before the id. Some servers send both.
     pub(super) async fn models(&self, path: &str) -> Result<Vec<String>, ProviderError> {
         #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum List {
-            Ids { data: Vec<Model> },
-            Names { models: Vec<Named> },
+        struct List {
+            data: Option<Vec<Model>>,
+            models: Option<Vec<Model>>,
         }
         #[derive(Deserialize)]
         struct Model {
-            id: String,
-        }
-        #[derive(Deserialize)]
-        struct Named {
-            name: String,
+            id: Option<String>,
+            name: Option<String>,
         }
         let mut response = self.send("-", self.http.get(self.url(path))).await.map_err(|failure| failure.error)?;
         let malformed = |what: &str| self.error("-", None, ProviderErrorKind::Malformed, what);
@@ -151,11 +148,13 @@ impl Endpoint {
         };
         let list: List = serde_json::from_str(&text)
             .map_err(|cause| malformed(&format!("the list of models is not what the dialect says: {cause}")))?;
-        let bare = |named: Named| named.name.strip_prefix("models/").map_or_else(|| named.name.clone(), str::to_owned);
-        Ok(match list {
-            List::Ids { data } => data.into_iter().map(|model| model.id).collect(),
-            List::Names { models } => models.into_iter().map(bare).collect(),
-        })
+        let Some(models) = list.data.or(list.models) else {
+            return Err(malformed(
+                "the list of models is not what the dialect says: it has neither `data` nor `models`",
+            ));
+        };
+        let bare = |id: String| id.strip_prefix("models/").map_or_else(|| id.clone(), str::to_owned);
+        Ok(models.into_iter().filter_map(|model| model.id.or(model.name)).map(bare).collect())
     }
 
     /// Adds to a "no such model" the ids that there are, nearest first. Failing to get them in time changes nothing.

@@ -7,13 +7,15 @@ mod access;
 mod known;
 
 use crate::clock::SharedClock;
-use crate::config::{self, ProviderApi, Settings};
+use crate::config::{self, ProviderApi, ProviderSettings, Settings, ThinkSetting};
 use crate::domain::{EnvironmentKind, ModelChoice, Name, RunId};
 use crate::error::{Error, Result};
-use crate::llm::{self, Api, Provider, ProviderConfig, RetryBudget, defaults, defaults::OFFLINE};
+use crate::llm::{
+    self, Api, OllamaOptions, Provider, ProviderConfig, RetryBudget, Think, ThinkLevel, defaults, defaults::OFFLINE,
+};
 use crate::redact::Redactor;
 use crate::secrets::Values;
-use access::Source;
+use access::{Access, Source};
 use secrecy::SecretString;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,7 +23,7 @@ use std::time::Duration;
 
 /// The variables that carry provider keys and addresses. In environments for development they count wherever they are set; elsewhere only
 /// those that the environment names under `variables_from_process`.
-pub const PROVIDER_VARIABLES: [&str; 7] = [
+pub const PROVIDER_VARIABLES: [&str; 8] = [
     "OPENAI_API_KEY",
     "OPENAI_BASE_URL",
     "ANTHROPIC_API_KEY",
@@ -29,6 +31,7 @@ pub const PROVIDER_VARIABLES: [&str; 7] = [
     "GEMINI_API_KEY",
     "GOOGLE_API_KEY",
     "GEMINI_BASE_URL",
+    "OLLAMA_HOST",
 ];
 
 /// How long one model call may take without `providers.<name>.timeout`.
@@ -200,7 +203,9 @@ impl Models {
         from_caller: bool,
     ) -> Result<Option<Arc<dyn Provider>>> {
         let brought = self.brought.lock().unwrap_or_else(PoisonError::into_inner).get(&run).cloned();
-        if from_caller && self.access(environment, &choice.provider, brought.as_deref())?.is_none() {
+        // Nobody's word is no way to go on either: without the caller's address the default one would be somebody else's server.
+        let is_gone = |access: &Access| access.source == Source::Nobody;
+        if from_caller && self.access(environment, &choice.provider, brought.as_deref())?.as_ref().is_none_or(is_gone) {
             return Ok(None);
         }
         self.provider(environment, &choice.provider, brought.as_deref()).map(Some)
@@ -274,6 +279,7 @@ impl Models {
                 .transpose()?
                 .unwrap_or_default(),
             timeout: settings.and_then(|settings| settings.timeout_ms).map_or(PROVIDER_TIMEOUT, Duration::from_millis),
+            ollama: settings.map(ollama_options).unwrap_or_default(),
         };
         self.make_key_known(&config);
         Ok(self.redacted(llm::provider(config, self.http.clone(), Arc::clone(&self.clock))))
@@ -306,7 +312,22 @@ fn dialect(api: ProviderApi) -> Api {
         ProviderApi::Gemini => Api::Gemini,
         ProviderApi::OpenaiChat => Api::OpenaiChat,
         ProviderApi::Anthropic => Api::Anthropic,
+        ProviderApi::Ollama => Api::Ollama,
         ProviderApi::Offline => Api::Offline,
+    }
+}
+
+fn ollama_options(settings: &ProviderSettings) -> OllamaOptions {
+    let usual = OllamaOptions::default();
+    OllamaOptions {
+        context_tokens: settings.context_tokens.unwrap_or(usual.context_tokens),
+        think: settings.think.map(|think| match think {
+            ThinkSetting::On => Think::Switch(true),
+            ThinkSetting::Off => Think::Switch(false),
+            ThinkSetting::Low => Think::Level(ThinkLevel::Low),
+            ThinkSetting::Medium => Think::Level(ThinkLevel::Medium),
+            ThinkSetting::High => Think::Level(ThinkLevel::High),
+        }),
     }
 }
 

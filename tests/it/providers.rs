@@ -1,5 +1,5 @@
-//! Models over the wire: aimock, which others wrote, as OpenAI and as Anthropic; and a strict fake of ours, which refuses what the real
-//! APIs refuse.
+//! Models over the wire: aimock, which others wrote, as OpenAI, as Anthropic and as Ollama; and a strict fake of ours, which refuses what
+//! the real APIs refuse.
 
 use crate::support::aimock::Aimock;
 use crate::support::fake_llm::{FakeLlm, Turn};
@@ -88,7 +88,15 @@ const GEMINI: Wire = Wire {
     reason: "(GOOGLE_API_KEY is set)",
     path: "/v1beta/models/gemini-3.8-flash:streamGenerateContent",
 };
-const WIRES: [Wire; 4] = [OPENAI, RESPONSES, ANTHROPIC, GEMINI];
+/// It wants no key, so that its model is named.
+const OLLAMA: Wire = Wire {
+    provider: "ollama",
+    variables: &[("OLLAMA_HOST", "URL")],
+    settings: "models: { default: ollama/qwen3:8b }\n",
+    reason: "(default of the station)",
+    path: "/api/chat",
+};
+const WIRES: [Wire; 5] = [OPENAI, RESPONSES, ANTHROPIC, GEMINI, OLLAMA];
 
 impl Wire {
     /// A home that speaks it to `url`, with the desk attached.
@@ -202,6 +210,11 @@ fn faults_of_openai_that_stay_are_told_with_provider_status_and_a_way_out() {
 #[test]
 fn faults_of_anthropic_that_stay_are_told_with_provider_status_and_a_way_out() {
     faults_that_stay_are_told_with_provider_status_and_a_way_out(&ANTHROPIC);
+}
+
+#[test]
+fn faults_of_ollama_that_pass_are_overcome() {
+    let _runs = faults_that_pass_are_overcome(&OLLAMA, &["limited once", "down once", "cut once"]);
 }
 
 /// Three turns with thinking before parallel calls and before a single one.

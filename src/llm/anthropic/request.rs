@@ -5,7 +5,7 @@ use super::super::schema::{Target, cleaned};
 use super::super::{Message, ToolCall, ToolDefinition, ToolResult, TurnRequest, defaults};
 use super::DIALECT;
 use serde::Serialize;
-use serde_json::value::{RawValue, to_raw_value};
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use std::borrow::Cow;
 
@@ -104,18 +104,10 @@ fn text_block(text: &str) -> Option<Block<'_>> {
 fn blocks<'a>(text: &'a str, calls: &'a [ToolCall], names: &'a NameMap) -> serde_json::Result<Vec<Block<'a>>> {
     let mut blocks: Vec<_> = text_block(text).into_iter().collect();
     for call in calls {
-        let input = input(&call.arguments)?;
+        let input = call.arguments_as_object()?;
         blocks.push(Block::ToolUse { id: replaced(&call.id), name: names.wire(&call.name), input });
     }
     Ok(blocks)
-}
-
-/// Arguments as the object that the API demands. What is none is wrapped, so that the model sees what it wrote.
-pub(super) fn input(arguments: &str) -> serde_json::Result<Box<RawValue>> {
-    if serde_json::from_str::<serde_json::Map<String, Value>>(arguments).is_ok() {
-        return RawValue::from_string(arguments.trim().to_owned());
-    }
-    to_raw_value(&json!({ "INVALID_JSON": arguments }))
 }
 
 fn result_block(result: &ToolResult) -> Block<'_> {

@@ -3,9 +3,9 @@
 use super::super::body::{Assembly, BodyFault};
 use super::super::error::Fault;
 use super::super::names::NameMap;
+use super::super::turn::object_of;
 use super::super::{Finish, Native, ToolCall, TurnReply, TurnSink};
 use super::DIALECT;
-use super::request::input;
 use crate::domain::Usage;
 use crate::net::sse::SseEvent;
 use serde::Deserialize;
@@ -285,7 +285,7 @@ impl Draft {
 
 /// The block with its `input` as it was streamed, number for number.
 fn with_input(fields: &Map<String, Value>, json: &str) -> String {
-    let input = input(json).map_or_else(|_| "{}".to_owned(), |input| input.get().to_owned());
+    let input = object_of(json).map_or_else(|_| "{}".to_owned(), |input| input.get().to_owned());
     let others = fields.iter().filter(|(name, _)| *name != "input");
     let mut members: Vec<_> = others.map(|(name, value)| format!("{}:{value}", Value::from(name.as_str()))).collect();
     members.push(format!("\"input\":{input}"));

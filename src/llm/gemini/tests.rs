@@ -1,7 +1,7 @@
 //! Attempts against a scripted server: addresses, refused schemas, and waits that the body names.
 
 use super::super::test_server::{Answer, HastyClock, Server, Transcript, whole};
-use super::super::{Api, Message, ToolDefinition, provider};
+use super::super::{Api, Message, OllamaOptions, ToolDefinition, provider};
 use super::*;
 use crate::clock::ManualClock;
 use crate::domain::{Effect, Timestamp};
@@ -81,6 +81,7 @@ async fn ask_by(
         headers: vec![],
         timeout: Duration::from_secs(600),
         retries: Arc::default(),
+        ollama: OllamaOptions::default(),
     };
     let gemini = provider(config, reqwest::Client::builder().no_proxy().build().unwrap(), clock);
     let mut turns = Vec::new();

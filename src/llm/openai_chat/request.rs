@@ -112,7 +112,6 @@ fn call_entry<'a>(call: &'a ToolCall, names: &'a NameMap) -> CallEntry<'a> {
     CallEntry { id: &call.id, r#type: "function", function }
 }
 
-/// The dialect has no mark for a failed call, so the text says it.
 fn result_entry(result: &ToolResult) -> Entry<'_> {
     Entry::Tool { tool_call_id: &result.call_id, content: result.text_that_says_so() }
 }

@@ -4,7 +4,7 @@ use super::*;
 use crate::clock::ManualClock;
 use crate::domain::Timestamp;
 use crate::llm::test_server::{Answer, HastyClock, Server, Transcript, broken, whole};
-use crate::llm::{Api, Message, Provider, TurnLimits, TurnRequest, provider};
+use crate::llm::{Api, Message, OllamaOptions, Provider, TurnLimits, TurnRequest, provider};
 use crate::net::testing::DeafPort;
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -25,6 +25,7 @@ fn config(url: &str, api: Api) -> ProviderConfig {
         headers: vec![("X-Team".into(), "blue".into())],
         timeout: Duration::from_secs(600),
         retries: Arc::default(),
+        ollama: OllamaOptions::default(),
     }
 }
 
@@ -155,6 +156,7 @@ async fn a_redirect_is_not_followed() {
         headers: vec![],
         timeout: Duration::from_secs(600),
         retries: Arc::default(),
+        ollama: OllamaOptions::default(),
     };
     let http = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
     let provider = provider(config, http, HastyClock::new());

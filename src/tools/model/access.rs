@@ -7,7 +7,8 @@ use super::{Models, ProviderVariables};
 use crate::config::{ProviderSettings, SecretOr};
 use crate::domain::{EnvironmentKind, Name};
 use crate::error::{Error, Result};
-use crate::llm::defaults::{self, ProviderDefaults};
+use crate::llm::defaults::{self, OLLAMA, ProviderDefaults};
+use crate::llm::{self, Api};
 use crate::net::{OUTBOUND_HINT, check_outbound};
 use crate::secrets::Values;
 use secrecy::{ExposeSecret, SecretString};
@@ -18,6 +19,8 @@ pub(super) enum Source {
     Settings,
     Process,
     Caller,
+    /// No one: the address of a server that wants no key is the usual one.
+    Nobody,
 }
 
 /// A provider's key and address.
@@ -42,6 +45,11 @@ impl Models {
         let settings = self.settings.providers.get(name);
         if let Some(settings) = settings.filter(|settings| says_where(settings)) {
             return self.of_settings(environment, name, settings).map(Some);
+        }
+        let dialect = settings
+            .map_or_else(|| defaults::of_provider(name).map(|row| row.api), |own| Some(super::dialect(own.api)));
+        if dialect == Some(Api::Ollama) {
+            return self.ollama(environment, caller).map(Some);
         }
         Ok(self.by_variables(environment, name, caller)?.map(|(_, access)| access))
     }
@@ -143,6 +151,20 @@ impl Models {
             return Ok(Some((variable, Access { source, api_key: Some(key.clone()), base_url })));
         }
         Ok(None)
+    }
+
+    /// Where the Ollama server is: `OLLAMA_HOST` of the process, else of the caller, else this machine. It wants no key.
+    fn ollama(&self, environment: &Name, caller: Option<&ProviderVariables>) -> Result<Access> {
+        let variable = OLLAMA.base_url_variable.unwrap_or_default();
+        for (source, variables) in [(Source::Process, Some(&self.process)), (Source::Caller, caller)] {
+            let variables = variables.map(|variables| self.allowed(environment, variables));
+            let Some(host) = variables.as_ref().and_then(|variables| variables.get(variable)) else { continue };
+            let url = llm::ollama::address(host.expose_secret());
+            check_outbound(&url)
+                .map_err(|reason| Error::unavailable(format!("{variable}: {reason}")).hint(OUTBOUND_HINT))?;
+            return Ok(Access { source, api_key: None, base_url: Some(url) });
+        }
+        Ok(Access { source: Source::Nobody, api_key: None, base_url: None })
     }
 
     /// Those of `variables` that `environment` lets in.
