@@ -20,7 +20,7 @@ use crate::secrets::{self, Ask, NewPassphrase, Secrets, Unlocked};
 use crate::store::sqlite::{SqliteControl, SqliteStore};
 use crate::store::{self, ControlStore, EnvironmentRow, Owner, Store};
 use crate::tools::environment::sync;
-use crate::tools::model::{Models, ProviderVariables};
+use crate::tools::model::{LocalServers, Models, ProviderVariables};
 use crate::tools::{self, Environment, Environments, FileProblems, NoWorkers, Station};
 use futures_util::future::join_all;
 use std::collections::BTreeMap;
@@ -217,7 +217,7 @@ pub async fn open(parts: Parts) -> Result<App> {
     };
     let models = Models::new(Arc::clone(&settings), ProviderVariables::from_map(&variables), http, Arc::clone(&clock));
     let station = Arc::new(Station {
-        models: models.with_secrets(values).behind(redactor.clone()),
+        models: models.with_secrets(values).behind(redactor.clone()).looking_for(LocalServers::usual()),
         started_at: clock.now(),
         mode: lock.info().mode.as_str(),
         table: tools::table(),

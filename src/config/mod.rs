@@ -19,6 +19,7 @@ mod model;
 mod node;
 mod placeholder;
 mod plan;
+mod price;
 mod problem;
 mod prompt;
 mod revision;

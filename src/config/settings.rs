@@ -1,7 +1,7 @@
 //! What `station.yml` decides, with the defaults in one place.
 
 use super::problem::Position;
-use crate::domain::{EnvironmentKind, Name};
+use crate::domain::{EnvironmentKind, Name, Price};
 use secrecy::SecretString;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -55,6 +55,8 @@ pub struct ModelSettings {
     pub default: Option<String>,
     /// Whether providers are looked for in the process's environment where none is configured.
     pub detect: bool,
+    /// What models cost, by `provider/model`. There are no built-in prices: a stale one would be a wrong bill.
+    pub prices: BTreeMap<String, Price>,
 }
 
 #[derive(Debug, Clone)]
@@ -158,7 +160,7 @@ impl Default for Settings {
                 allowed_origins: Vec::new(),
             },
             log: LogSettings { level: "info".to_owned(), format: LogFormat::Text, file: None },
-            models: ModelSettings { default: None, detect: true },
+            models: ModelSettings { default: None, detect: true, prices: BTreeMap::new() },
             providers: BTreeMap::new(),
             runs: RunSettings {
                 workers: 8,

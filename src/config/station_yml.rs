@@ -2,6 +2,7 @@
 
 use super::fields::{Fields, Source};
 use super::placeholder::secret_reference;
+use super::price;
 use super::problem::FileProblem;
 use super::revision::sha256_hex;
 use super::settings::{
@@ -267,8 +268,9 @@ fn read_log(root: &Fields<'_>, settings: &mut Settings) -> Result<(), FileProble
 
 fn read_models(root: &Fields<'_>, settings: &mut Settings) -> Result<(), FileProblem> {
     let Some(models) = root.map("models")? else { return Ok(()) };
-    models.allow(&["default", "detect"], &["prices"])?;
+    models.allow(&["default", "detect", "prices"], &[])?;
     settings.models.default = models.model("default")?;
+    settings.models.prices = price::prices(&models)?;
     settings.models.detect = models.boolean("detect")?.unwrap_or(settings.models.detect);
     Ok(())
 }
@@ -358,6 +360,7 @@ fn api(name: &Name, fields: &Fields<'_>) -> Result<ProviderApi, FileProblem> {
             "anthropic" => Ok(ProviderApi::Anthropic),
             "gemini" => Ok(ProviderApi::Gemini),
             "ollama" => Ok(ProviderApi::Ollama),
+            "llama-server" | "lm-studio" => Ok(ProviderApi::OpenaiChat),
             _ => Err(fields.problem("api", format!("a provider needs one of {}", known.join(", ")))),
         };
     };
@@ -410,6 +413,7 @@ fn one_of<'a>(fields: &Fields<'_>, key: &str, text: &str, known: &[&'a str]) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::Price;
     use secrecy::ExposeSecret;
 
     fn settings(text: &str, variables: &[(&str, &str)]) -> Result<Settings, FileProblem> {
@@ -495,6 +499,14 @@ environments:
     }
 
     #[test]
+    fn prices_are_dollars_per_million_tokens() {
+        let text = "models:\n  prices:\n    a/b: { input: 0.75, cached_input: \"0.075\", output: 4.5 }\n    a/c:d: { input: 3, output: 15 }\n";
+        let found = settings(text, &[]).unwrap().models.prices;
+        assert_eq!(found["a/b"], Price { input: 750_000, cached_input: 75_000, output: 4_500_000 });
+        assert_eq!(found["a/c:d"], Price { input: 3_000_000, cached_input: 3_000_000, output: 15_000_000 });
+    }
+
+    #[test]
     fn a_variable_stands_above_the_file() {
         let variables = [
             ("STN_HTTP_LISTEN", "127.0.0.1:1"),
@@ -552,7 +564,14 @@ environments:
             ("\nssh: { listen: \"0.0.0.0:2222\" }\n", "`ssh` is not supported by this version"),
             ("http:\n  tls: { cert: a, key: b }\n", "`http.tls` is not supported"),
             ("http:\n  behind_proxy: true\n", "`http.behind_proxy` is not supported"),
-            ("models:\n  prices: { a: 1 }\n", "`models.prices` is not supported"),
+            ("models:\n  prices: { a: { input: 1, output: 1 } }\n", "`models.prices`: `a` names no provider and model"),
+            ("models:\n  prices: { a/b: 1 }\n", "expected a map"),
+            ("models:\n  prices: { a/b: { input: 1 } }\n", "`output` is missing"),
+            ("models:\n  prices: { a/b: { input: -1, output: 1 } }\n", "expected USD per million tokens"),
+            (
+                "models:\n  prices: { a/b: { input: 1, output: 1, cache: 1 } }\n",
+                "unknown key `models.prices.a/b.cache`",
+            ),
             (
                 "providers:\n  o: { api: anthropic, context_tokens: 4096 }\n",
                 "only a provider with `api: ollama` has it",

@@ -108,7 +108,8 @@ pub struct Usage {
     pub cached_input_tokens: i64,
     pub output_tokens: i64,
     pub reasoning_tokens: i64,
-    pub cost_microusd: i64,
+    /// Null as long as no call was made whose price was known: nothing is guessed.
+    pub cost_microusd: Option<i64>,
 }
 
 impl std::ops::AddAssign for Usage {
@@ -117,7 +118,10 @@ impl std::ops::AddAssign for Usage {
         self.cached_input_tokens += other.cached_input_tokens;
         self.output_tokens += other.output_tokens;
         self.reasoning_tokens += other.reasoning_tokens;
-        self.cost_microusd += other.cost_microusd;
+        self.cost_microusd = match (self.cost_microusd, other.cost_microusd) {
+            (Some(mine), Some(more)) => Some(mine.saturating_add(more)),
+            (mine, more) => mine.or(more),
+        };
     }
 }
 

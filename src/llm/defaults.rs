@@ -49,6 +49,8 @@ pub const TABLE: &[ProviderDefaults] = &[
         base_url_variable: Some("GEMINI_BASE_URL"),
     },
     OLLAMA,
+    LLAMA_SERVER,
+    LM_STUDIO,
     OFFLINE,
 ];
 
@@ -62,6 +64,20 @@ pub const OLLAMA: ProviderDefaults = ProviderDefaults {
     base_url_variable: Some("OLLAMA_HOST"),
 };
 
+/// A llama-server on this machine, the server of llama.cpp.
+pub const LLAMA_SERVER: ProviderDefaults = ProviderDefaults {
+    provider: "llama-server",
+    api: Api::OpenaiChat,
+    base_url: "http://127.0.0.1:8080/v1",
+    model: "",
+    key_variables: &[],
+    base_url_variable: None,
+};
+
+/// LM Studio on this machine.
+pub const LM_STUDIO: ProviderDefaults =
+    ProviderDefaults { provider: "lm-studio", base_url: "http://127.0.0.1:1234/v1", ..LLAMA_SERVER };
+
 /// The rules that stand in for a model.
 pub const OFFLINE: ProviderDefaults = ProviderDefaults {
     provider: "offline",
@@ -74,6 +90,11 @@ pub const OFFLINE: ProviderDefaults = ProviderDefaults {
 
 /// Output tokens asked of Anthropic, whose API requires a number, when the request has none.
 pub const ANTHROPIC_MAX_TOKENS: u32 = 8192;
+
+/// Whether the provider of this row is on this machine, and wants no key.
+pub fn is_local(row: &ProviderDefaults) -> bool {
+    [OLLAMA, LLAMA_SERVER, LM_STUDIO].iter().any(|local| local.provider == row.provider)
+}
 
 /// The row of a provider by its name.
 pub fn of_provider(name: &str) -> Option<&'static ProviderDefaults> {

@@ -44,8 +44,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use error::{ProviderError, ProviderErrorKind};
-pub use redacted::Redacted;
 pub use ollama::{OllamaOptions, Think, ThinkLevel};
+pub use redacted::Redacted;
 pub use retry::RetryBudget;
 pub use turn::{
     Finish, Message, Native, ToolCall, ToolDefinition, ToolResult, TurnLimits, TurnReply, TurnRequest, TurnSink,

@@ -133,7 +133,7 @@ pub struct TurnReply {
     /// To be given back with this reply's [`Message::Assistant`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub native: Option<Native>,
-    /// Tokens; `cost_microusd` stays 0, prices are not known here.
+    /// Tokens; `cost_microusd` stays absent, prices are not known here.
     pub usage: Usage,
     pub finish: Finish,
     /// Something the person should know that is no part of the answer.

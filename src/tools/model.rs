@@ -1,14 +1,16 @@
 //! Which model a run gets, and why; and the provider that answers for it.
 //!
 //! The order: the call's `model`, the agent's, the environment's, the station's default, a provider key among the variables that the
-//! environment lets in, and in environments for development the `offline` rules. Never a silent choice: the reason is part of the run.
+//! environment lets in, and in environments for development a
+//! model server of this machine, and the `offline` rules where there is none. Never a silent choice: the reason is part of the run.
 
 mod access;
 mod known;
+mod local;
 
 use crate::clock::SharedClock;
 use crate::config::{self, ProviderApi, ProviderSettings, Settings, ThinkSetting};
-use crate::domain::{EnvironmentKind, ModelChoice, Name, RunId};
+use crate::domain::{EnvironmentKind, ModelChoice, Name, RunId, Usage};
 use crate::error::{Error, Result};
 use crate::llm::{
     self, Api, OllamaOptions, Provider, ProviderConfig, RetryBudget, Think, ThinkLevel, defaults, defaults::OFFLINE,
@@ -16,6 +18,7 @@ use crate::llm::{
 use crate::redact::Redactor;
 use crate::secrets::Values;
 use access::{Access, Source};
+pub use local::LocalServers;
 use secrecy::SecretString;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -88,6 +91,9 @@ pub struct Models {
     given: HashMap<String, Arc<dyn Provider>>,
     /// The secrets that `station.yml` refers to, by environment.
     secrets: BTreeMap<Name, Values>,
+    /// Where to look for model servers of this machine; absent = nowhere.
+    local: Option<LocalServers>,
+    last_look: tokio::sync::Mutex<Option<local::Look>>,
     /// A provider is built for every run, and what is down is down for all of them.
     retries: Mutex<HashMap<Place, Arc<RetryBudget>>>,
     redactor: Redactor,
@@ -111,6 +117,8 @@ impl Models {
             answering: tokio::sync::Mutex::default(),
             given: HashMap::new(),
             secrets: BTreeMap::new(),
+            local: None,
+            last_look: tokio::sync::Mutex::default(),
             retries: Mutex::default(),
             redactor: Redactor::default(),
         }
@@ -138,8 +146,14 @@ impl Models {
         self
     }
 
+    /// Looks for model servers of this machine where nobody has said which model to use.
+    #[must_use]
+    pub fn looking_for(self, servers: LocalServers) -> Self {
+        Self { local: Some(servers), ..self }
+    }
+
     /// Chooses for a run that is about to be submitted. `unavailable` names the fix when there is nothing to choose.
-    pub fn choose(
+    pub async fn choose(
         &self,
         environment: &Name,
         asked: Option<&str>,
@@ -161,6 +175,9 @@ impl Models {
             return Ok(Chosen { model, from_caller: source == Source::Caller });
         }
         if self.settings.kind(environment) == EnvironmentKind::Development {
+            if let Some(found) = self.look(environment, caller).await? {
+                return Ok(found);
+            }
             let reason = self.undetected(environment, caller);
             return Ok(Chosen {
                 model: ModelChoice { provider: OFFLINE.provider.into(), id: OFFLINE.model.into(), reason },
@@ -174,8 +191,14 @@ impl Models {
     }
 
     /// What a run of `caller`, with the keys it brings, would get in `environment` now, as `station_status` shows it.
-    pub fn describe(&self, environment: &Name, caller: Option<&ProviderVariables>) -> Result<ModelChoice> {
-        self.choose(environment, None, None, caller).map(|chosen| chosen.model)
+    pub async fn describe(&self, environment: &Name, caller: Option<&ProviderVariables>) -> Result<ModelChoice> {
+        self.choose(environment, None, None, caller).await.map(|chosen| chosen.model)
+    }
+
+    /// What one call of `model` cost, if `models.prices` has a price for it.
+    pub fn cost_microusd(&self, model: &ModelChoice, usage: &Usage) -> Option<i64> {
+        let price = self.settings.models.prices.get(&format!("{}/{}", model.provider, model.id))?;
+        Some(price.cost_microusd(usage))
     }
 
     /// Keeps what the caller brought, for as long as the run lives in this process.

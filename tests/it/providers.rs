@@ -315,3 +315,32 @@ fn a_model_that_is_busy_is_asked_again_after_the_time_it_names() {
     // Without a named time it would be half a second.
     assert!(fake.gaps(0)[0] >= Duration::from_secs(2), "{:?}", fake.gaps(0));
 }
+
+#[test]
+fn what_a_run_cost_is_the_sum_of_its_calls_where_a_price_is_known_and_else_nothing_is_said() {
+    let script = || vec![Turn::calling("desk__save_note", &json!({ "text": "noted" })), Turn::saying("Done.")];
+    // Seven tokens go and three come with every call of the fake.
+    for (price, step, run_cost) in [
+        ("prices: { fake/m: { input: 2, output: \"10.25\" } }", json!(45), json!(90)),
+        ("prices: { fake/other: { input: 2, output: 10.25 } }", json!(null), json!(null)),
+    ] {
+        let fake = FakeLlm::start(script());
+        let home = TestHome::with_agent_using(
+            &["desk"],
+            "planner",
+            &format!(
+                "models:\n  default: fake/m\n  {price}\nproviders:\n  fake: {{ api: openai_chat, base_url: \"{}/v1\", api_key: test }}\n",
+                fake.url
+            ),
+        );
+        let notes = home.beside().join("notes.txt");
+        home.write_servers("development", &json!({ "desk": peers::own_server("desk.py", &[notes.to_str().unwrap()]) }));
+        let run = home.json(&["agent", "run", "planner", "go"]);
+        assert_eq!(run["output"], "Done.", "{run:#}");
+        assert_eq!(run["usage"]["cost_microusd"], run_cost, "{run:#}");
+        let steps = home.steps(run["id"].as_str().unwrap());
+        let costs: Vec<_> =
+            steps.iter().filter(|step| step["kind"] == "model").map(|step| &step["usage"]["cost_microusd"]).collect();
+        assert_eq!(costs, [&step, &step]);
+    }
+}

@@ -13,12 +13,21 @@ use std::borrow::Cow;
 struct Body<'a> {
     model: &'a str,
     max_tokens: u32,
+    cache_control: CacheControl,
     #[serde(skip_serializing_if = "Option::is_none")]
     system: Option<&'a str>,
     messages: Vec<Entry<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tools: Vec<Value>,
     stream: bool,
+}
+
+/// Keeps what was sent up to the last block that can be kept, so that the next turn, which begins with it, costs a tenth for that part.
+/// What is too short to be kept isn't, without a word.
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum CacheControl {
+    Ephemeral,
 }
 
 #[derive(Serialize)]
@@ -60,6 +69,7 @@ pub(super) fn body(request: &TurnRequest, names: &NameMap) -> serde_json::Result
     serde_json::to_vec(&Body {
         model: &request.model,
         max_tokens: request.max_output_tokens.unwrap_or(defaults::ANTHROPIC_MAX_TOKENS),
+        cache_control: CacheControl::Ephemeral,
         system: request.system.as_deref().filter(|text| !text.is_empty()),
         messages: entries(request, names)?,
         tools: request.tools.iter().map(|tool| tool_entry(tool, names)).collect(),
@@ -190,6 +200,7 @@ mod tests {
                 { "type": "text", "text": "more" } ] })
         );
         assert_eq!(body["max_tokens"], 8192);
+        assert_eq!(body["cache_control"], json!({ "type": "ephemeral" }));
         assert!(body.get("tools").is_none());
     }
 }

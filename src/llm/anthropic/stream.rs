@@ -151,7 +151,7 @@ impl<'a> MessageAssembly<'a> {
             cached_input_tokens: read,
             output_tokens: output,
             reasoning_tokens: thinking,
-            cost_microusd: 0,
+            cost_microusd: None,
         }
     }
 }
@@ -383,7 +383,7 @@ mod tests {
             cached_input_tokens: 100,
             output_tokens: 42,
             reasoning_tokens: 30,
-            cost_microusd: 0,
+            cost_microusd: None,
         };
         assert_eq!(reply.usage, usage);
     }

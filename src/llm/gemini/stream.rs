@@ -187,7 +187,7 @@ impl<'a> ContentAssembly<'a> {
             // The wire's number leaves out what was thought.
             output_tokens: candidates + thoughts,
             reasoning_tokens: thoughts,
-            cost_microusd: 0,
+            cost_microusd: None,
         }
     }
 
@@ -321,7 +321,7 @@ mod tests {
             cached_input_tokens: 100,
             output_tokens: 42,
             reasoning_tokens: 30,
-            cost_microusd: 0,
+            cost_microusd: None,
         };
         assert_eq!(reply.usage, usage);
         let list = format!("[{}]", chunks.join(",\r\n"));

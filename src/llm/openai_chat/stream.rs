@@ -250,7 +250,7 @@ impl From<WireUsage> for Usage {
             cached_input_tokens: wire.prompt_tokens_details.and_then(|details| details.cached_tokens).unwrap_or(0),
             output_tokens: wire.completion_tokens.unwrap_or(0),
             reasoning_tokens: wire.completion_tokens_details.and_then(|details| details.reasoning_tokens).unwrap_or(0),
-            cost_microusd: 0,
+            cost_microusd: None,
         }
     }
 }
@@ -342,8 +342,13 @@ mod tests {
             [call("call_1", "a.b", r#"{"city": "Paris"}"#), call("call_2", "other", r#"{"n":1.0}"#)]
         );
         assert_eq!(reply.finish, Finish::ToolCalls);
-        let usage =
-            Usage { input_tokens: 20, cached_input_tokens: 5, output_tokens: 7, reasoning_tokens: 2, cost_microusd: 0 };
+        let usage = Usage {
+            input_tokens: 20,
+            cached_input_tokens: 5,
+            output_tokens: 7,
+            reasoning_tokens: 2,
+            cost_microusd: None,
+        };
         assert_eq!(reply.usage, usage);
     }
 

@@ -290,7 +290,7 @@ impl From<WireUsage> for Usage {
             cached_input_tokens: wire.input_tokens_details.and_then(|details| details.cached_tokens).unwrap_or(0),
             output_tokens: wire.output_tokens.unwrap_or(0),
             reasoning_tokens: wire.output_tokens_details.and_then(|details| details.reasoning_tokens).unwrap_or(0),
-            cost_microusd: 0,
+            cost_microusd: None,
         }
     }
 }
@@ -391,7 +391,7 @@ mod tests {
             cached_input_tokens: 100,
             output_tokens: 42,
             reasoning_tokens: 30,
-            cost_microusd: 0,
+            cost_microusd: None,
         };
         assert_eq!(reply.usage, usage);
     }

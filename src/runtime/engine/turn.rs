@@ -5,7 +5,7 @@ use super::live::Deltas;
 use super::shown::bounded;
 use super::stop::{Stop, explain};
 use super::{Executor, transcript};
-use crate::domain::{CauseKind, Origin, RunErrorKind, StepKind, StepStatus, WaitingFor};
+use crate::domain::{CauseKind, Origin, RunErrorKind, StepKind, StepStatus, Usage, WaitingFor};
 use crate::llm::{Finish, Provider, ProviderError, ProviderErrorKind, TurnLimits, TurnReply, TurnRequest};
 use crate::store::{Closed, Ending, Intent, Outcome};
 use serde_json::Value;
@@ -20,7 +20,9 @@ impl Executor<'_, '_> {
         self.journal_asking(asking);
         self.journal.flush().await?;
         let reply = self.ask(&*provider, asking).await?;
-        let usage = reply.usage;
+        let run = &self.attempt.run;
+        let cost_microusd = self.attempt.station.models.cost_microusd(&run.model, &reply.usage);
+        let usage = Usage { cost_microusd, ..reply.usage };
         let mut reply = Reply::from(reply);
         if asking.plan && !reply.tool_calls.is_empty() {
             // None was offered. What is left is the text; the provider's own blocks would ask for the calls' results.

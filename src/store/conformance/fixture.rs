@@ -229,7 +229,7 @@ pub(in crate::store) fn usage(tokens: i64) -> Usage {
         cached_input_tokens: 1,
         output_tokens: 2 * tokens,
         reasoning_tokens: 3,
-        cost_microusd: 10 * tokens,
+        cost_microusd: Some(10 * tokens),
     }
 }
 

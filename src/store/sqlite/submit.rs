@@ -103,7 +103,7 @@ fn insert(tx: &Tx<'_>, submit: &Submit, agent_name: &Name) -> Result<()> {
              VALUES (:id, :agent_id, :agent_name, :revision, 'queued', :model_provider, :model_id, :model_reason, :origin,
                  :cause, :principal_kind, :principal_id, :principal_name, :parent_run_id, :parent_step, :idempotency_key,
                  :config_revision, :caller_credentials, :max_steps, :timeout_ms, 0, 0, 0, 0, 0, 0,
-                 0, 0, 0, 0, 0, 0, 0, :created_at)",
+                 0, 0, 0, 0, NULL, 0, 0, :created_at)",
         )?
         .execute(named_params! {
             ":id": submit.id,

@@ -79,10 +79,11 @@ async fn submit(call: &Call, agent: AgentRow, input: Input) -> Result<Run> {
     let given = renderable(&definition.prompt, given).await?;
     let brought = call.ctx.provider_variables.clone();
     let (asked, own) = (input.model.as_deref(), definition.model.as_deref());
-    let Chosen { model, from_caller } = match station.models.choose(&environment.name, asked, own, brought.as_deref()) {
-        Ok(chosen) => chosen,
-        Err(error) => return Err(station.with_settings_note(error).await),
-    };
+    let Chosen { model, from_caller } =
+        match station.models.choose(&environment.name, asked, own, brought.as_deref()).await {
+            Ok(chosen) => chosen,
+            Err(error) => return Err(station.with_settings_note(error).await),
+        };
     let key = input.idempotency_key.or_else(|| call.ctx.idempotency_key());
     let id = RunId::new(call.now(), environment.number, random()?);
     if let (true, Some(brought)) = (from_caller, brought) {

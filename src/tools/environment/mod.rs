@@ -34,13 +34,14 @@ pub struct EnvironmentView {
 /// The environment as it is now, for the caller of `call`.
 pub async fn view(call: &Call, environment: &Environment) -> Result<EnvironmentView> {
     let station = &call.station;
-    let (model, problem) = match station.models.describe(&environment.name, call.ctx.provider_variables.as_deref()) {
-        Ok(model) => (Some(model), None),
-        Err(error) => {
-            let error = station.with_settings_note(error).await;
-            (None, Some(format!("{error}: {}", error.hint_text().unwrap_or_default())))
-        }
-    };
+    let (model, problem) =
+        match station.models.describe(&environment.name, call.ctx.provider_variables.as_deref()).await {
+            Ok(model) => (Some(model), None),
+            Err(error) => {
+                let error = station.with_settings_note(error).await;
+                (None, Some(format!("{error}: {}", error.hint_text().unwrap_or_default())))
+            }
+        };
     Ok(EnvironmentView {
         name: environment.name.clone(),
         kind: station.settings.kind(&environment.name),

@@ -51,6 +51,12 @@ impl Models {
         if dialect == Some(Api::Ollama) {
             return self.ollama(environment, caller).map(Some);
         }
+        if let Some(row) = defaults::of_provider(name)
+            && defaults::is_local(row)
+            && dialect == Some(row.api)
+        {
+            return Ok(Some(self.nobodys(row.provider)));
+        }
         Ok(self.by_variables(environment, name, caller)?.map(|(_, access)| access))
     }
 
@@ -164,7 +170,14 @@ impl Models {
                 .map_err(|reason| Error::unavailable(format!("{variable}: {reason}")).hint(OUTBOUND_HINT))?;
             return Ok(Access { source, api_key: None, base_url: Some(url) });
         }
-        Ok(Access { source: Source::Nobody, api_key: None, base_url: None })
+        Ok(self.nobodys(OLLAMA.provider))
+    }
+
+    /// A server on this machine, where it usually is.
+    fn nobodys(&self, provider: &str) -> Access {
+        let base_url = self.local.as_ref().and_then(|servers| servers.base_url(provider));
+        let usual = || defaults::of_provider(provider).map(|row| row.base_url.to_owned());
+        Access { source: Source::Nobody, api_key: None, base_url: base_url.or_else(usual) }
     }
 
     /// Those of `variables` that `environment` lets in.
@@ -177,6 +190,6 @@ impl Models {
 }
 
 /// Whether station.yml names the provider's key or its address.
-fn says_where(settings: &ProviderSettings) -> bool {
+pub(super) fn says_where(settings: &ProviderSettings) -> bool {
     settings.api_key.is_some() || settings.base_url.is_some()
 }

@@ -27,7 +27,7 @@ impl Models {
 
     /// The keys that a caller brought along. Addresses are no secrets.
     pub(super) fn make_variables_known(&self, variables: &ProviderVariables) {
-        for (name, value) in variables.0.iter().filter(|(name, _)| !name.ends_with("_BASE_URL")) {
+        for (name, value) in variables.0.iter().filter(|(name, _)| name.ends_with("_API_KEY")) {
             self.redactor.add(PROVIDERS, name, value);
         }
     }
