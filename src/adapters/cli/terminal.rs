@@ -27,9 +27,12 @@ pub(super) fn passphrase() -> Result<Option<SecretString>> {
 
 /// What the person types after `prompt`, up to Enter. `cancelled` for Ctrl-C.
 pub(super) fn hidden(prompt: &str) -> Result<SecretString> {
-    output::prompt(prompt);
     let stdin = std::io::stdin();
-    let typed = Silent::start(&stdin).and_then(|_silent| read_line(stdin.lock()));
+    // Before the question: whoever answers at once must neither be shown nor be cut off.
+    let silent = Silent::start(&stdin)?;
+    output::prompt(prompt);
+    let typed = read_line(stdin.lock());
+    drop(silent);
     output::prompt("\n");
     let typed = typed?;
     let text = std::str::from_utf8(&typed).map_err(|_| Error::invalid_input("what was typed is not UTF-8"))?;
