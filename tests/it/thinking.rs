@@ -2,8 +2,9 @@
 
 use crate::support::fake_thinkers::{Api, FakeThinker, Given};
 use crate::support::home::TestHome;
-use crate::support::http::Http;
+use crate::support::http::{Http, Listening};
 use crate::support::peers;
+use axum::Router;
 use serde_json::{Value, json};
 use std::fs;
 
@@ -45,10 +46,14 @@ fn fake(api: Api, held: usize) -> FakeThinker {
 
 /// A home whose models think, with a key that every owner knows.
 fn home(api: Api, fake: &FakeThinker) -> TestHome {
+    home_at(api, &fake.url)
+}
+
+fn home_at(api: Api, url: &str) -> TestHome {
     let (api, path) = if api == Api::Responses { ("openai_responses", "/v1") } else { ("gemini", "/v1beta") };
     let settings = format!(
         "models: {{ default: thinker/m }}\nproviders:\n  thinker: {{ api: {api}, base_url: \"{}{path}\", api_key: test }}\n",
-        fake.url
+        url
     );
     let home = TestHome::with_agent_using(&["desk"], "planner", &settings);
     let notes = home.beside().join("notes.txt");
@@ -110,6 +115,32 @@ fn reasoning_goes_back_to_openai_byte_for_byte_and_in_place() {
 #[test]
 fn signatures_go_back_to_gemini_byte_for_byte_and_in_place() {
     goes_back(Api::Gemini);
+}
+
+#[test]
+fn a_schema_that_gemini_refuses_goes_out_plainer_and_the_step_names_the_tool() {
+    let fake = FakeThinker::refusing_the_schema_of("desk__save_note", &GEMINI);
+    let home = home(Api::Gemini, &fake);
+    let run = home.json(&["agent", "run", "planner", "go"]);
+    assert_eq!(run["output"], "Done.", "{run:#}");
+    let refused = fake.refused();
+    assert_eq!(refused.len(), 1, "it is learned once for the whole run: {refused:?}");
+    assert!(refused[0].contains("parametersJsonSchema"), "{refused:?}");
+    let steps = home.steps(run["id"].as_str().unwrap());
+    let notice = steps[0]["result"]["notice"].as_str().unwrap();
+    assert_eq!(notice, "Gemini refused the input schema of `desk__save_note`; a plainer one was sent");
+}
+
+#[test]
+fn a_prompt_that_gemini_blocks_ends_the_run_with_the_reason() {
+    let blocked = r#"{"promptFeedback":{"blockReason":"PROHIBITED_CONTENT"}}"#;
+    let listening = Listening::start(Router::new().fallback(move || async move { blocked }));
+    let home = home_at(Api::Gemini, &listening.url);
+    let output = home.stn(&["agent", "run", "planner", "go", "--json"]);
+    let run = output.json();
+    assert_eq!((&run["status"], &run["error_kind"]), (&json!("failed"), &json!("provider")), "{run:#}");
+    let error = run["error"].as_str().unwrap();
+    assert!(error.contains("declined to answer: Gemini blocked the prompt (PROHIBITED_CONTENT)"), "{error}");
 }
 
 #[test]

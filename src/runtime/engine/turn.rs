@@ -71,7 +71,9 @@ impl Executor<'_, '_> {
                 format!("model `{}` reached its output limit before it had said anything", self.model_name()),
             )),
             (Finish::Refusal, _) if empty => {
-                Err(Stop::failed(RunErrorKind::Provider, format!("model `{}` declined to answer", self.model_name())))
+                let why = reply.notice.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
+                let declined = format!("model `{}` declined to answer{why}", self.model_name());
+                Err(Stop::failed(RunErrorKind::Provider, declined))
             }
             (_, None) => Ok(Value::String(reply.text.clone())),
             (_, Some(contract)) => match contract.judge(&reply.text) {

@@ -40,6 +40,8 @@ struct Shared {
     script: Vec<Given>,
     /// The turn that is only given after [`FakeThinker::release`].
     held: usize,
+    /// Gemini only: refuses this tool's JSON Schema, and takes it only in the oldest words.
+    picky: Option<&'static str>,
     released: watch::Sender<bool>,
     asked: Mutex<Vec<(usize, String)>>,
     refused: Mutex<Vec<String>>,
@@ -48,10 +50,20 @@ struct Shared {
 impl FakeThinker {
     /// Follows `script`; the turn `held` (from 0) has to be released.
     pub fn start(api: Api, script: &[Given], held: usize) -> Self {
+        Self::with(api, script, held, None)
+    }
+
+    /// Gemini, which doesn't take the JSON Schema of the tool `picky`.
+    pub fn refusing_the_schema_of(picky: &'static str, script: &[Given]) -> Self {
+        Self::with(Api::Gemini, script, usize::MAX, Some(picky))
+    }
+
+    fn with(api: Api, script: &[Given], held: usize, picky: Option<&'static str>) -> Self {
         let shared = Arc::new(Shared {
             api,
             script: script.to_vec(),
             held,
+            picky,
             released: watch::Sender::new(false),
             asked: Mutex::default(),
             refused: Mutex::default(),
@@ -84,7 +96,7 @@ impl FakeThinker {
 async fn answer(State(shared): State<Arc<Shared>>, body: String) -> Response {
     let read = match shared.api {
         Api::Responses => read_responses(&shared.script, &body),
-        Api::Gemini => read_gemini(&shared.script, &body),
+        Api::Gemini => read_gemini(&shared.script, &body, shared.picky),
     };
     let turn = match read.and_then(|turn| (turn < shared.script.len()).then_some(turn).ok_or("no such turn".into())) {
         Ok(turn) => turn,
@@ -169,7 +181,19 @@ fn read_responses(script: &[Given], body: &str) -> Result<usize, String> {
     }
 }
 
-fn read_gemini(script: &[Given], body: &str) -> Result<usize, String> {
+/// Gemini's first subset of OpenAPI.
+fn in_the_oldest_words(at: &str, schema: &Value) -> Result<(), String> {
+    const TYPES: [&str; 6] = ["STRING", "NUMBER", "INTEGER", "BOOLEAN", "ARRAY", "OBJECT"];
+    let object = schema.as_object().ok_or(format!("{at}: no object"))?;
+    only(at, object, &["type", "description", "enum", "items", "properties", "required", "nullable"])?;
+    if !TYPES.iter().any(|kind| schema["type"] == *kind) {
+        return Err(format!("Invalid value at '{at}.type': {}", schema["type"]));
+    }
+    let inner = schema["properties"].as_object().into_iter().flat_map(Map::values);
+    inner.chain(object.get("items")).try_for_each(|schema| in_the_oldest_words(at, schema))
+}
+
+fn read_gemini(script: &[Given], body: &str, picky: Option<&str>) -> Result<usize, String> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields, rename_all = "camelCase")]
     struct Request {
@@ -191,8 +215,14 @@ fn read_gemini(script: &[Given], body: &str) -> Result<usize, String> {
         function_declarations: Vec<Map<String, Value>>,
     }
     let request: Request = serde_json::from_str(body).map_err(|cause| cause.to_string())?;
-    for tool in request.tools.iter().flat_map(|tools| &tools.function_declarations) {
-        only("tools[0].function_declarations", tool, &["name", "description", "parametersJsonSchema"])?;
+    for (place, tool) in request.tools.iter().flat_map(|tools| &tools.function_declarations).enumerate() {
+        let at = format!("tools[0].function_declarations[{place}]");
+        if picky.is_none_or(|picky| tool["name"] != picky) {
+            only(&at, tool, &["name", "description", "parametersJsonSchema"])?;
+            continue;
+        }
+        only(&at, tool, &["name", "description", "parameters"])?;
+        in_the_oldest_words(&at, &tool["parameters"])?;
     }
     let mut contents = request.contents.iter().peekable();
     let is_said = |content: &&Content| content.role == "user" && value(content.parts[0].get()).get("text").is_some();
