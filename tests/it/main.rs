@@ -7,6 +7,7 @@ mod support;
 mod attached;
 mod authorization;
 mod bad_input;
+mod canary;
 mod conformance;
 mod coverage;
 mod files;

@@ -29,7 +29,8 @@ pub fn own_server(name: &str, arguments: &[&str]) -> serde_json::Value {
     serde_json::json!({ "command": python(), "args": args })
 }
 
-fn directory() -> PathBuf {
+/// Where they are installed.
+pub fn directory() -> PathBuf {
     let default = || Path::new(env!("CARGO_MANIFEST_DIR")).join("target/peers");
     std::env::var_os("STN_TEST_PEERS").map_or_else(default, PathBuf::from)
 }
