@@ -3,6 +3,7 @@
 //! A new noun gets its own file; its table goes to `store/`, its acts to `tools/<noun>/`.
 
 mod agent;
+mod api_key;
 mod audit;
 mod event;
 mod id;
@@ -10,6 +11,7 @@ mod mcp_server;
 mod name;
 mod nearest;
 mod price;
+mod network;
 mod principal;
 mod rights;
 mod run;
@@ -17,8 +19,10 @@ mod secret_text;
 mod step;
 mod time;
 mod tool;
+mod user;
 
 pub use agent::{Agent, AgentDefinition, AgentState, OnInDoubt, ScheduleSpec};
+pub use api_key::{KeyLimits, KeyRecord, KeyRefusal};
 pub use audit::{AuditEntry, AuditOutcome};
 pub use event::{Event, EventType};
 pub use id::{AgentId, EnvironmentNumber, RunId};
@@ -26,6 +30,7 @@ pub use mcp_server::{CommandState, McpServerDefinition, ServerTransport, ToolOve
 pub use name::{InvalidName, Name};
 pub use nearest::nearest;
 pub use price::Price;
+pub use network::Network;
 pub use principal::{Cause, CauseKind, Grant, Origin, Place, Principal, PrincipalKind, PrincipalRef, Refusal};
 pub use rights::{EnvironmentKind, Role, Scope};
 pub use run::{AgentRef, Answer, Decision, ModelChoice, ParentStep, Run, RunErrorKind, RunStatus, Usage, WaitingFor};
@@ -33,3 +38,4 @@ pub use secret_text::{Piece, SecretText};
 pub use step::{Step, StepKind, StepStatus};
 pub use time::Timestamp;
 pub use tool::{AGENT_PREFIX, Effect, ToolEffect};
+pub use user::{Roles, User, UserState};

@@ -6,11 +6,15 @@ use crate::error::{Error, Result};
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use std::fmt;
+use subtle::{Choice, ConstantTimeEq};
 
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 const ID_CHARS: usize = 10;
 const SECRET_CHARS: usize = 43;
 const CRC_CHARS: usize = 6;
+
+/// What stands for the digest of a key that is kept nowhere.
+const NOBODY: [u8; 32] = [0; 32];
 
 /// A key in the clear. It is shown once, and only its id and [`ApiKey::digest`] are kept.
 pub struct ApiKey {
@@ -54,6 +58,16 @@ impl ApiKey {
     /// SHA-256 of the secret, which is what a station keeps. The secret has 256 random bits, so a slow hash would add nothing.
     pub fn digest(&self) -> [u8; 32] {
         Sha256::digest(self.secret.expose_secret().as_bytes()).into()
+    }
+
+    /// Whether its secret is the one that `kept` is the digest of. Takes the same way for a key that nobody keeps as for a wrong secret.
+    pub fn proves(&self, kept: Option<&[u8; 32]>) -> bool {
+        self.proves_by(kept, |one, other| one.ct_eq(other))
+    }
+
+    fn proves_by(&self, kept: Option<&[u8; 32]>, compare: impl FnOnce(&[u8; 32], &[u8; 32]) -> Choice) -> bool {
+        let is_kept = Choice::from(u8::from(kept.is_some()));
+        bool::from(compare(&self.digest(), kept.unwrap_or(&NOBODY)) & is_kept)
     }
 
     /// The whole text, to be shown or written once.
@@ -110,6 +124,21 @@ mod tests {
         assert_eq!((parts[0], parts[1], parts[2].len(), parts[3].len()), ("stn", "key", 10, 49));
         let back = ApiKey::parse(text.expose_secret()).unwrap();
         assert_eq!((back.id(), back.digest()), (key.id(), key.digest()));
+    }
+
+    #[test]
+    fn an_unknown_key_and_a_wrong_secret_are_compared_alike_and_neither_proves_anything() {
+        let (key, other) = (ApiKey::generate().unwrap(), ApiKey::generate().unwrap());
+        for (kept, expected) in [(None, false), (Some(other.digest()), false), (Some(key.digest()), true)] {
+            let mut compared = Vec::new();
+            let proved = key.proves_by(kept.as_ref(), |one, other| {
+                compared.push((*one, other.len()));
+                one.ct_eq(other)
+            });
+            assert_eq!((proved, compared), (expected, vec![(key.digest(), 32)]));
+        }
+        // A digest that happens to be the stand-in's is kept by nobody.
+        assert!(!key.proves_by(None, |_, _| Choice::from(1)));
     }
 
     #[test]

@@ -11,9 +11,11 @@
 
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
+mod principals;
 mod redacted;
 pub mod sqlite;
 
+pub use principals::{KeyChange, NewKey, PrincipalStore, UserChange, UserHandle};
 pub use redacted::Redacted;
 
 use crate::domain::{
@@ -36,7 +38,7 @@ pub struct EnvironmentRow {
 
 /// What concerns the station as a whole.
 #[async_trait]
-pub trait ControlStore: Send + Sync + fmt::Debug {
+pub trait ControlStore: PrincipalStore {
     /// All environments, by name.
     async fn environments(&self) -> Result<Vec<EnvironmentRow>>;
 

@@ -109,6 +109,69 @@ impl<S: ControlStore + ?Sized> ControlStore for Redacted<S> {
 }
 
 #[async_trait]
+impl<S: ControlStore + ?Sized> PrincipalStore for Redacted<S> {
+    async fn users(&self, after: Option<&Name>, limit: u32) -> Result<Vec<User>> {
+        self.store.users(after, limit).await
+    }
+
+    async fn user(&self, handle: &UserHandle) -> Result<Option<User>> {
+        self.store.user(handle).await
+    }
+
+    async fn user_create(&self, name: &Name, display_name: Option<String>, audit: AuditEntry) -> Result<User> {
+        let display_name = display_name.map(|name| self.redactor.string(name));
+        self.store.user_create(name, display_name, self.audit_entry(audit)).await
+    }
+
+    async fn user_update(&self, id: i64, change: UserChange, audit: AuditEntry) -> Result<User> {
+        let display_name = change.display_name.map(|name| name.map(|name| self.redactor.string(name)));
+        self.store.user_update(id, UserChange { display_name, ..change }, self.audit_entry(audit)).await
+    }
+
+    async fn user_delete(&self, id: i64, audit: AuditEntry) -> Result<()> {
+        self.store.user_delete(id, self.audit_entry(audit)).await
+    }
+
+    async fn role_set(
+        &self,
+        id: i64,
+        environment: Option<&Name>,
+        role: Option<Role>,
+        audit: AuditEntry,
+    ) -> Result<User> {
+        self.store.role_set(id, environment, role, self.audit_entry(audit)).await
+    }
+
+    async fn api_keys(&self, user: Option<i64>, after: Option<(Name, String)>, limit: u32) -> Result<Vec<KeyRecord>> {
+        self.store.api_keys(user, after, limit).await
+    }
+
+    async fn api_key(&self, id: &str) -> Result<Option<(KeyRecord, [u8; 32])>> {
+        self.store.api_key(id).await
+    }
+
+    async fn api_key_create(&self, key: NewKey, audit: AuditEntry) -> Result<KeyRecord> {
+        self.store.api_key_create(key, self.audit_entry(audit)).await
+    }
+
+    async fn api_key_update(&self, id: &str, change: KeyChange, audit: AuditEntry) -> Result<KeyRecord> {
+        self.store.api_key_update(id, change, self.audit_entry(audit)).await
+    }
+
+    async fn api_key_delete(&self, id: &str, audit: AuditEntry) -> Result<()> {
+        self.store.api_key_delete(id, self.audit_entry(audit)).await
+    }
+
+    async fn api_key_used(&self, id: &str, at: Timestamp) -> Result<()> {
+        self.store.api_key_used(id, at).await
+    }
+
+    fn principals_changed(&self) -> watch::Receiver<u64> {
+        self.store.principals_changed()
+    }
+}
+
+#[async_trait]
 impl<S: Store + ?Sized> Store for Redacted<S> {
     async fn agents(&self, after: Option<&Name>, limit: u32) -> Result<Vec<AgentRow>> {
         self.store.agents(after, limit).await

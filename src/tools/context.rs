@@ -334,6 +334,11 @@ impl Call {
         Self { ctx, station, environment, action, config_revision }
     }
 
+    /// The audit action.
+    pub(super) fn action(&self) -> &str {
+        &self.action
+    }
+
     /// The files' state that the act was begun under. Known for acts that leave an audit row.
     pub fn config_revision(&self) -> Option<&str> {
         self.config_revision.as_deref()

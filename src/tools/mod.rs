@@ -10,6 +10,8 @@ pub mod attached;
 pub mod context;
 pub mod dispatch;
 pub mod files;
+mod giving;
+mod input;
 pub mod model;
 pub mod page;
 mod refused;
@@ -17,12 +19,15 @@ pub mod spec;
 mod table;
 
 pub mod agent;
+pub mod api_key;
 pub mod environment;
 pub mod mcp_server;
+pub mod role;
 pub mod run;
 pub mod secret;
 pub mod station;
 pub mod tool;
+pub mod user;
 pub mod variable;
 
 pub use context::{
@@ -66,5 +71,16 @@ pub fn table() -> Table {
         Tool::new(secret::list::spec(), secret::list::list),
         Tool::new(secret::delete::spec(), secret::delete::delete),
         Tool::new(station::status::spec(), station::status::status),
+        Tool::new(user::create::spec(), user::create::create),
+        Tool::new(user::get::spec(), user::get::get),
+        Tool::new(user::list::spec(), user::list::list),
+        Tool::new(user::update::spec(), user::update::update),
+        Tool::new(user::delete::spec(), user::delete::delete),
+        Tool::new(role::set::spec(), role::set::set),
+        Tool::new(api_key::create::spec(), api_key::create::create),
+        Tool::new(api_key::get::spec(), api_key::get::get),
+        Tool::new(api_key::list::spec(), api_key::list::list),
+        Tool::new(api_key::update::spec(), api_key::update::update),
+        Tool::new(api_key::delete::spec(), api_key::delete::delete),
     ])
 }

@@ -71,8 +71,24 @@ async fn input(station: &TestStation, tool: &str) -> Value {
         "secret_list" | "agent_list" | "run_list" | "environment_get" | "environment_list" | "environment_sync"
         | "mcp_server_list" | "tool_list" | "variable_list" => json!({}),
         "station_status" => json!({ "environment": "development" }),
+        "user_create" => json!({ "name": fresh(station) }),
+        "user_get" | "user_update" | "user_delete" => json!({ "user": user(station).await }),
+        "role_set" => json!({ "user": user(station).await, "environment": "staging", "role": "viewer" }),
+        "user_list" | "api_key_list" => json!({}),
+        "api_key_create" => json!({ "name": fresh(station), "environments": ["staging"], "sources": ["10.0.0.0/8"] }),
+        "api_key_get" | "api_key_update" | "api_key_delete" => {
+            let key = station.call("api_key_create", json!({ "name": fresh(station) })).await.unwrap();
+            json!({ "key": key["id"] })
+        }
         other => panic!("the new tool `{other}` needs an input here"),
     }
+}
+
+/// A user who may do nothing yet.
+async fn user(station: &TestStation) -> String {
+    let name = fresh(station);
+    station.call("user_create", json!({ "name": name })).await.unwrap();
+    name
 }
 
 /// The name of an agent that isn't there yet.
@@ -97,7 +113,8 @@ fn denial(action: &str, target: Option<&str>) -> Audited {
 
 /// What an act with this input is done to.
 fn target(input: &Value) -> Option<String> {
-    let named = ["name", "agent", "run", "server", "tool"].iter().find_map(|field| input[field].as_str());
+    let named =
+        ["name", "agent", "run", "server", "tool", "user", "key"].iter().find_map(|field| input[field].as_str());
     named.map(str::to_owned)
 }
 

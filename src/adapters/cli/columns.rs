@@ -75,6 +75,22 @@ const SECRETS: &[Column] = &[
     ("UPDATED", "/updated_at"),
 ];
 
+const USERS: &[Column] =
+    &[("ID", "/id"), ("NAME", "/name"), ("STATE", "/state"), ("ROLES", "/roles"), ("DISPLAY NAME", "/display_name")];
+
+const ROLES: &[Column] = &[("ENVIRONMENT", "/environment"), ("ROLE", "/role")];
+
+const API_KEYS: &[Column] = &[
+    ("ID", "/id"),
+    ("NAME", "/name"),
+    ("USER", "/user"),
+    ("ROLE", "/role"),
+    ("ENVIRONMENTS", "/environments"),
+    ("SCOPES", "/scopes"),
+    ("EXPIRES", "/expires_at"),
+    ("LAST USED", "/last_used_at"),
+];
+
 const PLAN: &[Column] = &[
     ("ACTION", "/action"),
     ("KIND", "/kind"),
@@ -100,6 +116,9 @@ pub(super) fn of(name: &str) -> Option<&'static [Column]> {
         "tool_list" => TOOLS,
         "variable_list" => VARIABLES,
         "secret_list" => SECRETS,
+        "user_list" => USERS,
+        "roles" => ROLES,
+        "api_key_list" => API_KEYS,
         "environment_sync" => PLAN,
         "problems" => PROBLEMS,
         "call" => OWN_TOOLS,

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 
 /// The nouns, in the order of the help.
-const NOUNS: [(&str, &str); 7] = [
+const NOUNS: &[(&str, &str)] = &[
     ("agent", "Agents: prompts with a model, tools and limits"),
     ("run", "Runs: executions of agents"),
     ("environment", "Environments: units of isolation"),
@@ -18,6 +18,9 @@ const NOUNS: [(&str, &str); 7] = [
     ("tool", "Tools of attached MCP servers"),
     ("variable", "Plain variables for the servers of an environment"),
     ("secret", "Secrets: values that are kept encrypted and never shown"),
+    ("user", "Users: whom API keys belong to"),
+    ("role", "Roles of users, by environment"),
+    ("api-key", "API keys: how programs and people elsewhere come to the station"),
 ];
 
 /// Commands that need no tool of the table to be parsed.

@@ -1,16 +1,19 @@
-//! Who is calling over TCP: the bearer of the local key, or nobody.
+//! Who is calling over TCP: the bearer of a key, or nobody.
 
+use super::keys::{self, Entered, Lease, Refused};
 use super::{Doors, RequestId};
 use crate::adapters::rest::{Problem, query_of};
 use crate::domain::{AuditEntry, AuditOutcome, Cause, Origin, PrincipalKind, PrincipalRef};
-use crate::error::Error;
-use crate::home::ApiKey;
+use crate::error::{Error, ErrorKind};
+use crate::mcp::serve::Leave;
 use crate::tools::model::ProviderVariables;
+use axum::body::{Body, HttpBody};
 use axum::extract::{Request, State};
 use axum::http::header::{AUTHORIZATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderValue, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use futures_util::{FutureExt, StreamExt};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,7 +38,7 @@ pub(super) async fn admit(State(doors): State<Doors>, request: Request, next: Ne
     }
 }
 
-/// Lets in who has the key.
+/// Lets in who has a key.
 pub(super) async fn require_key(State(doors): State<Doors>, mut request: Request, next: Next) -> Response {
     if let Err(error) = no_key_in_query(request.uri()) {
         return Problem::from(error).into_response();
@@ -43,15 +46,18 @@ pub(super) async fn require_key(State(doors): State<Doors>, mut request: Request
     if is_open(request.uri().path()) {
         return next.run(request).await;
     }
-    let bearer = bearer_of(request.headers());
-    match bearer.and_then(|bearer| doors.key.authenticate(bearer)) {
-        Some(principal) => {
+    let source = request.extensions().get::<Source>().map(|source| source.0);
+    match keys::enter(&doors, bearer_of(request.headers()), source).await {
+        Ok(Entered { principal, lease }) => {
             request.extensions_mut().insert(principal);
             request.extensions_mut().insert(Arrival { origin: Origin::Rest, variables: None });
-            next.run(request).await
+            let Some(lease) = lease else { return next.run(request).await };
+            let of_sessions = lease.clone();
+            request.extensions_mut().insert(Leave::new(move || of_sessions.clone().ended().boxed()));
+            until(next.run(request).await, lease)
         }
-        None => {
-            let (response, entry) = refusal(&doors, &request);
+        Err(refused) => {
+            let (response, entry) = refusal(&doors, &request, refused);
             if let Some(entry) = entry
                 && let Err(error) = doors.station.control.audit(entry).await
             {
@@ -60,6 +66,16 @@ pub(super) async fn require_key(State(doors): State<Doors>, mut request: Request
             response
         }
     }
+}
+
+/// A stream ends when its caller may not be here any more; an answer that is whole is sent.
+fn until(response: Response, lease: Lease) -> Response {
+    response.map(|body| {
+        if HttpBody::size_hint(&body).exact().is_some() {
+            return body;
+        }
+        Body::from_stream(body.into_data_stream().take_until(lease.ended()))
+    })
 }
 
 /// Routes for those who can't have a key, or don't know yet how to get one.
@@ -83,22 +99,26 @@ fn no_key_in_query(uri: &Uri) -> Result<(), Error> {
     }
 }
 
-/// What a request without a valid key is answered with, and what the audit says of it unless its source has said it too often.
-fn refusal(doors: &Doors, request: &Request) -> (Response, Option<AuditEntry>) {
+/// What a request that isn't let in is answered with, and what the audit says of it unless its source has said it too often.
+fn refusal(doors: &Doors, request: &Request, refused: Refused) -> (Response, Option<AuditEntry>) {
+    if refused.error.kind() == ErrorKind::Unavailable {
+        return (Problem::from(refused.error).into_response(), None);
+    }
     let source = request.extensions().get::<Source>().map(|source| source.0);
     if let Err(wait) = doors.0.failures.fail(source, doors.station.clock.now()) {
         return (held_back(wait), None);
     }
-    let key = bearer_of(request.headers());
-    let (message, challenge) = match key {
-        None => ("this needs a key", "Bearer realm=\"station\""),
-        Some(_) => ("the key is not valid here", "Bearer realm=\"station\", error=\"invalid_token\""),
+    let challenge = match bearer_of(request.headers()) {
+        None => "Bearer realm=\"station\"",
+        Some(_) => "Bearer realm=\"station\", error=\"invalid_token\"",
     };
-    // Where the key's file is, is nothing for everybody who can reach the port.
-    let hint = "send `Authorization: Bearer <key>` with the local owner's key; `stn status` on the station's machine shows where it is";
-    let mut response = Problem::from(Error::unauthenticated(message).hint(hint)).into_response();
-    response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
-    (response, Some(failed_login(doors, request, key, source)))
+    let entry = failed_login(doors, request, &refused, source);
+    let is_unknown = refused.error.kind() == ErrorKind::Unauthenticated;
+    let mut response = Problem::from(refused.error).into_response();
+    if is_unknown {
+        response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+    }
+    (response, Some(entry))
 }
 
 fn held_back(wait: Duration) -> Response {
@@ -110,9 +130,9 @@ fn held_back(wait: Duration) -> Response {
     response
 }
 
-fn failed_login(doors: &Doors, request: &Request, key: Option<&str>, source: Option<IpAddr>) -> AuditEntry {
+fn failed_login(doors: &Doors, request: &Request, refused: &Refused, source: Option<IpAddr>) -> AuditEntry {
     let path = request.uri().path();
-    let id = key.and_then(|key| ApiKey::parse(key).ok()).map_or_else(|| "-".to_owned(), |key| key.id().to_owned());
+    let id = refused.key.clone().unwrap_or_else(|| "-".to_owned());
     AuditEntry {
         at: doors.station.clock.now(),
         principal: PrincipalRef { kind: PrincipalKind::ApiKey, id, name: "unknown".into() },
@@ -122,7 +142,7 @@ fn failed_login(doors: &Doors, request: &Request, key: Option<&str>, source: Opt
         target: None,
         environment: None,
         outcome: AuditOutcome::Denied,
-        reason: Some(if key.is_some() { "unauthenticated: wrong key" } else { "unauthenticated: no key" }.into()),
+        reason: Some(refused.reason.to_owned()),
         request_id: request.extensions().get::<RequestId>().map(|id| id.0.to_string()).unwrap_or_default(),
         config_revision: None,
         details: source.map(|source| serde_json::json!({ "source": source.to_string() })),

@@ -8,6 +8,7 @@ mod activity;
 mod auth;
 mod envelope;
 mod health;
+mod keys;
 mod listen;
 mod throttle;
 
@@ -26,6 +27,7 @@ use crate::tools::Station;
 use axum::Router;
 use axum::http::Uri;
 use axum::middleware::{from_fn, from_fn_with_state};
+use keys::Uses;
 use std::sync::Arc;
 use throttle::Throttle;
 use tokio_util::sync::CancellationToken;
@@ -53,6 +55,7 @@ pub(super) struct Shared {
     pub(super) deps: Deps,
     guard: Guard,
     failures: Throttle,
+    uses: Uses,
 }
 
 impl std::ops::Deref for Doors {
@@ -67,7 +70,7 @@ impl Doors {
     pub(super) fn new(deps: Deps) -> Self {
         let http = &deps.station.settings.http;
         let guard = Guard::new(&http.allowed_hosts, &http.allowed_origins);
-        Self(Arc::new(Shared { deps, guard, failures: Throttle::default() }))
+        Self(Arc::new(Shared { deps, guard, failures: Throttle::default(), uses: Uses::default() }))
     }
 
     pub(super) fn is_ready(&self) -> bool {

@@ -65,6 +65,7 @@ impl Endpoints {
             environment: Some(environment),
             tools,
             clock: Arc::clone(&self.doors.station.clock),
+            tasks: self.doors.tasks.clone(),
             cancel: self.doors.stopping().clone(),
         }
     }

@@ -2,6 +2,7 @@
 
 mod door;
 mod events;
+mod keys;
 mod local;
 mod mcp;
 mod tools;

@@ -11,9 +11,12 @@ use std::time::Duration;
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, Request, Response, StatusCode, header};
 use axum::response::IntoResponse;
+use futures_util::future::BoxFuture;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use rmcp::model::ProtocolVersion;
-use rmcp::transport::streamable_http_server::{SessionManager, StreamableHttpServerConfig, StreamableHttpService};
+use rmcp::transport::streamable_http_server::{
+    SessionId, SessionManager, StreamableHttpServerConfig, StreamableHttpService,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::handler::{Door, Handler};
@@ -21,6 +24,7 @@ use super::session::{self, Sessions};
 use super::{Backend, MAX_MESSAGE_BYTES, ToolSet, envelope};
 use crate::clock::{ClockExt, SharedClock};
 use crate::domain::{Name, Principal, PrincipalRef};
+use crate::lifecycle::Tasks;
 
 /// How long a client may take for the body of a request.
 const BODY_WITHIN: Duration = Duration::from_secs(60);
@@ -32,8 +36,27 @@ pub struct HttpSeed {
     pub environment: Option<Name>,
     pub tools: ToolSet,
     pub clock: SharedClock,
+    /// What watches over sessions belongs to these.
+    pub tasks: Tasks,
     /// Ends all sessions and streams.
     pub cancel: CancellationToken,
+}
+
+/// Put into a request's extensions by whoever let it in: what is done when its principal may not be here any more. A session that the
+/// request opens ends then.
+#[derive(Clone)]
+pub struct Leave(Arc<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>);
+
+impl std::fmt::Debug for Leave {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Leave").finish_non_exhaustive()
+    }
+}
+
+impl Leave {
+    pub fn new(ended: impl Fn() -> BoxFuture<'static, ()> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(ended))
+    }
 }
 
 /// A tower service for `Router::route_service`. The layers before it put the [`Principal`] of each request into its extensions (a request
@@ -59,7 +82,12 @@ pub fn http_service(backend: Arc<dyn Backend>, seed: HttpSeed) -> HttpService {
             })
         }
     };
-    HttpService { rmcp: StreamableHttpService::new(handlers, sessions.clone(), config), sessions, clock: seed.clock }
+    HttpService {
+        rmcp: StreamableHttpService::new(handlers, sessions.clone(), config),
+        sessions,
+        clock: seed.clock,
+        tasks: seed.tasks,
+    }
 }
 
 /// One MCP endpoint over HTTP. Cheap to clone; all clones share their sessions.
@@ -68,6 +96,7 @@ pub struct HttpService {
     rmcp: StreamableHttpService<Handler, Sessions>,
     sessions: Arc<Sessions>,
     clock: SharedClock,
+    tasks: Tasks,
 }
 
 impl std::fmt::Debug for HttpService {
@@ -96,7 +125,7 @@ impl HttpService {
         let Some(principal) = request.extensions().get::<Principal>() else {
             return Err(refused(StatusCode::UNAUTHORIZED, "Unauthorized: nobody has said who is calling"));
         };
-        let who = principal.who.clone();
+        let (who, leave) = (principal.who.clone(), request.extensions().get::<Leave>().cloned());
         if is_modern(request.headers()) {
             // These versions have no sessions. The header must not reach rmcp, which might still look one up for an `initialize`.
             request.headers_mut().remove(session::HEADER);
@@ -109,7 +138,7 @@ impl HttpService {
         };
         let response = self.exchange(request).await?;
         if opens {
-            self.bind(response.headers(), &who).await;
+            self.bind(response.headers(), &who, leave).await;
         }
         Ok(response)
     }
@@ -143,8 +172,23 @@ impl HttpService {
     }
 
     /// Notes whose session this is, if the response opens one.
-    async fn bind(&self, response: &HeaderMap, who: &PrincipalRef) {
+    async fn bind(&self, response: &HeaderMap, who: &PrincipalRef, leave: Option<Leave>) {
         let Some(id) = session::id_in(response) else { return };
+        if let (Some(leave), Some(closed)) = (leave, self.sessions.closed(id)) {
+            let (sessions, id) = (Arc::clone(&self.sessions), SessionId::from(id));
+            let stopping = self.tasks.soft().clone();
+            self.tasks.spawn("mcp session", async move {
+                tokio::select! {
+                    () = closed.cancelled() => {}
+                    () = stopping.cancelled() => {}
+                    () = leave.0() => {
+                        if let Err(error) = sessions.close_session(&id).await {
+                            tracing::warn!(%error, "a session could not be closed");
+                        }
+                    }
+                }
+            });
+        }
         if let Some(oldest) = self.sessions.bind(id, who)
             && let Err(error) = self.sessions.close_session(&oldest).await
         {

@@ -1,8 +1,8 @@
 //! How domain types stand in columns: enums as the word that every wire uses, times as integers, structured values as JSON text.
 
 use crate::domain::{
-    AuditOutcome, CommandState, Effect, EventType, Name, Origin, PrincipalKind, RunErrorKind, RunId, RunStatus,
-    StepKind, StepStatus, Timestamp, WaitingFor,
+    AuditOutcome, CommandState, Effect, EventType, Name, Origin, PrincipalKind, Role, RunErrorKind, RunId, RunStatus,
+    StepKind, StepStatus, Timestamp, UserState, WaitingFor,
 };
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 use serde::de::value::StrDeserializer;
@@ -50,10 +50,12 @@ words!(
     EventType,
     Origin,
     PrincipalKind,
+    Role,
     RunErrorKind,
     RunStatus,
     StepKind,
     StepStatus,
+    UserState,
     WaitingFor,
 );
 

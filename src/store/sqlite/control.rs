@@ -2,16 +2,18 @@
 
 use super::audit_file::AuditFile;
 use super::connection::{Readers, open_writer};
+use super::transaction::Tx;
 use super::writer::{Writer, WriterStats};
-use super::{audit, migrate};
+use super::{api_keys, audit, migrate, users};
 use crate::clock::SharedClock;
-use crate::domain::{AuditEntry, EnvironmentNumber, Name, Timestamp};
+use crate::domain::{AuditEntry, EnvironmentNumber, KeyRecord, Name, Role, Timestamp, User};
 use crate::error::{Error, Result};
 use crate::events::Events;
-use crate::store::{AuditRow, ControlStore, EnvironmentRow};
+use crate::store::{AuditRow, ControlStore, EnvironmentRow, KeyChange, NewKey, PrincipalStore, UserChange, UserHandle};
 use async_trait::async_trait;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row};
 use std::path::Path;
+use tokio::sync::watch;
 
 /// How audit lines name the control store. No environment can have this name.
 const STORE: &str = "station";
@@ -22,6 +24,7 @@ pub struct SqliteControl {
     // Before the writer: the last connection to be closed is one that may write, so that SQLite can tidy up its log.
     readers: Readers,
     writer: Writer,
+    principals: watch::Sender<u64>,
 }
 
 impl SqliteControl {
@@ -34,12 +37,29 @@ impl SqliteControl {
         let mut audit = AuditFile::new(audit_file, STORE);
         audit.catch_up(&conn);
         let writer = Writer::start(conn, audit, clock, Events::default(), STORE)?;
-        Ok(Self { readers: Readers::new(path), writer })
+        Ok(Self { readers: Readers::new(path), writer, principals: watch::Sender::new(0) })
     }
 
     /// What the writer has done since it was opened.
     pub fn stats(&self) -> WriterStats {
         self.writer.stats()
+    }
+
+    /// Changes users, roles or keys, and tells those who watch them.
+    async fn change<T: Send + 'static>(
+        &self,
+        audit: AuditEntry,
+        work: impl FnOnce(&Tx<'_>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let changed = self.writer.write(move |tx| {
+            tx.require_audit()?;
+            let changed = work(tx)?;
+            tx.audit(audit)?;
+            Ok(changed)
+        });
+        let changed = changed.await?;
+        self.principals.send_modify(|count| *count = count.wrapping_add(1));
+        Ok(changed)
     }
 }
 
@@ -67,6 +87,75 @@ impl ControlStore for SqliteControl {
 
     async fn audit_after(&self, seq: i64, limit: u32) -> Result<Vec<AuditRow>> {
         self.readers.read(move |conn| audit::after(conn, seq, limit)).await
+    }
+}
+
+#[async_trait]
+impl PrincipalStore for SqliteControl {
+    async fn users(&self, after: Option<&Name>, limit: u32) -> Result<Vec<User>> {
+        let after = after.cloned();
+        self.readers.read(move |conn| users::list(conn, after.as_ref(), limit)).await
+    }
+
+    async fn user(&self, handle: &UserHandle) -> Result<Option<User>> {
+        let handle = handle.clone();
+        self.readers.read(move |conn| users::find(conn, &handle)).await
+    }
+
+    async fn user_create(&self, name: &Name, display_name: Option<String>, audit: AuditEntry) -> Result<User> {
+        let name = name.clone();
+        self.change(audit, move |tx| users::create(tx, &name, display_name)).await
+    }
+
+    async fn user_update(&self, id: i64, change: UserChange, audit: AuditEntry) -> Result<User> {
+        self.change(audit, move |tx| users::update(tx, id, change)).await
+    }
+
+    async fn user_delete(&self, id: i64, audit: AuditEntry) -> Result<()> {
+        self.change(audit, move |tx| users::delete(tx, id)).await
+    }
+
+    async fn role_set(
+        &self,
+        id: i64,
+        environment: Option<&Name>,
+        role: Option<Role>,
+        audit: AuditEntry,
+    ) -> Result<User> {
+        let environment = environment.cloned();
+        self.change(audit, move |tx| users::role_set(tx, id, environment.as_ref(), role)).await
+    }
+
+    async fn api_keys(&self, user: Option<i64>, after: Option<(Name, String)>, limit: u32) -> Result<Vec<KeyRecord>> {
+        self.readers.read(move |conn| api_keys::list(conn, user, after, limit)).await
+    }
+
+    async fn api_key(&self, id: &str) -> Result<Option<(KeyRecord, [u8; 32])>> {
+        let id = id.to_owned();
+        self.readers.read(move |conn| api_keys::find(conn, &id)).await
+    }
+
+    async fn api_key_create(&self, key: NewKey, audit: AuditEntry) -> Result<KeyRecord> {
+        self.change(audit, move |tx| api_keys::create(tx, &key)).await
+    }
+
+    async fn api_key_update(&self, id: &str, change: KeyChange, audit: AuditEntry) -> Result<KeyRecord> {
+        let id = id.to_owned();
+        self.change(audit, move |tx| api_keys::update(tx, &id, change)).await
+    }
+
+    async fn api_key_delete(&self, id: &str, audit: AuditEntry) -> Result<()> {
+        let id = id.to_owned();
+        self.change(audit, move |tx| api_keys::delete(tx, &id)).await
+    }
+
+    async fn api_key_used(&self, id: &str, at: Timestamp) -> Result<()> {
+        let id = id.to_owned();
+        self.writer.write(move |tx| api_keys::used(tx, &id, at)).await
+    }
+
+    fn principals_changed(&self) -> watch::Receiver<u64> {
+        self.principals.subscribe()
     }
 }
 

@@ -5,6 +5,7 @@
 //! migration, and the traits' implementations in this file and in `control` only hand over.
 
 mod agents;
+mod api_keys;
 mod audit;
 mod audit_file;
 mod children;
@@ -24,6 +25,7 @@ mod servers;
 mod steps;
 mod submit;
 mod transaction;
+mod users;
 mod writer;
 
 pub use control::SqliteControl;

@@ -5,9 +5,10 @@ use crate::config::{self, AgentPatch};
 use crate::domain::{Agent, Effect, Name, OnInDoubt, Scope};
 use crate::error::{Error, Result};
 use crate::store::{AgentRow, AgentWrite};
+use crate::tools::input::given;
 use crate::tools::{Call, Environment, Exposure, Method, ToolSpec, files};
 use schemars::JsonSchema;
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use serde_json::Value;
 
 /// Absent leaves a key as it is, null removes it.
@@ -50,11 +51,6 @@ pub struct Input {
     /// What happens when a crash cuts off a tool call that can't be decided.
     #[serde(default, deserialize_with = "given")]
     pub on_in_doubt: Option<Option<OnInDoubt>>,
-}
-
-/// Tells a null from an absent field.
-fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<Option<T>>, D::Error> {
-    Option::deserialize(deserializer).map(Some)
 }
 
 pub fn spec() -> ToolSpec {

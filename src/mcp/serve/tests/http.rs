@@ -22,7 +22,13 @@ fn serve(desk: &Arc<Desk>) -> HttpService {
 }
 
 fn seed(clock: SharedClock) -> HttpSeed {
-    HttpSeed { environment: None, tools: ToolSet::Default, clock, cancel: CancellationToken::new() }
+    HttpSeed {
+        environment: None,
+        tools: ToolSet::Default,
+        clock,
+        tasks: crate::lifecycle::Tasks::new(),
+        cancel: CancellationToken::new(),
+    }
 }
 
 /// A POST of `message` by `who`, as a client of its version sends it.

@@ -1,0 +1,166 @@
+//! API keys at the doors.
+
+use crate::adapters::testing::{Answered, Coming, TestStation, send};
+use crate::domain::Timestamp;
+use serde_json::{Value, json};
+use std::time::Duration;
+
+const HOST: (&str, &str) = ("host", "127.0.0.1:8080");
+
+async fn ask(test: &TestStation, key: &str, line: &str, body: Option<Value>) -> Answered {
+    open(test, key, line, &[], body).await.read().await
+}
+
+async fn open(test: &TestStation, key: &str, line: &str, more: &[(&str, &str)], body: Option<Value>) -> Coming {
+    let bearer = format!("Bearer {key}");
+    let headers: Vec<_> = [HOST, ("authorization", bearer.as_str())].into_iter().chain(more.iter().copied()).collect();
+    send(&test.routers.tcp, line, &headers, body).await
+}
+
+/// Creates a key as the owner; returns its id and the key.
+async fn key(test: &TestStation, input: Value) -> (String, String) {
+    let created = test.send("POST /api/v1/api-keys", Some(input)).await;
+    assert_eq!(created.status, 201, "{}", created.text);
+    let created = created.json();
+    (created["id"].as_str().unwrap().to_owned(), created["key"].as_str().unwrap().to_owned())
+}
+
+/// The reasons of the failed logins that were recorded, oldest first, each with the key's id.
+async fn failures(test: &TestStation) -> Vec<(String, String)> {
+    let rows = test.deps.station.control.audit_after(0, 200).await.unwrap();
+    let logins = rows.into_iter().filter(|row| row.entry.action == "station.login");
+    logins.map(|row| (row.entry.principal.id, row.entry.reason.unwrap())).collect()
+}
+
+#[tokio::test]
+async fn a_key_is_taken_until_it_is_deleted_and_is_shown_only_once() {
+    let test = TestStation::new().await;
+    let (id, secret) = key(&test, json!({ "name": "ci" })).await;
+    assert_eq!(ask(&test, &secret, "GET /api/v1/agents", None).await.status, 200);
+    for line in ["GET /api/v1/api-keys".to_owned(), format!("GET /api/v1/api-keys/{id}")] {
+        let shown = test.send(&line, None).await;
+        assert!(shown.status == 200 && shown.text.contains(&id) && !shown.text.contains(&secret), "{}", shown.text);
+    }
+    assert_eq!(test.send(&format!("DELETE /api/v1/api-keys/{id}"), None).await.status, 200);
+    let refused = ask(&test, &secret, "GET /api/v1/agents", None).await;
+    assert_eq!(refused.status, 401);
+    assert!(refused.header("www-authenticate").contains("invalid_token") && refused.text.contains("was deleted"));
+    assert_eq!(failures(&test).await, [(id.clone(), "unauthenticated: deleted key".to_owned())]);
+    let kept = test.send(&format!("GET /api/v1/api-keys/{id}"), None).await.json();
+    assert!(kept["deleted_at"].is_string(), "{kept}");
+}
+
+#[tokio::test]
+async fn a_key_expires_and_its_use_is_written_down_to_the_minute() {
+    let test = TestStation::new().await;
+    let (id, secret) = key(&test, json!({ "name": "ci", "expires_in": "10m" })).await;
+    assert_eq!(ask(&test, &secret, "GET /api/v1/agents", None).await.status, 200);
+    let used = async || loop {
+        let (record, _) = test.deps.station.control.api_key(&id).await.unwrap().unwrap();
+        if let Some(at) = record.last_used_at {
+            break at;
+        }
+        tokio::task::yield_now().await;
+    };
+    let first = Timestamp::from_millis(1_764_000_000_000);
+    assert_eq!(used().await, first);
+    test.clock.advance(Duration::from_secs(30));
+    assert_eq!(ask(&test, &secret, "GET /api/v1/agents", None).await.status, 200);
+    assert_eq!(used().await, first);
+    test.clock.advance(Duration::from_secs(570));
+    let refused = ask(&test, &secret, "GET /api/v1/agents", None).await;
+    assert!(refused.status == 401 && refused.text.contains("expired at"), "{}", refused.text);
+}
+
+#[tokio::test]
+async fn a_key_of_another_station_or_with_a_wrong_secret_is_refused_alike() {
+    let (test, other) = (TestStation::new().await, TestStation::new().await);
+    let ((id, secret), (_, foreign)) =
+        (key(&test, json!({ "name": "a" })).await, key(&other, json!({ "name": "a" })).await);
+    let mut answers = Vec::new();
+    for wrong in [foreign, other.key.clone(), secret.to_lowercase()] {
+        let refused = ask(&test, &wrong, "GET /api/v1/agents", None).await;
+        assert_eq!(refused.status, 401);
+        let document = refused.json();
+        assert!(document["hint"].as_str().unwrap().contains("belongs to the station that made it"), "{document}");
+        answers.push(document["message"].clone());
+    }
+    assert!(answers.iter().all(|answer| *answer == answers[0]), "{answers:?}");
+    assert!(failures(&test).await.iter().all(|(key, _)| *key != id));
+}
+
+#[tokio::test]
+async fn a_key_is_kept_to_its_environments_scopes_and_networks() {
+    let test = TestStation::new().await;
+    let (id, bound) = key(&test, json!({ "name": "ci", "environments": ["staging"] })).await;
+    assert_eq!(ask(&test, &bound, "GET /api/v1/agents?environment=staging", None).await.status, 200);
+    let elsewhere = ask(&test, &bound, "GET /api/v1/agents?environment=development", None).await;
+    let document = elsewhere.json();
+    assert_eq!((elsewhere.status, &document["kind"]), (403, &json!("permission_denied")));
+    let (message, hint) = (document["message"].as_str().unwrap(), document["hint"].as_str().unwrap());
+    assert!(message.contains("`development`") && message.contains("only in `staging`") && message.contains(&id));
+    assert!(hint.contains(&format!("stn api-key update {id}")), "{hint}");
+    let (_, narrow) = key(&test, json!({ "name": "ci", "scopes": ["runs:read"] })).await;
+    assert_eq!(ask(&test, &narrow, "GET /api/v1/runs", None).await.status, 200);
+    assert_eq!(ask(&test, &narrow, "GET /api/v1/agents", None).await.status, 403);
+    let (_, far) = key(&test, json!({ "name": "ci", "sources": ["192.0.2.0/24"] })).await;
+    assert_eq!(ask(&test, &far, "GET /api/v1/agents", None).await.status, 403);
+}
+
+#[tokio::test]
+async fn a_role_that_changes_counts_from_the_next_request_on() {
+    let test = TestStation::new().await;
+    assert_eq!(test.send("POST /api/v1/users", Some(json!({ "name": "ada" }))).await.status, 201);
+    let (_, secret) = key(&test, json!({ "name": "laptop", "user": "ada" })).await;
+    let list = async || ask(&test, &secret, "GET /api/v1/agents", None).await.status;
+    assert_eq!(list().await, 403);
+    let role = async |role: Value| {
+        let set = json!({ "environment": "*", "role": role });
+        assert_eq!(test.send("PATCH /api/v1/users/ada/roles", Some(set)).await.status, 200);
+    };
+    role(json!("viewer")).await;
+    assert_eq!(list().await, 200);
+    assert_eq!(
+        ask(&test, &secret, "POST /api/v1/agents", Some(json!({ "name": "a", "prompt": "b" }))).await.status,
+        403
+    );
+    role(Value::Null).await;
+    assert_eq!(list().await, 403);
+    role(json!("admin")).await;
+    let suspend = Some(json!({ "state": "suspended" }));
+    assert_eq!(test.send("PATCH /api/v1/users/ada", suspend).await.status, 200);
+    assert_eq!(list().await, 401);
+}
+
+#[tokio::test]
+async fn a_narrowed_key_gives_no_rights_that_it_doesn_t_have() {
+    let test = TestStation::new().await;
+    let (_, narrow) = key(&test, json!({ "name": "keys", "scopes": ["keys:read", "keys:write"] })).await;
+    let refused = ask(&test, &narrow, "POST /api/v1/api-keys", Some(json!({ "name": "wide" }))).await;
+    assert_eq!((refused.status, refused.json()["kind"].as_str()), (403, Some("permission_denied")));
+    let same = json!({ "name": "same", "scopes": ["keys:read"] });
+    assert_eq!(ask(&test, &narrow, "POST /api/v1/api-keys", Some(same)).await.status, 201);
+}
+
+#[tokio::test]
+async fn a_session_of_the_handshake_versions_is_its_key_s_alone_and_ends_with_it() {
+    let test = TestStation::new().await;
+    let ((id, one), (_, other)) = (key(&test, json!({ "name": "a" })).await, key(&test, json!({ "name": "b" })).await);
+    let accept = ("accept", "application/json, text/event-stream");
+    let params =
+        json!({ "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": { "name": "t", "version": "1" } });
+    let initialize = json!({ "jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params });
+    let opened = open(&test, &one, "POST /mcp", &[accept], Some(initialize)).await.read().await;
+    assert_eq!(opened.status, 200, "{}", opened.text);
+    let session = opened.header("mcp-session-id").to_owned();
+    let ready = json!({ "jsonrpc": "2.0", "method": "notifications/initialized" });
+    let of_session = [accept, ("mcp-session-id", session.as_str()), ("mcp-protocol-version", "2025-11-25")];
+    assert_eq!(open(&test, &one, "POST /mcp", &of_session, Some(ready)).await.read().await.status, 202);
+    let list = Some(json!({ "jsonrpc": "2.0", "id": 2, "method": "tools/list" }));
+    assert_eq!(open(&test, &other, "POST /mcp", &of_session, list.clone()).await.read().await.status, 404);
+    let mut stream = open(&test, &one, "GET /mcp", &of_session, None).await;
+    assert_eq!(open(&test, &one, "POST /mcp", &of_session, list.clone()).await.read().await.status, 200);
+    assert_eq!(test.send(&format!("DELETE /api/v1/api-keys/{id}"), None).await.status, 200);
+    while stream.piece().await.is_some() {}
+    assert_eq!(open(&test, &one, "POST /mcp", &of_session, list).await.read().await.status, 401);
+}

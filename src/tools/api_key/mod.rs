@@ -1,0 +1,168 @@
+//! API keys: how programs and people elsewhere come to the station. The key itself is shown once, when it is created.
+
+pub mod create;
+pub mod delete;
+pub mod get;
+pub mod list;
+pub mod update;
+
+use super::context::Call;
+use crate::config::parse_duration;
+use crate::domain::{KeyLimits, KeyRecord, Name, Network, PrincipalRef, Role, Scope, Timestamp, nearest};
+use crate::error::{Error, Result};
+use schemars::JsonSchema;
+use serde::Serialize;
+use std::time::Duration;
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How long a key is good when nobody says it.
+const DEFAULT_LIFE: Duration = Duration::from_secs(90 * DAY.as_secs());
+
+/// How long a key can be good.
+const LONGEST_LIFE: Duration = Duration::from_secs(365 * DAY.as_secs());
+
+/// An API key, as every door shows it: never with its secret.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct ApiKeyView {
+    pub id: String,
+    pub name: Name,
+    /// Whose it is; null = the owner of the home.
+    pub user: Option<Name>,
+    /// No more than this role; null = as much as its owner.
+    pub role: Option<Role>,
+    /// Only in these environments, and not for the station as a whole; null = wherever its owner may.
+    pub environments: Option<Vec<Name>>,
+    /// Only these; null = all of the role's.
+    pub scopes: Option<Vec<Scope>>,
+    /// Only from these networks; null = from anywhere.
+    pub sources: Option<Vec<Network>>,
+    pub created_at: Timestamp,
+    pub created_by: PrincipalRef,
+    pub expires_at: Timestamp,
+    /// To the minute.
+    pub last_used_at: Option<Timestamp>,
+    /// A deleted key is kept, because the audit speaks of it.
+    pub deleted_at: Option<Timestamp>,
+}
+
+pub(super) fn view(key: KeyRecord) -> ApiKeyView {
+    let KeyLimits { role, environments, scopes, sources } = key.limits;
+    ApiKeyView {
+        id: key.id,
+        name: key.name,
+        user: key.owner.map(|user| user.name),
+        role,
+        environments,
+        scopes,
+        sources,
+        created_at: key.created_at,
+        created_by: key.created_by,
+        expires_at: key.expires_at,
+        last_used_at: key.last_used_at,
+        deleted_at: key.deleted_at,
+    }
+}
+
+/// The key that `text`, an id or a name, means. By id also a deleted one; by name only if one key has it.
+async fn find(call: &Call, text: &str) -> Result<KeyRecord> {
+    let control = &call.station.control;
+    if let Some((key, _)) = control.api_key(text).await? {
+        return Ok(key);
+    }
+    let all = control.api_keys(None, None, u32::MAX).await?;
+    let mut named: Vec<KeyRecord> = all.iter().filter(|key| key.name == *text).cloned().collect();
+    let shown = text.escape_debug();
+    if named.len() > 1 {
+        let ids: Vec<&str> = named.iter().map(|key| key.id.as_str()).collect();
+        return Err(Error::conflict(format!("several API keys are called `{shown}`"))
+            .hint(format!("say which one by its id: {}", ids.join(", ")))
+            .field("key"));
+    }
+    named.pop().ok_or_else(|| {
+        let error = Error::not_found(format!("API key `{shown}` doesn't exist")).field("key");
+        match nearest(text, all.iter().map(|key| key.name.as_str())) {
+            Some(meant) => error.hint(format!("did you mean `{meant}`?")),
+            None => error.hint("`stn api-key list` shows the keys"),
+        }
+    })
+}
+
+/// The same, unless it is deleted.
+async fn find_living(call: &Call, text: &str) -> Result<KeyRecord> {
+    let key = find(call, text).await?;
+    if key.deleted_at.is_none() {
+        return Ok(key);
+    }
+    Err(Error::not_found(format!("API key `{}` ({}) is deleted", key.name, key.id))
+        .hint("`stn api-key create` makes another one")
+        .field("key"))
+}
+
+/// The environments by these names, which have to exist: a key for one that comes later would be a surprise then.
+fn existing(call: &Call, names: Option<Vec<Name>>) -> Result<Option<Vec<Name>>> {
+    let Some(mut names) = names else { return Ok(None) };
+    if names.is_empty() {
+        return Err(Error::invalid_input("`environments` is empty: the key could do nothing")
+            .hint("name at least one, or leave it out for all that its owner may act in")
+            .field("environments"));
+    }
+    for name in &names {
+        call.station.environments.named(name.as_str()).map_err(|error| error.field("environments"))?;
+    }
+    names.sort();
+    names.dedup();
+    Ok(Some(names))
+}
+
+/// When a key expires that is good for `expires_in`, or until `expires_at`. `None` when neither says it.
+fn expiry(now: Timestamp, expires_in: Option<&str>, expires_at: Option<Timestamp>) -> Result<Option<Timestamp>> {
+    let (at, field) = match (expires_in, expires_at) {
+        (Some(_), Some(_)) => {
+            return Err(Error::invalid_input("both `expires_in` and `expires_at` are given")
+                .hint("give one of them")
+                .field("expires_in"));
+        }
+        (Some(text), None) => {
+            let ms = parse_duration(text).map_err(|reason| Error::invalid_input(reason).field("expires_in"))?;
+            (now + Duration::from_millis(ms), "expires_in")
+        }
+        (None, Some(at)) => (at, "expires_at"),
+        (None, None) => return Ok(None),
+    };
+    if at <= now {
+        let message = format!("the key would have expired at {at}, before it is made");
+        return Err(Error::invalid_input(message).hint("give a time to come").field(field));
+    }
+    if at > now + LONGEST_LIFE {
+        return Err(Error::invalid_input(format!("the key would be good until {at}, which is too long"))
+            .hint(format!(
+                "at most {} days; before that, make a second key and delete the first",
+                LONGEST_LIFE.as_secs() / DAY.as_secs()
+            ))
+            .field(field));
+    }
+    Ok(Some(at))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_good_for_a_time_to_come_of_a_year_at_most() {
+        let now = Timestamp::from_millis(1_764_000_000_000);
+        assert_eq!(expiry(now, None, None).unwrap(), None);
+        assert_eq!(expiry(now, Some("365d"), None).unwrap(), Some(now + LONGEST_LIFE));
+        assert_eq!(expiry(now, None, Some(now + DAY)).unwrap(), Some(now + DAY));
+        for (expires_in, expires_at, field) in [
+            (Some("366d"), None, "expires_in"),
+            (Some("soon"), None, "expires_in"),
+            (Some("1d"), Some(now + DAY), "expires_in"),
+            (None, Some(now), "expires_at"),
+        ] {
+            let refused = expiry(now, expires_in, expires_at).unwrap_err();
+            assert_eq!(refused.field_name(), Some(field), "{refused}");
+        }
+    }
+}

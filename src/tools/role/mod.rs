@@ -1,0 +1,3 @@
+//! Roles of users, by environment.
+
+pub mod set;

@@ -1,0 +1,44 @@
+//! `user_update`: the name for people, and whether the user's keys are taken.
+
+use super::{UserView, find_living, view};
+use crate::domain::{Effect, Principal, Scope, UserState};
+use crate::error::Result;
+use crate::store::UserChange;
+use crate::tools::giving::within_own_rights;
+use crate::tools::input::given;
+use crate::tools::{Call, EnvironmentUse, Exposure, Method, ToolSpec};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// Absent leaves a field as it is, null removes it.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Input {
+    /// The user's name, or its number.
+    pub user: String,
+    /// A name for people.
+    #[serde(default, deserialize_with = "given")]
+    pub display_name: Option<Option<String>>,
+    /// `suspended`: none of its keys is taken until it is `active` again.
+    pub state: Option<UserState>,
+}
+
+pub fn spec() -> ToolSpec {
+    ToolSpec::new::<Input, UserView>("user_update", Scope::UsersWrite)
+        .describe("Update a user", "Changes a user's name for people, suspends it, or makes it active again.")
+        .changes(Effect::Write, true)
+        .environment(EnvironmentUse::None)
+        .exposure(Exposure::PersonOnly)
+        .rest(Method::Patch, "/users/{user}")
+        .cli("user update", &["user"])
+}
+
+pub async fn update(call: Call, input: Input) -> Result<UserView> {
+    let user = find_living(&call, &input.user).await?;
+    if input.state == Some(UserState::Active) {
+        let then = Principal::new(call.ctx.principal.who.clone(), user.roles.grant());
+        within_own_rights(&call, &then, user.name.as_str()).await?;
+    }
+    let change = UserChange { display_name: input.display_name, state: input.state };
+    call.station.control.user_update(user.id, change, call.audit(&user.name)).await.map(view)
+}
