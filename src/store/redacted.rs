@@ -8,11 +8,13 @@ use super::{
     EnvironmentRow, Grant, Intent, JournalBatch, JournalRow, Outcome, Owner, PendingFile, RunFilter, Seal, SecretRow,
     ServerRow, Store, Submit, Submitted, SyncChanges, Written,
 };
-use crate::domain::{Answer, AuditEntry, Event, Name, Run, RunId, Step, Timestamp, WaitingFor};
+use super::{KeyChange, NewKey, PrincipalStore, UserChange, UserHandle};
+use crate::domain::{Answer, AuditEntry, Event, KeyRecord, Name, Role, Run, RunId, Step, Timestamp, User, WaitingFor};
 use crate::error::Result;
 use crate::redact::Redactor;
 use async_trait::async_trait;
 use std::sync::Arc;
+use tokio::sync::watch;
 
 /// A store behind the redactor.
 #[derive(Debug)]
