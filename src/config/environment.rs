@@ -4,18 +4,22 @@ use super::children::check_files;
 use super::file::read_file;
 use super::placeholder::VariableScope;
 use super::problem::FileProblem;
-use super::prompt::{parse_prompt, revision_of};
+use super::prompt::{parse_warned, revision_of};
 use super::revision::content_hash;
 use super::servers::{ServerEntry, parse_servers};
 use super::variables::parse_variables;
 use crate::domain::{AgentDefinition, Name};
 use crate::error::{Error, Result};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Files that are about to be written, as people know them: their content, or that they go.
 pub type Promised = BTreeMap<String, Option<Vec<u8>>>;
+
+/// How the Go Station's descriptions of HTTP interfaces end, which it turned into servers.
+const OPENAPI: &str = ".openapi.json";
 
 /// What an environment's directory holds. Agents and servers are in the order of their names.
 #[derive(Debug, Clone)]
@@ -24,6 +28,8 @@ pub struct EnvironmentFiles {
     pub servers: Vec<ServerEntry>,
     /// Faults that belong to no agent and no server.
     pub problems: Vec<FileProblem>,
+    /// What is in force, and not in the way that its writer may expect.
+    pub warnings: Vec<FileProblem>,
     /// Of `variables.yml`, or what is wrong with it, which is among the problems too.
     pub variables: Result<BTreeMap<String, String>, FileProblem>,
     /// Over the names and bytes of all files but the agents', in hex: of those, not everything that is read is in force.
@@ -40,6 +46,8 @@ pub struct AgentFile {
     /// SHA-256 of the bytes, in hex.
     pub revision: String,
     pub definition: Result<AgentDefinition, FileProblem>,
+    /// What the file says without effect.
+    pub warnings: Vec<FileProblem>,
 }
 
 /// The variables of `process` that an environment's `variables_from_process` names.
@@ -62,6 +70,7 @@ pub fn load_environment(
         agents: Vec::new(),
         servers: Vec::new(),
         problems: Vec::new(),
+        warnings: Vec::new(),
         variables: Ok(BTreeMap::new()),
         hash_without_agents: String::new(),
     };
@@ -113,6 +122,11 @@ impl Reader<'_> {
     ) -> Result<()> {
         let mut found: BTreeMap<Name, ServerEntry> = BTreeMap::new();
         for name in self.list("", "json", files)? {
+            if name.ends_with(OPENAPI) {
+                let problem = FileProblem::new(&self.shown(&name), "this version attaches no OpenAPI descriptions");
+                files.warnings.push(problem.hint("attach an MCP server that speaks for it").warning());
+                continue;
+            }
             let bytes = match self.read(&name) {
                 Ok(bytes) => bytes,
                 Err(problem) => {
@@ -125,6 +139,7 @@ impl Reader<'_> {
                     let scope = VariableScope { process, file: files.variables.as_ref() };
                     let parsed = parse_servers(&self.shown(&name), text, &scope);
                     files.problems.extend(parsed.problems);
+                    files.warnings.extend(parsed.warnings);
                     for entry in parsed.servers {
                         add_server(&mut found, entry);
                     }
@@ -154,15 +169,19 @@ impl Reader<'_> {
                 files.problems.push(FileProblem::new(&file, message).hint("rename the file"));
                 continue;
             };
+            let warnings = RefCell::default();
             let (bytes, definition) = match self.read(&relative) {
                 Ok(bytes) => {
-                    let definition = parse_prompt(&slug, &file, &bytes);
+                    let definition = parse_warned(&slug, &file, &bytes, &warnings);
                     (bytes, definition)
                 }
                 Err(problem) => (Vec::new(), Err(problem)),
             };
             let revision = revision_of(&bytes);
-            add_agent(&mut found, AgentFile { name: slug, file, bytes, revision, definition });
+            add_agent(
+                &mut found,
+                AgentFile { name: slug, file, bytes, revision, definition, warnings: warnings.into_inner() },
+            );
         }
         check_files(&mut found);
         files.agents = found.into_values().collect();

@@ -1,6 +1,7 @@
 //! Reads typed values out of a parsed map, and says by file, line and name what doesn't fit.
 
 use super::duration::parse_duration;
+use super::keys::Keys;
 use super::model::split_model;
 use super::node::Node;
 use super::problem::{FileProblem, Position};
@@ -8,6 +9,7 @@ use super::yaml::Syntax;
 use crate::domain::nearest;
 use crate::net::{OUTBOUND_HINT, check_outbound};
 use serde_json::{Map, Value};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 /// The text that values came from.
@@ -18,11 +20,13 @@ pub(super) struct Source<'a> {
     pub(super) lines_before: usize,
     /// Paths (`http.listen`) whose value came from an environment variable, with its name.
     pub(super) overrides: Option<&'a BTreeMap<String, String>>,
+    /// Where what is accepted and has no effect is told.
+    pub(super) warnings: Option<&'a RefCell<Vec<FileProblem>>>,
 }
 
 impl<'a> Source<'a> {
     pub(super) fn file(file: &'a str) -> Self {
-        Self { file, lines_before: 0, overrides: None }
+        Self { file, lines_before: 0, overrides: None, warnings: None }
     }
 
     pub(super) fn problem(&self, at: Option<Position>, message: impl Into<String>) -> FileProblem {
@@ -30,6 +34,12 @@ impl<'a> Source<'a> {
         match at {
             Some(at) => problem.at(Position { line: at.line + self.lines_before, column: at.column }),
             None => problem,
+        }
+    }
+
+    pub(super) fn warn(&self, problem: FileProblem) {
+        if let Some(warnings) = self.warnings {
+            warnings.borrow_mut().push(problem.warning());
         }
     }
 
@@ -67,15 +77,26 @@ impl<'a> Fields<'a> {
         Self { source, path, object, node }
     }
 
-    /// Refuses every key that isn't in `known`, naming the nearest. Those in `later` are of the format and not in force yet:
-    /// refused too, as [`Fields::unsupported`] says, and never advised.
-    pub(super) fn allow(&self, known: &[&str], later: &[&str]) -> Result<(), FileProblem> {
-        later.iter().try_for_each(|key| self.unsupported(key))?;
-        let is_known = |key: &&String| known.iter().chain(later).any(|known| *known == key.as_str());
-        let Some(unknown) = self.object.keys().find(|key| !is_known(key)) else { return Ok(()) };
-        let guess = nearest(unknown, known.iter().copied()).map(|near| format!("; did you mean `{near}`?"));
+    /// Refuses every key that isn't in `keys`, naming the nearest. Those that are not in force yet are refused too, as
+    /// [`Fields::unsupported`] says, and never advised; those without effect are told in a warning.
+    pub(super) fn check(&self, keys: &Keys) -> Result<(), FileProblem> {
+        keys.later.iter().try_for_each(|key| self.unsupported(key))?;
+        for (key, why) in keys.idle.iter().filter(|(key, _)| self.get(key).is_some()) {
+            let message = format!("`{}` has no effect here: {why}", self.path_of(key));
+            self.warn(self.key_problem(key, message));
+        }
+        let others = keys.later.iter().copied().chain(keys.idle.iter().map(|(key, _)| *key));
+        let all: Vec<&str> = keys.names().chain(others).collect();
+        let Some(unknown) = self.object.keys().find(|key| !all.contains(&key.as_str())) else { return Ok(()) };
+        let guess = nearest(unknown, keys.names()).map(|near| format!("; did you mean `{near}`?"));
         let message = format!("unknown key `{}`{}", self.path_of(unknown), guess.unwrap_or_default());
+        let known: Vec<&str> = keys.names().collect();
         Err(self.key_problem(unknown, message).hint(format!("the keys here are {}", known.join(", "))))
+    }
+
+    /// Tells what is accepted and has no effect, or another one than its writer may expect.
+    pub(super) fn warn(&self, problem: FileProblem) {
+        self.source.warn(problem);
     }
 
     pub(super) fn keys(&self) -> impl Iterator<Item = &'a str> + use<'a> {
@@ -108,6 +129,16 @@ impl<'a> Fields<'a> {
                 let reason = format!("`{}` names no provider and model", bad.escape_debug());
                 Err(self.problem(key, reason).hint("write provider/model, such as openai/gpt-5.4-mini"))
             }
+        }
+    }
+
+    /// A model's name as agents may have it: `provider/model`, or without a provider, which the choice of the model then finds.
+    pub(super) fn agent_model(&self, key: &str) -> Result<Option<String>, FileProblem> {
+        let text = self.text(key)?;
+        let is_odd = |c: char| c.is_whitespace() || c.is_control();
+        match text.filter(|text| !text.contains('/') && !text.contains(is_odd)) {
+            Some(bare) => Ok(Some(bare)),
+            None => self.model(key),
         }
     }
 
@@ -280,6 +311,8 @@ fn shown(value: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::keys::{Form, key};
+    use super::super::problem::Severity;
     use super::super::yaml;
     use super::*;
 
@@ -289,15 +322,21 @@ mod tests {
         read(Fields::root(source, &yaml.value, &yaml.root).unwrap().unwrap())
     }
 
+    const KEYS: Keys = Keys {
+        known: &[key("model", Form::Text, ""), key("tools", Form::Texts, "")],
+        later: &["plan", "views", "agents"],
+        idle: &[("app", "it was for a shop")],
+    };
+
     #[test]
     fn an_unknown_key_names_its_line_and_the_nearest_known_one() {
-        let problem = check("model: a\ntols: [b]\n", |fields| fields.allow(&["model", "tools"], &[])).unwrap_err();
+        let problem = check("model: a\ntols: [b]\n", |fields| fields.check(&KEYS)).unwrap_err();
         assert_eq!(problem.to_string(), "x.prompt:3:1: unknown key `tols`; did you mean `tools`?");
     }
 
     #[test]
     fn a_key_that_is_not_in_force_yet_is_refused_and_never_advised() {
-        let read = |text| check(text, |fields| fields.allow(&["model", "tools"], &["plan", "views"])).unwrap_err();
+        let read = |text| check(text, |fields| fields.check(&KEYS)).unwrap_err();
         let unknown = read("pln: 1\n");
         assert!(!unknown.message.contains("plan"), "{unknown}");
         assert_eq!(unknown.hint.as_deref(), Some("the keys here are model, tools"));
@@ -305,7 +344,18 @@ mod tests {
             assert!(read(text).message.ends_with("is not supported by this version"), "{text}");
         }
         let none = "model: a\nplan: false\nviews: []\nagents:\n";
-        assert!(check(none, |fields| fields.allow(&["model"], &["plan", "views", "agents"])).is_ok());
+        assert!(check(none, |fields| fields.check(&KEYS)).is_ok());
+    }
+
+    #[test]
+    fn a_key_without_effect_is_accepted_with_a_warning_that_says_so() {
+        let warnings = RefCell::default();
+        let yaml = yaml::parse("model: a\napp: x\n").unwrap();
+        let source = Source { warnings: Some(&warnings), ..Source::file("x.prompt") };
+        Fields::root(source, &yaml.value, &yaml.root).unwrap().unwrap().check(&KEYS).unwrap();
+        let warnings = warnings.into_inner();
+        assert_eq!(warnings[0].to_string(), "x.prompt:2:1: `app` has no effect here: it was for a shop");
+        assert_eq!(warnings[0].severity, Severity::Warning);
     }
 
     #[test]

@@ -18,16 +18,20 @@ pub(super) struct SchemaFault {
     pub(super) hint: Option<String>,
 }
 
+impl SchemaFault {
+    #[must_use]
+    pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
 /// Checks that `schema` is a JSON Schema that compiles, and whose root is an object.
 pub(super) fn check_schema(schema: &Value) -> Result<(), SchemaFault> {
     let object = schema.as_object();
     if object.and_then(|object| object.get("type")) != Some(&json!("object")) {
         let reason = "a JSON Schema with `type: object` at its root is expected".to_owned();
-        let hint = looks_like_picoschema(schema).then(|| {
-            "this looks like Picoschema; write { type: object, properties: { topic: { type: string } }, required: [topic] }"
-                .to_owned()
-        });
-        return Err(SchemaFault { path: Vec::new(), reason, hint });
+        return Err(SchemaFault { path: Vec::new(), reason, hint: None });
     }
     compiles(schema)
 }
@@ -49,15 +53,6 @@ fn compiles(schema: &Value) -> Result<(), SchemaFault> {
             let reason = format!("it is no valid JSON Schema: {}", short(&error.to_string()));
             Err(SchemaFault { path: segments(&error), reason, hint: None })
         }
-    }
-}
-
-/// Picoschema maps field names to texts such as `string, the topic`.
-fn looks_like_picoschema(schema: &Value) -> bool {
-    match schema {
-        Value::String(_) => true,
-        Value::Object(object) => !object.contains_key("properties") && object.values().any(Value::is_string),
-        _ => false,
     }
 }
 

@@ -4,7 +4,7 @@
 //! What doesn't belong here: the store (a plan is computed from what the caller knows), the network, and running anything but `git`.
 //! Functions read files with `std::fs` and block; async callers use `spawn_blocking`.
 //!
-//! A new key of a file: read it in that file's module through `fields::Fields`, add it to the list of known keys, and test its problem.
+//! A new key of a file: read it in that file's module through `fields::Fields`, add a row to the file's table of keys (`keys.rs`), and test its problem.
 
 mod children;
 mod duration;
@@ -15,8 +15,10 @@ mod file;
 mod front_matter;
 mod input;
 mod json;
+mod keys;
 mod model;
 mod node;
+mod picoschema;
 mod placeholder;
 mod plan;
 mod price;
@@ -24,6 +26,7 @@ mod problem;
 mod prompt;
 mod revision;
 mod sample;
+mod schema;
 mod servers;
 mod settings;
 mod station_yml;
@@ -40,10 +43,11 @@ pub use input::validate_input;
 pub use model::split_model;
 pub use placeholder::{VariableScope, is_name as is_variable_name};
 pub use plan::{KnownAgent, KnownServer, PlanAction, PlanItem, PlanKind, SyncPlan, plan};
-pub use problem::{FileProblem, ProblemKind};
+pub use problem::{FileProblem, ProblemKind, Severity};
 pub use prompt::{MAX_PROMPT_BYTES, base_name, parse_prompt, revision_of};
 pub use revision::{ConfigRevision, Git, changed_revision, config_revision, in_force_hash, lacks_only_the_commit};
 pub use sample::{HOME_FILES, SAMPLE_ENVIRONMENT_FILES, SampleFile};
+pub use schema::{FILE_SCHEMAS, file_schema};
 pub use servers::{ServerEntry, ServersFile, parse_servers, server_hash};
 pub use settings::{
     EnvironmentSettings, HttpSettings, LogFormat, LogSettings, ModelSettings, ProviderApi, ProviderSettings,

@@ -56,6 +56,9 @@ pub struct PlanItem {
     pub file: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<FileProblem>,
+    /// What is in force, and has no effect or another one than its writer may expect.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<FileProblem>,
 }
 
 /// Everything that a sync of one environment would do, by kind and name.
@@ -71,6 +74,10 @@ pub fn plan(files: &EnvironmentFiles, agents: &[KnownAgent], servers: &[KnownSer
     plan_servers(files, servers, &mut items);
     for problem in &files.problems {
         items.push(item(PlanKind::File, &problem.file, PlanAction::Error, &problem.file, Some(problem)));
+    }
+    for warning in &files.warnings {
+        let item = item(PlanKind::File, &warning.file, PlanAction::Unchanged, &warning.file, None);
+        items.push(PlanItem { warnings: vec![warning.clone()], ..item });
     }
     items.sort_by(|a, b| (a.kind, &a.name).cmp(&(b.kind, &b.name)));
     SyncPlan { items }
@@ -92,7 +99,8 @@ fn plan_agents(files: &EnvironmentFiles, known: &[KnownAgent], items: &mut Vec<P
             }
             (Ok(_), Some(_)) => PlanAction::Update,
         };
-        items.push(item(PlanKind::Agent, agent.name.as_str(), action, &agent.file, agent.definition.as_ref().err()));
+        let item = item(PlanKind::Agent, agent.name.as_str(), action, &agent.file, agent.definition.as_ref().err());
+        items.push(PlanItem { warnings: agent.warnings.clone(), ..item });
     }
     for gone in known.into_values() {
         items.push(item(PlanKind::Agent, gone.name.as_str(), PlanAction::Delete, &gone.file, None));
@@ -121,7 +129,14 @@ fn plan_servers(files: &EnvironmentFiles, known: &[KnownServer], items: &mut Vec
 }
 
 fn item(kind: PlanKind, name: &str, action: PlanAction, file: &str, problem: Option<&FileProblem>) -> PlanItem {
-    PlanItem { kind, name: name.to_owned(), action, file: file.to_owned(), problem: problem.cloned() }
+    PlanItem {
+        kind,
+        name: name.to_owned(),
+        action,
+        file: file.to_owned(),
+        problem: problem.cloned(),
+        warnings: Vec::new(),
+    }
 }
 
 #[cfg(test)]
@@ -134,7 +149,7 @@ mod tests {
     fn agent(name: &str, text: &str) -> AgentFile {
         let (name, file, bytes) = (Name::new(name).unwrap(), format!("agents/{name}.prompt"), text.as_bytes().to_vec());
         let definition = parse_prompt(&name, &file, &bytes);
-        AgentFile { revision: revision_of(&bytes), name, file, bytes, definition }
+        AgentFile { revision: revision_of(&bytes), name, file, bytes, definition, warnings: Vec::new() }
     }
 
     fn known(agent: &AgentFile, state: AgentState) -> KnownAgent {
@@ -145,6 +160,7 @@ mod tests {
         let none = BTreeMap::new();
         let parsed = parse_servers("s.json", servers, &VariableScope { process: &none, file: Ok(&none) });
         EnvironmentFiles {
+            warnings: Vec::new(),
             agents,
             servers: parsed.servers,
             problems: parsed.problems,

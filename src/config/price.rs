@@ -1,11 +1,19 @@
 //! `models.prices` of `station.yml`: what models cost.
 
 use super::fields::Fields;
+use super::keys::{Form, Keys, key};
 use super::model::split_model;
 use super::problem::FileProblem;
 use crate::domain::Price;
 use serde_json::Value;
 use std::collections::BTreeMap;
+
+/// The keys of one price.
+pub(super) static KEYS: Keys = Keys::of(&[
+    key("input", Form::Amount, "A million tokens that the model reads."),
+    key("cached_input", Form::Amount, "A million tokens that it reads from its provider's cache; absent = as input."),
+    key("output", Form::Amount, "A million tokens that it writes."),
+]);
 
 /// The prices in `models`, by `provider/model`.
 pub(super) fn prices(models: &Fields<'_>) -> Result<BTreeMap<String, Price>, FileProblem> {
@@ -24,7 +32,7 @@ pub(super) fn prices(models: &Fields<'_>) -> Result<BTreeMap<String, Price>, Fil
 }
 
 fn price(fields: &Fields<'_>) -> Result<Price, FileProblem> {
-    fields.allow(&["input", "cached_input", "output"], &[])?;
+    fields.check(&KEYS)?;
     let required = |key: &str| {
         amount(fields, key)?.ok_or_else(|| fields.problem_here(format!("`{key}` is missing: USD per million tokens")))
     };

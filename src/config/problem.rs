@@ -28,6 +28,17 @@ pub enum ProblemKind {
     Unavailable,
 }
 
+/// Whether the file counts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// What the problem is about isn't in force.
+    #[default]
+    Error,
+    /// It is in force, and something of it has no effect.
+    Warning,
+}
+
 /// One fault in one file. `Display` writes `file:line:column: message`, as compilers do, so that editors can jump there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FileProblem {
@@ -45,6 +56,8 @@ pub struct FileProblem {
     pub hint: Option<String>,
     #[serde(default)]
     pub kind: ProblemKind,
+    #[serde(default)]
+    pub severity: Severity,
 }
 
 impl FileProblem {
@@ -56,6 +69,7 @@ impl FileProblem {
             message: message.into(),
             hint: None,
             kind: ProblemKind::Invalid,
+            severity: Severity::Error,
         }
     }
 
@@ -69,6 +83,12 @@ impl FileProblem {
     #[must_use]
     pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
+        self
+    }
+
+    #[must_use]
+    pub(super) fn warning(mut self) -> Self {
+        self.severity = Severity::Warning;
         self
     }
 }

@@ -4,19 +4,101 @@ use super::environment::slug;
 use super::fields::{Fields, Source};
 use super::front_matter::{self, LINES_BEFORE_YAML};
 use super::input;
+use super::keys::{Form, Key, Keys, key};
+use super::picoschema;
 use super::problem::{FileProblem, Position};
 use super::revision::sha256_hex;
 use super::{template, yaml};
 use crate::domain::{AgentDefinition, Name, OnInDoubt};
-use serde_json::Value;
+use serde_json::{Value, json};
+use std::cell::RefCell;
 
 /// A `.prompt` file is at most 1 MiB.
 pub const MAX_PROMPT_BYTES: usize = 1024 * 1024;
 
-const KEYS: [&str; 10] =
-    ["metadata", "model", "max_steps", "timeout", "plan", "tools", "agents", "input", "output", "retry"];
-/// Of the format, but in force only in a later version: refused rather than ignored.
-const LATER: [&str; 3] = ["schedule", "approval", "limits"];
+/// The keys of the front matter.
+pub(super) static KEYS: Keys = Keys {
+    known: &[
+        key("metadata", Form::Map(&METADATA), "What people see of the agent."),
+        key(
+            "model",
+            Form::AgentModel,
+            "provider/model, such as openai/gpt-5.4-mini; a name without provider is looked up. Absent = the environment's default.",
+        ),
+        MAX_STEPS,
+        key("timeout", Form::Duration, "The longest that a run may take, such as 10m."),
+        key(
+            "tools",
+            Form::Texts,
+            "What the agent may use: server__tool, globs such as git__*, or __tool where only one server has it.",
+        ),
+        key("plan", Form::Flag, "Whether the first turn only plans, without tools."),
+        key("agents", Form::Texts, "Agents that it may call, offered to the model as agent__<name>."),
+        key("input", Form::Map(&INPUT), "What a run is given."),
+        key("output", Form::Map(&OUTPUT), "What a run returns."),
+        key("output_schema", Form::Text, "The same as output.schema, as the text of a JSON Schema."),
+        key("retry", Form::Map(&RETRY), "What happens when something has gone wrong."),
+    ],
+    later: &["approval", "limits"],
+    idle: &[
+        ("schedule", "schedules are not fired by this version"),
+        ("config", "the model is asked with its provider's own settings"),
+        ("app", APP),
+        ("app_type", APP),
+        ("cloudshipai", "there is no CloudShip here"),
+        ("station", "use max_steps and timeout"),
+        ("sandbox", "the agent gets no tools that run code; nothing else was restricted by it"),
+        ("coding", "the agent gets no coding tools"),
+        ("notify", "the agent gets no tool that sends notices"),
+        ("lattice", "there is no lattice here"),
+        ("harness", "every agent runs in the same loop"),
+        ("harness_config", "use max_steps and timeout"),
+        ("name", "an agent is called like its file"),
+        ("description", "write it under metadata"),
+        ("variant", "an agent is called like its file"),
+        ("version", "an agent's revision is the hash of its file"),
+    ],
+};
+
+const APP: &str = "it was for reports of another system";
+
+const MAX_STEPS: Key =
+    key("max_steps", Form::Count(MOST_STEPS), "The most turns of a run: model calls with the tool calls they ask for.");
+
+static METADATA: Keys = Keys {
+    known: &[
+        key("name", Form::Note, "The name for people; the agent itself is called like its file."),
+        key("description", Form::Note, "What the agent is good for."),
+        key("tags", Form::Texts, "Words to find it by."),
+        MAX_STEPS,
+    ],
+    later: &[],
+    idle: &[("app", APP), ("app_type", APP)],
+};
+
+static INPUT: Keys =
+    Keys::of(&[key("schema", Form::Schema, "JSON Schema or Picoschema (`topic: string, what it is about`) of a map.")]);
+
+static OUTPUT: Keys = Keys {
+    known: &[
+        key("schema", Form::Schema, "JSON Schema or Picoschema of the final answer."),
+        key("format", Form::OneOf(&["json", "text"]), "json goes with a schema; without one the answer is a text."),
+    ],
+    later: &[],
+    idle: &[("preset", "write out the schema that it stood for")],
+};
+
+static RETRY: Keys = Keys {
+    known: &[key(
+        "on_in_doubt",
+        Form::OneOf(&IN_DOUBT),
+        "What becomes of a call of which nobody knows whether it was carried out.",
+    )],
+    later: &["max_attempts"],
+    idle: &[],
+};
+
+const IN_DOUBT: [&str; 4] = ["ask", "retry", "skip", "fail"];
 const MOST_STEPS: u32 = 10_000;
 
 /// The revision of a definition: SHA-256 of the file's bytes, in hex.
@@ -27,9 +109,19 @@ pub fn revision_of(bytes: &[u8]) -> String {
 /// Reads the bytes of the file that people know as `file`. Its base name, given as `name`, is the agent's identity; a base name that can't
 /// be one stays as the name for people.
 pub fn parse_prompt(name: &Name, file: &str, bytes: &[u8]) -> Result<AgentDefinition, FileProblem> {
+    parse_warned(name, file, bytes, &RefCell::default())
+}
+
+/// The same; what is accepted and has no effect comes into `warnings`.
+pub(super) fn parse_warned(
+    name: &Name,
+    file: &str,
+    bytes: &[u8],
+    warnings: &RefCell<Vec<FileProblem>>,
+) -> Result<AgentDefinition, FileProblem> {
     let text = decode(file, bytes)?;
     let halves = front_matter::split(text).map_err(|syntax| Source::file(file).syntax(syntax))?;
-    let source = Source { lines_before: LINES_BEFORE_YAML, ..Source::file(file) };
+    let source = Source { lines_before: LINES_BEFORE_YAML, warnings: Some(warnings), ..Source::file(file) };
     let yaml = yaml::parse(&text[halves.yaml]).map_err(|syntax| source.syntax(syntax))?;
     let prompt = body(&text[halves.body]);
     let mut definition = empty(name, prompt);
@@ -98,23 +190,28 @@ fn empty(name: &Name, prompt: String) -> AgentDefinition {
 }
 
 fn read(fields: &Fields<'_>, definition: &mut AgentDefinition) -> Result<(), FileProblem> {
-    fields.allow(&KEYS, &LATER)?;
+    fields.check(&KEYS)?;
     if let Some(metadata) = fields.map("metadata")? {
-        metadata.allow(&["name", "description", "tags"], &[])?;
+        metadata.check(&METADATA)?;
         definition.display_name = metadata.note("name")?;
         definition.description = metadata.note("description")?;
         definition.tags = metadata.texts("tags")?;
+        definition.max_steps = metadata.count("max_steps", MOST_STEPS)?;
     }
-    definition.model = fields.model("model")?;
-    definition.max_steps = fields.count("max_steps", MOST_STEPS)?;
+    definition.model = fields.agent_model("model")?;
+    definition.max_steps = fields.count("max_steps", MOST_STEPS)?.or(definition.max_steps);
     definition.timeout_ms = fields.duration_ms("timeout")?;
     definition.plan = plan(fields, definition.max_steps)?;
     definition.tools = tools(fields)?;
     definition.agents = agents(fields)?;
-    definition.input_schema = input_schema(fields)?;
+    for (at, tool) in definition.tools.iter().enumerate().filter(|(_, tool)| tool.starts_with("__agent_")) {
+        let reason = format!("`{tool}` has no effect here: name the agent under `agents`");
+        fields.warn(fields.problem_inside("tools", &[at.to_string()], reason));
+    }
+    definition.input_schema = input_schema(fields, &definition.prompt)?;
     definition.output_schema = output_schema(fields)?;
     if let Some(retry) = fields.map("retry")? {
-        retry.allow(&["on_in_doubt"], &["max_attempts"])?;
+        retry.check(&RETRY)?;
         definition.on_in_doubt = on_in_doubt(&retry)?.unwrap_or_default();
         definition.retry = fields.get("retry").cloned();
     }
@@ -165,18 +262,41 @@ pub(super) fn agents_problem(file: &str, bytes: &[u8], reason: &str, hint: Optio
     }
 }
 
-fn input_schema(fields: &Fields<'_>) -> Result<Option<Value>, FileProblem> {
+fn input_schema(fields: &Fields<'_>, prompt: &str) -> Result<Option<Value>, FileProblem> {
     let Some(input) = fields.map("input")? else { return Ok(None) };
-    input.allow(&["schema"], &[])?;
-    let Some(schema) = input.get("schema") else { return Ok(None) };
-    input::check_schema(schema).map_err(|fault| {
-        let problem = input.problem_inside("schema", &fault.path, fault.reason);
-        match fault.hint {
-            Some(hint) => problem.hint(hint),
-            None => problem,
-        }
-    })?;
-    Ok(Some(schema.clone()))
+    input.check(&INPUT)?;
+    let Some(written) = input.get("schema") else { return Ok(None) };
+    let told = |fault: input::SchemaFault| told_inside(&input, &fault);
+    let picoschema::Compiled { mut schema, short } = picoschema::compile(written).map_err(told)?;
+    if short {
+        add_user_input(&mut schema, prompt);
+    }
+    input::check_schema(&schema).map_err(told)?;
+    Ok(Some(schema))
+}
+
+fn told_inside(fields: &Fields<'_>, fault: &input::SchemaFault) -> FileProblem {
+    let problem = fields.problem_inside("schema", &fault.path, &fault.reason);
+    match &fault.hint {
+        Some(hint) => problem.hint(hint),
+        None => problem,
+    }
+}
+
+/// The Go Station gives every agent its task as `userInput`, beside the fields that the schema names.
+fn add_user_input(schema: &mut Value, prompt: &str) {
+    let is_used = prompt.contains("userInput");
+    let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut).filter(|_| is_used) else {
+        return;
+    };
+    if properties.contains_key("userInput") {
+        return;
+    }
+    properties.insert("userInput".into(), json!({ "type": "string", "description": "The task." }));
+    match schema.get_mut("required").and_then(Value::as_array_mut) {
+        Some(required) => required.push("userInput".into()),
+        None => schema["required"] = json!(["userInput"]),
+    }
 }
 
 /// A plan takes a turn, and carrying it out at least another.
@@ -191,17 +311,36 @@ fn plan(fields: &Fields<'_>, max_steps: Option<u32>) -> Result<bool, FileProblem
 
 /// What the final answer has to be; unlike an input, it may be any JSON value.
 fn output_schema(fields: &Fields<'_>) -> Result<Option<Value>, FileProblem> {
-    let Some(output) = fields.map("output")? else { return Ok(None) };
-    output.allow(&["schema"], &[])?;
-    let Some(schema) = output.get("schema") else { return Ok(None) };
-    input::check_output_schema(schema).map_err(|fault| {
-        let problem = output.problem_inside("schema", &fault.path, fault.reason);
-        match fault.hint {
-            Some(hint) => problem.hint(hint),
-            None => problem,
+    let in_text = fields.text("output_schema")?.map(|text| text_schema(fields, &text)).transpose()?;
+    let Some(output) = fields.map("output")? else { return Ok(in_text) };
+    output.check(&OUTPUT)?;
+    let format = output.text("format")?;
+    let Some(written) = output.get("schema") else {
+        if format.as_deref() == Some("json") && in_text.is_none() {
+            let message = "`output.format` has no effect here: without a schema the answer is not checked";
+            output.warn(output.key_problem("format", message));
         }
-    })?;
-    Ok(Some(schema.clone()))
+        return Ok(in_text);
+    };
+    if in_text.is_some() {
+        return Err(fields.key_problem("output_schema", "`output_schema` and `output.schema` mean the same; keep one"));
+    }
+    let told = |fault: input::SchemaFault| told_inside(&output, &fault);
+    let schema = picoschema::compile(written).map_err(told)?.schema;
+    input::check_output_schema(&schema).map_err(told)?;
+    match format.as_deref() {
+        None | Some("json") => Ok(Some(schema)),
+        Some("text") => Err(output.problem("format", "a text has no schema").hint("write json, or remove the schema")),
+        Some(other) => Err(output.problem("format", format!("`{other}` is none of json, text"))),
+    }
+}
+
+/// A JSON Schema as the Go Station's exports have it: JSON in a text.
+fn text_schema(fields: &Fields<'_>, text: &str) -> Result<Value, FileProblem> {
+    let told = |reason: String| fields.problem("output_schema", reason);
+    let schema = serde_json::from_str(text).map_err(|error| told(format!("it is not valid JSON: {error}")))?;
+    input::check_output_schema(&schema).map_err(|fault| told(fault.reason))?;
+    Ok(schema)
 }
 
 fn on_in_doubt(retry: &Fields<'_>) -> Result<Option<OnInDoubt>, FileProblem> {
@@ -211,7 +350,7 @@ fn on_in_doubt(retry: &Fields<'_>) -> Result<Option<OnInDoubt>, FileProblem> {
         "retry" => Ok(Some(OnInDoubt::Retry)),
         "skip" => Ok(Some(OnInDoubt::Skip)),
         "fail" => Ok(Some(OnInDoubt::Fail)),
-        other => Err(retry.problem("on_in_doubt", format!("`{other}` is none of ask, retry, skip, fail"))),
+        other => Err(retry.problem("on_in_doubt", format!("`{other}` is none of {}", IN_DOUBT.join(", ")))),
     }
 }
 
@@ -283,28 +422,60 @@ Read {{path}}.
 
     #[test]
     fn what_this_version_does_not_do_is_refused_and_never_ignored() {
-        for line in [
-            "schedule: { cron: \"0 7 * * *\" }",
-            "approval: { destructive: ask }",
-            "limits: { tokens: 5 }",
-            "retry: { max_attempts: 3 }",
-        ] {
+        for line in ["approval: { destructive: ask }", "limits: { tokens: 5 }", "retry: { max_attempts: 3 }"] {
             let problem = problem(&format!("---\nmodel: a/b\n{line}\n---\n"));
             assert!(problem.contains(":3:") && problem.contains("not supported by this version"), "{line}: {problem}");
         }
     }
 
     #[test]
-    fn picoschema_and_broken_schemas_are_refused_with_what_is_expected() {
-        let pico = parse("---\ninput:\n  schema:\n    topic: string, the topic\n---\n").unwrap_err();
-        assert_eq!(pico.line, Some(4));
-        assert!(pico.message.contains("JSON Schema") && pico.hint.unwrap().contains("Picoschema"));
+    fn picoschema_compiles_and_broken_schemas_are_refused_with_their_place() {
+        let pico = parse("---\ninput:\n  schema:\n    topic: string, the topic\n    depth?: integer\n---\n{{topic}}\n")
+            .unwrap();
+        let schema = pico.input_schema.unwrap();
+        assert_eq!(
+            (&schema["required"], &schema["properties"]["topic"]["description"]),
+            (&json!(["topic"]), &json!("the topic"))
+        );
+        let typo = parse("---\ninput:\n  schema:\n    topic: strin, the topic\n---\n").unwrap_err();
+        assert_eq!((typo.line, typo.column), (Some(4), Some(12)));
+        assert_eq!(typo.message, "`input.schema.topic`: `strin` is no type of Picoschema; did you mean `string`?");
         let broken =
             parse("---\ninput:\n  schema:\n    type: object\n    properties:\n      a: { type: strin }\n---\n")
                 .unwrap_err();
         assert_eq!((broken.line, broken.column), (Some(6), Some(18)));
         assert!(broken.message.starts_with("`input.schema.properties.a.type`: "), "{broken}");
-        assert!(problem("---\ninput: { schema: { type: string } }\n---\n").contains("type: object"));
+        for text in ["---\ninput: { schema: { type: string } }\n---\n", "---\ninput: { schema: string }\n---\n"] {
+            assert!(problem(text).contains("type: object"), "{}", problem(text));
+        }
+    }
+
+    #[test]
+    fn a_template_that_speaks_of_the_task_is_given_it_beside_the_fields_of_its_picoschema() {
+        let parsed = |body: &str| {
+            let schema =
+                parse(&format!("---\ninput: {{ schema: {{ topic: string }} }}\n---\n{body}\n")).unwrap().input_schema;
+            schema.unwrap()["required"].clone()
+        };
+        assert_eq!(parsed("{{topic}}: {{userInput}}"), json!(["topic", "userInput"]));
+        assert_eq!(parsed("{{topic}}"), json!(["topic"]));
+    }
+
+    #[test]
+    fn keys_of_the_go_station_are_taken_up_or_said_to_have_no_effect() {
+        let text = "---\nmetadata: { name: A, max_steps: 7, app: finops }\nmodel: gpt-5-mini\nsandbox: python\nschedule: { cron: \"0 0 7 * * *\" }\n---\n";
+        let warnings = RefCell::default();
+        let agent = parse_warned(&Name::new("log-reader").unwrap(), FILE, text.as_bytes(), &warnings).unwrap();
+        assert_eq!((agent.max_steps, agent.model.as_deref(), agent.schedule), (Some(7), Some("gpt-5-mini"), None));
+        let told: Vec<String> = warnings.into_inner().iter().map(ToString::to_string).collect();
+        let starts =
+            [":5:1: `schedule` has no effect here", ":4:1: `sandbox` has no effect here", ":2:36: `metadata.app`"];
+        assert_eq!(told.len(), starts.len(), "{told:?}");
+        for (told, start) in told.iter().zip(starts) {
+            assert!(told.starts_with(&format!("{FILE}{start}")), "{told}");
+        }
+        let both = parse("---\nmetadata: { max_steps: 7 }\nmax_steps: 3\n---\n").unwrap();
+        assert_eq!(both.max_steps, Some(3), "the key of the front matter wins");
     }
 
     #[test]
@@ -320,13 +491,19 @@ Read {{path}}.
         assert!(problem("---\nplan: maybe\n---\n").contains("true or false"));
         let broken = problem("---\noutput:\n  schema: { type: strin }\n---\n");
         assert!(broken.contains(":3:") && broken.contains("`output.schema.type`"), "{broken}");
-        assert!(problem("---\noutput: { schema: \"string, the answer\" }\n---\n").contains("JSON Schema"));
+        let short = parse("---\noutput: { format: json, schema: \"string, the answer\" }\n---\n").unwrap();
+        assert_eq!(short.output_schema, Some(json!({ "type": "string", "description": "the answer" })));
+        let in_text = parse("---\noutput_schema: '{\"type\": \"object\"}'\n---\n").unwrap();
+        assert_eq!(in_text.output_schema, Some(json!({ "type": "object" })));
+        assert!(problem("---\noutput_schema: '{'\n---\n").contains(":2:16: `output_schema`: it is not valid JSON"));
+        assert!(problem("---\noutput: { format: text, schema: string }\n---\n").contains("`output.format`"));
+        assert!(problem("---\noutput: { schema: string }\noutput_schema: '{}'\n---\n").contains("keep one"));
         assert!(problem("---\noutput: { shema: {} }\n---\n").contains("did you mean `schema`"));
     }
 
     #[test]
     fn a_model_is_a_provider_and_a_model() {
-        for bad in ["gpt", "/gpt", "openai/", "\"openai/gpt 5\"", "\" openai/gpt\""] {
+        for bad in ["/gpt", "openai/", "\"openai/gpt 5\"", "\" openai/gpt\""] {
             let problem = parse(&format!("---\nmax_steps: 3\nmodel: {bad}\n---\n")).unwrap_err();
             assert!(problem.to_string().starts_with(&format!("{FILE}:3:8: `model`: ")), "{problem}");
             assert!(problem.hint.unwrap().contains("provider/model"));

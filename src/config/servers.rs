@@ -2,16 +2,49 @@
 
 use super::fields::{Fields, Source};
 use super::json;
+use super::keys::{Form, Keys, key};
 use super::node::Node;
 use super::placeholder::{self, Unfilled, VariableScope};
 use super::problem::FileProblem;
 use super::revision::sha256_hex;
+use super::slug;
 use crate::domain::nearest;
 use crate::domain::{Effect, McpServerDefinition, Name, SecretText, ServerTransport, ToolOverride};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
-const KEYS: [&str; 10] = ["builtin", "command", "args", "env", "cwd", "url", "headers", "timeout", "disabled", "tools"];
+/// The keys of a file.
+pub(super) static FILE_KEYS: Keys = Keys::of(&[
+    key("mcpServers", Form::Named("", &SERVER_KEYS), "The attached MCP servers, by name."),
+    key("servers", Form::Named("", &SERVER_KEYS), "The same as mcpServers."),
+    key("name", Form::Note, "For people."),
+    key("description", Form::Note, "For people."),
+]);
+
+static SERVER_KEYS: Keys = Keys {
+    known: &[
+        key("builtin", Form::Text, "A server that is part of the station: filesystem."),
+        key("command", Form::Text, "The program to start; it speaks MCP on its standard input and output."),
+        key("args", Form::Texts, "The program's arguments. {{ .NAME }} is filled with a variable."),
+        key("env", Form::TextMap, "The variables that the program gets, beside a clean environment."),
+        key("cwd", Form::Text, "The directory to start it in; absent = the environment's workspace/."),
+        key("url", Form::Text, "The address of a server that is reached over HTTP."),
+        key("headers", Form::TextMap, "Headers of every request to it."),
+        key("timeout", Form::Duration, "The longest that a call may take, such as 30s."),
+        key("disabled", Form::Flag, "Whether it is left alone."),
+        key("tools", Form::Named("", &TOOL_KEYS), "The operator's word on what its tools do."),
+        key("description", Form::Note, "For people."),
+    ],
+    later: &["sandbox"],
+    idle: &[],
+};
+
+static TOOL_KEYS: Keys = Keys::of(&[
+    key("effect", Form::OneOf(&["read", "write", "destructive"]), "The worst that a call can do."),
+    key("idempotent", Form::Flag, "Whether a second call changes nothing more."),
+    key("open_world", Form::Flag, "Whether it reaches beyond this machine."),
+]);
+
 /// Each transport's key, and the keys that go with it alone.
 const TRANSPORTS: [(&str, &[&str]); 3] =
     [("builtin", &["args"]), ("command", &["args", "env", "cwd"]), ("url", &["headers"])];
@@ -27,6 +60,8 @@ pub struct ServersFile {
     pub servers: Vec<ServerEntry>,
     /// Faults that belong to no server with a name.
     pub problems: Vec<FileProblem>,
+    /// What is in force in another way than it is written.
+    pub warnings: Vec<FileProblem>,
 }
 
 /// One server of a file. A fault is its own and leaves the others alone.
@@ -49,7 +84,7 @@ pub fn server_hash(definition: &McpServerDefinition) -> String {
 pub fn parse_servers(file: &str, text: &str, scope: &VariableScope<'_>) -> ServersFile {
     match read_file(file, text, scope) {
         Ok(found) => found,
-        Err(problem) => ServersFile { servers: Vec::new(), problems: vec![problem] },
+        Err(problem) => ServersFile { problems: vec![problem], ..ServersFile::default() },
     }
 }
 
@@ -58,7 +93,7 @@ fn read_file(file: &str, text: &str, scope: &VariableScope<'_>) -> Result<Server
     let (value, node) = json::parse(text).map_err(|syntax| source.syntax(syntax))?;
     let mut found = ServersFile::default();
     let Some(root) = Fields::root(source, &value, &node)? else { return Ok(found) };
-    root.allow(&["mcpServers", "servers", "name", "description"], &[])?;
+    root.check(&FILE_KEYS)?;
     root.note("name")?;
     root.note("description")?;
     let key = match (root.get("mcpServers"), root.get("servers")) {
@@ -70,15 +105,32 @@ fn read_file(file: &str, text: &str, scope: &VariableScope<'_>) -> Result<Server
     };
     let Some(servers) = root.map(key)? else { return Ok(found) };
     for text in servers.keys() {
-        match Name::new(text) {
-            Err(invalid) => found.problems.push(servers.key_problem(text, invalid.to_string())),
-            Ok(name) => {
-                let definition = server(source, &servers, &name, scope);
-                let mut variables = BTreeSet::new();
-                servers.get(text).into_iter().for_each(|value| collect_variables(value, &mut variables));
-                found.servers.push(ServerEntry { name, file: file.to_owned(), definition, variables });
-            }
-        }
+        let name = match Name::new(text) {
+            Ok(name) => name,
+            Err(invalid) => match Name::new(&slug(text)) {
+                Err(_) => {
+                    found.problems.push(servers.key_problem(text, invalid.to_string()));
+                    continue;
+                }
+                Ok(name) => {
+                    let message = format!("server `{}` is called `{name}` here", text.escape_debug());
+                    found.warnings.push(servers.key_problem(text, message).warning());
+                    name
+                }
+            },
+        };
+        let written = found.servers.iter().any(|entry| entry.name == name);
+        let definition = if written {
+            Err(servers
+                .key_problem(text, format!("two servers of this file would be called `{name}`"))
+                .hint("rename one of them"))
+        } else {
+            server(source, &servers, text, &name, scope)
+        };
+        let mut variables = BTreeSet::new();
+        servers.get(text).into_iter().for_each(|value| collect_variables(value, &mut variables));
+        found.servers.retain(|entry| entry.name != name);
+        found.servers.push(ServerEntry { name, file: file.to_owned(), definition, variables });
     }
     Ok(found)
 }
@@ -95,12 +147,13 @@ fn collect_variables(value: &Value, names: &mut BTreeSet<String>) {
 fn server(
     source: Source<'_>,
     servers: &Fields<'_>,
+    key: &str,
     name: &Name,
     scope: &VariableScope<'_>,
 ) -> Result<McpServerDefinition, FileProblem> {
-    let key = name.as_str();
     let Some(written) = servers.map(key)? else { return Err(servers.problem(key, "it says nothing about the server")) };
-    written.allow(&KEYS, &["sandbox"])?;
+    written.check(&SERVER_KEYS)?;
+    written.note("description")?;
     let disabled = written.boolean("disabled")?.unwrap_or(false);
     let node = servers.node_of(key);
     let mut object = servers.get(key).and_then(Value::as_object).cloned().unwrap_or_default();
@@ -200,7 +253,7 @@ fn overrides(fields: &Fields<'_>) -> Result<BTreeMap<String, ToolOverride>, File
     let Some(tools) = fields.map("tools")? else { return Ok(BTreeMap::new()) };
     let read = |tool: &str| {
         let Some(word) = tools.map(tool)? else { return Ok((tool.to_owned(), ToolOverride::default())) };
-        word.allow(&["effect", "idempotent", "open_world"], &[])?;
+        word.check(&TOOL_KEYS)?;
         let (idempotent, open_world) = (word.boolean("idempotent")?, word.boolean("open_world")?);
         Ok((tool.to_owned(), ToolOverride { effect: effect(&word)?, idempotent, open_world }))
     };
@@ -340,7 +393,8 @@ mod tests {
             r#"{ "servers": {
   "a": { "command": "x", "args": ["{{ secret.TOKEN }}"] },
   "b": { "command": "{{ .NONE }}" },
-  "Bad Name": { "command": "x" },
+  "Other Name": { "command": "x" },
+  "__": { "command": "x" },
   "c": { "command": "ok" } } }"#,
         );
         let secret = file.servers[0].definition.clone().unwrap_err();
@@ -353,8 +407,9 @@ mod tests {
                 && missing.contains("server `b`"),
             "{missing}"
         );
-        assert_eq!(file.problems[0].line, Some(4));
-        assert!(file.servers[2].definition.is_ok());
+        assert_eq!((file.problems[0].line, file.warnings[0].line), (Some(5), Some(4)));
+        assert!(file.warnings[0].message.contains("`other-name`"), "{}", file.warnings[0]);
+        assert!(file.servers[2].definition.is_ok() && file.servers[3].definition.is_ok());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Reads `station.yml` and the `STN_` variables that stand above it.
 
 use super::fields::{Fields, Source};
+use super::keys::{Form, Keys, key};
 use super::placeholder::secret_reference;
 use super::price;
 use super::problem::FileProblem;
@@ -18,7 +19,7 @@ use std::path::Path;
 
 /// How the text of a variable becomes a value.
 #[derive(Debug, Clone, Copy)]
-enum Form {
+enum Spelling {
     Text,
     Number,
     Boolean,
@@ -27,26 +28,26 @@ enum Form {
 }
 
 /// Every static key. Its variable is `STN_` and the path: `http.listen` is `STN_HTTP_LISTEN`.
-const STATIC: [(&str, Form); 19] = [
-    ("default_environment", Form::Text),
-    ("http.listen", Form::Text),
-    ("http.allowed_hosts", Form::List),
-    ("http.allowed_origins", Form::List),
-    ("http.behind_proxy", Form::Boolean),
-    ("ssh.listen", Form::Text),
-    ("log.level", Form::Text),
-    ("log.format", Form::Text),
-    ("log.file", Form::Text),
-    ("models.default", Form::Text),
-    ("models.detect", Form::Boolean),
-    ("runs.workers", Form::Number),
-    ("runs.queue_limit", Form::Number),
-    ("runs.max_steps", Form::Number),
-    ("runs.timeout", Form::Text),
-    ("runs.tool_timeout", Form::Text),
-    ("runs.result_bytes", Form::Number),
-    ("runs.retention", Form::Text),
-    ("watch", Form::Boolean),
+const STATIC: [(&str, Spelling); 19] = [
+    ("default_environment", Spelling::Text),
+    ("http.listen", Spelling::Text),
+    ("http.allowed_hosts", Spelling::List),
+    ("http.allowed_origins", Spelling::List),
+    ("http.behind_proxy", Spelling::Boolean),
+    ("ssh.listen", Spelling::Text),
+    ("log.level", Spelling::Text),
+    ("log.format", Spelling::Text),
+    ("log.file", Spelling::Text),
+    ("models.default", Spelling::Text),
+    ("models.detect", Spelling::Boolean),
+    ("runs.workers", Spelling::Number),
+    ("runs.queue_limit", Spelling::Number),
+    ("runs.max_steps", Spelling::Number),
+    ("runs.timeout", Spelling::Text),
+    ("runs.tool_timeout", Spelling::Text),
+    ("runs.result_bytes", Spelling::Number),
+    ("runs.retention", Spelling::Text),
+    ("watch", Spelling::Boolean),
 ];
 /// Switches off `models.detect`, above everything else.
 const NO_DETECT: &str = "STN_NO_DETECT";
@@ -63,10 +64,110 @@ const OTHERS: [&str; 10] = [
     NO_DETECT,
     "STN_FORCE_NETWORK_HOME",
 ];
-const KEYS: [&str; 8] = ["default_environment", "http", "log", "models", "providers", "runs", "environments", "watch"];
 /// Keys of a provider that only Ollama's dialect has.
 const OLLAMA_KEYS: [&str; 2] = ["context_tokens", "think"];
+const MOST_CONTEXT: u32 = 100_000_000;
 const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
+const FORMATS: [&str; 2] = ["text", "json"];
+const API_WORDS: [&str; 6] = [APIS[0].0, APIS[1].0, APIS[2].0, APIS[3].0, APIS[4].0, APIS[5].0];
+const THINKING: [&str; 3] = ["low", "medium", "high"];
+const KINDS: [&str; 3] = ["development", "staging", "production"];
+
+/// The keys of the file.
+pub(super) static KEYS: Keys = Keys {
+    known: &[
+        key("default_environment", Form::Name, "The environment of whoever names none."),
+        key("http", Form::Map(&HTTP), "Where HTTP is served, and to whom."),
+        key("log", Form::Map(&LOG), "What the station writes about itself."),
+        key("models", Form::Map(&MODELS), "Which model answers where none is named."),
+        key(
+            "providers",
+            Form::Named(Name::PATTERN, &PROVIDER),
+            "Model providers, by the first part of their models' names.",
+        ),
+        key("runs", Form::Map(&RUNS), "What runs may use."),
+        key("environments", Form::Named(Name::PATTERN, &ENVIRONMENT), "What is different in an environment."),
+        key(
+            "watch",
+            Form::Flag,
+            "Whether edits of an environment's files are taken up by themselves; on unless said otherwise.",
+        ),
+    ],
+    later: &["ssh", "views"],
+    idle: &[],
+};
+
+static HTTP: Keys = Keys {
+    known: &[
+        key("listen", Form::Text, "Address and port, such as 127.0.0.1:8080."),
+        key("allowed_hosts", Form::Texts, "Values of Host that are answered, beside the loopback names."),
+        key("allowed_origins", Form::Texts, "Values of Origin that are answered."),
+    ],
+    later: &["tls", "behind_proxy"],
+    idle: &[],
+};
+
+static LOG: Keys = Keys::of(&[
+    key("level", Form::OneOf(&LEVELS), "From which weight on."),
+    key("format", Form::OneOf(&FORMATS), "One line of text or of JSON for each event."),
+    key("file", Form::Text, "A file in the home's logs/; absent = stderr."),
+]);
+
+static MODELS: Keys = Keys {
+    known: &[
+        key("default", Form::Model, "provider/model, for agents and environments that name none."),
+        key("detect", Form::Flag, "Whether a provider is looked for where none is configured."),
+        key(
+            "prices",
+            Form::Named("^[^/\\s]+/\\S+$", &price::KEYS),
+            "What models cost, by provider/model, in USD per million tokens; without a price the cost stays unknown.",
+        ),
+    ],
+    later: &[],
+    idle: &[],
+};
+
+static PROVIDER: Keys = Keys::of(&[
+    key("api", Form::OneOf(&API_WORDS), "The dialect that it speaks."),
+    key("base_url", Form::Text, "Its address: https, or http on this machine."),
+    key("api_key", Form::Text, "Its key, or {{ secret.NAME }}."),
+    key("headers", Form::TextMap, "Headers of every request to it."),
+    key("timeout", Form::Duration, "The longest that one request may take, such as 2m."),
+    key("context_tokens", Form::Count(MOST_CONTEXT), "With api: ollama: the tokens of context that are asked for."),
+    key("think", Form::FlagOr(&THINKING), "With api: ollama: whether the model thinks before it answers, and how much."),
+]);
+
+static RUNS: Keys = Keys {
+    known: &[
+        key("workers", Form::Count(1_000), "Runs that are executed at the same time."),
+        key("queue_limit", Form::Count(10_000_000), "Runs that may wait."),
+        key("max_steps", Form::Count(10_000), "Turns of a run whose agent says nothing."),
+        key("timeout", Form::Duration, "The longest that a run may take whose agent says nothing."),
+        key("tool_timeout", Form::Duration, "The longest that a tool call may take whose server says nothing."),
+        key("result_bytes", Form::Count(64 * 1024 * 1024), "Bytes of a tool's result that a model is shown."),
+    ],
+    later: &["retention"],
+    idle: &[],
+};
+
+static ENVIRONMENT: Keys = Keys {
+    known: &[
+        key(
+            "kind",
+            Form::OneOf(&KINDS),
+            "What it is for, which decides what roles may do; absent = what its name says.",
+        ),
+        key("model", Form::Model, "provider/model, for agents that name none."),
+        key("variables_from_process", Form::Texts, "Names of the process's variables that its files may use."),
+        key(
+            "auto_accept_commands",
+            Form::Flag,
+            "Whether new and changed commands of servers run without a person's word.",
+        ),
+    ],
+    later: &["sandbox", "pin_tools", "approval", "budget"],
+    idle: &[],
+};
 
 /// Reads the settings at `path`, which people know as `file`; without the file they are the defaults. `variables` is the process's
 /// environment.
@@ -185,17 +286,17 @@ fn unknown_variable(name: &str) -> FileProblem {
     FileProblem::new(&in_variable(name), format!("no setting has this name{guess}"))
 }
 
-fn read_variable(text: &str, form: Form) -> Option<Value> {
+fn read_variable(text: &str, form: Spelling) -> Option<Value> {
     match form {
-        Form::Text => Some(Value::from(text)),
-        Form::Number => text.trim().parse::<u64>().ok().map(Value::from),
-        Form::Boolean => text.trim().parse::<bool>().ok().map(Value::from),
-        Form::List => Some(text.split(',').map(str::trim).filter(|item| !item.is_empty()).collect()),
+        Spelling::Text => Some(Value::from(text)),
+        Spelling::Number => text.trim().parse::<u64>().ok().map(Value::from),
+        Spelling::Boolean => text.trim().parse::<bool>().ok().map(Value::from),
+        Spelling::List => Some(text.split(',').map(str::trim).filter(|item| !item.is_empty()).collect()),
     }
 }
 
-fn wrong_form(path: &str, text: &str, form: Form) -> String {
-    let expected = if matches!(form, Form::Number) { "a whole number" } else { "true or false" };
+fn wrong_form(path: &str, text: &str, form: Spelling) -> String {
+    let expected = if matches!(form, Spelling::Number) { "a whole number" } else { "true or false" };
     format!("`{path}`: expected {expected}, found `{text}`")
 }
 
@@ -219,7 +320,7 @@ fn put(root: &mut Value, path: &str, new: Value) {
 }
 
 fn read(root: &Fields<'_>, settings: &mut Settings) -> Result<(), FileProblem> {
-    root.allow(&KEYS, &["ssh", "views"])?;
+    root.check(&KEYS)?;
     if let Some(text) = root.text("default_environment")? {
         let name = Name::new(&text).map_err(|invalid| root.problem("default_environment", invalid))?;
         settings.default_environment = Some(name);
@@ -241,7 +342,7 @@ fn read(root: &Fields<'_>, settings: &mut Settings) -> Result<(), FileProblem> {
 
 fn read_http(root: &Fields<'_>, settings: &mut Settings) -> Result<(), FileProblem> {
     let Some(http) = root.map("http")? else { return Ok(()) };
-    http.allow(&["listen", "allowed_hosts", "allowed_origins"], &["tls", "behind_proxy"])?;
+    http.check(&HTTP)?;
     if let Some(text) = http.text("listen")? {
         settings.http.listen = text
             .parse()
@@ -254,12 +355,12 @@ fn read_http(root: &Fields<'_>, settings: &mut Settings) -> Result<(), FileProbl
 
 fn read_log(root: &Fields<'_>, settings: &mut Settings) -> Result<(), FileProblem> {
     let Some(log) = root.map("log")? else { return Ok(()) };
-    log.allow(&["level", "format", "file"], &[])?;
+    log.check(&LOG)?;
     if let Some(level) = log.text("level")? {
         settings.log.level = one_of(&log, "level", &level, &LEVELS)?.to_owned();
     }
     if let Some(format) = log.text("format")? {
-        let is_json = one_of(&log, "format", &format, &["text", "json"])? == "json";
+        let is_json = one_of(&log, "format", &format, &FORMATS)? == "json";
         settings.log.format = if is_json { LogFormat::Json } else { LogFormat::Text };
     }
     settings.log.file = log.text("file")?.map(Into::into);
@@ -268,7 +369,7 @@ fn read_log(root: &Fields<'_>, settings: &mut Settings) -> Result<(), FileProble
 
 fn read_models(root: &Fields<'_>, settings: &mut Settings) -> Result<(), FileProblem> {
     let Some(models) = root.map("models")? else { return Ok(()) };
-    models.allow(&["default", "detect", "prices"], &[])?;
+    models.check(&MODELS)?;
     settings.models.default = models.model("default")?;
     settings.models.prices = price::prices(&models)?;
     settings.models.detect = models.boolean("detect")?.unwrap_or(settings.models.detect);
@@ -277,8 +378,7 @@ fn read_models(root: &Fields<'_>, settings: &mut Settings) -> Result<(), FilePro
 
 fn read_runs(root: &Fields<'_>, settings: &mut Settings) -> Result<(), FileProblem> {
     let Some(fields) = root.map("runs")? else { return Ok(()) };
-    let known = ["workers", "queue_limit", "max_steps", "timeout", "tool_timeout", "result_bytes"];
-    fields.allow(&known, &["retention"])?;
+    fields.check(&RUNS)?;
     let runs = &mut settings.runs;
     runs.workers = fields.count("workers", 1_000)?.unwrap_or(runs.workers);
     runs.queue_limit = fields.count("queue_limit", 10_000_000)?.unwrap_or(runs.queue_limit);
@@ -303,7 +403,7 @@ fn named<'a>(root: &Fields<'a>, key: &str) -> Result<Vec<(Name, Fields<'a>)>, Fi
 }
 
 fn provider(name: &Name, fields: &Fields<'_>) -> Result<ProviderSettings, FileProblem> {
-    fields.allow(&["api", "base_url", "api_key", "headers", "timeout", "context_tokens", "think"], &[])?;
+    fields.check(&PROVIDER)?;
     let api = api(name, fields)?;
     if let Some(key) = OLLAMA_KEYS.iter().find(|key| api != ProviderApi::Ollama && fields.get(key).is_some()) {
         return Err(fields.problem(key, "only a provider with `api: ollama` has it"));
@@ -323,7 +423,7 @@ fn provider(name: &Name, fields: &Fields<'_>) -> Result<ProviderSettings, FilePr
             .map(|(name, text)| Ok((name, secret("headers", text)?)))
             .collect::<Result<_, FileProblem>>()?,
         timeout_ms: fields.duration_ms("timeout")?,
-        context_tokens: fields.count("context_tokens", 100_000_000)?,
+        context_tokens: fields.count("context_tokens", MOST_CONTEXT)?,
         think: think(fields)?,
     })
 }
@@ -334,7 +434,7 @@ fn think(fields: &Fields<'_>) -> Result<Option<ThinkSetting>, FileProblem> {
         return Ok(fields.boolean("think")?.map(switch));
     }
     let text = fields.text("think")?.unwrap_or_default();
-    Ok(Some(match one_of(fields, "think", &text, &["low", "medium", "high"])? {
+    Ok(Some(match one_of(fields, "think", &text, &THINKING)? {
         "low" => ThinkSetting::Low,
         "medium" => ThinkSetting::Medium,
         _ => ThinkSetting::High,
@@ -380,9 +480,7 @@ fn secret_or(fields: &Fields<'_>, key: &str, text: String) -> Result<SecretOr, F
 }
 
 fn environment(fields: &Fields<'_>) -> Result<EnvironmentSettings, FileProblem> {
-    let later = ["sandbox", "pin_tools", "approval", "budget"];
-    let known = ["kind", "model", "variables_from_process", "auto_accept_commands"];
-    fields.allow(&known, &later)?;
+    fields.check(&ENVIRONMENT)?;
     Ok(EnvironmentSettings {
         kind: fields.text("kind")?.map(|text| kind(fields, &text)).transpose()?,
         model: fields.model("model")?,
@@ -419,6 +517,20 @@ mod tests {
     fn settings(text: &str, variables: &[(&str, &str)]) -> Result<Settings, FileProblem> {
         let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         parse_settings("station.yml", text, &variables)
+    }
+
+    #[test]
+    fn every_static_key_in_force_has_its_variable() {
+        let mut paths = Vec::new();
+        for key in KEYS.known {
+            match key.form {
+                Form::Named(..) => {}
+                Form::Map(inner) => paths.extend(inner.names().map(|name| format!("{}.{name}", key.name))),
+                _ => paths.push(key.name.to_owned()),
+            }
+        }
+        let missing: Vec<_> = paths.iter().filter(|path| !STATIC.iter().any(|(known, _)| known == path)).collect();
+        assert!(paths.len() > 10 && missing.is_empty(), "{missing:?}");
     }
 
     #[test]

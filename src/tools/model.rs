@@ -40,6 +40,17 @@ pub const PROVIDER_VARIABLES: [&str; 8] = [
 /// How long one model call may take without `providers.<name>.timeout`.
 const PROVIDER_TIMEOUT: Duration = Duration::from_secs(600);
 
+/// How the names of models begin, and whose they are.
+const FAMILIES: [(&str, &str); 7] = [
+    ("gpt-", "openai"),
+    ("chatgpt-", "openai"),
+    ("o1", "openai"),
+    ("o3", "openai"),
+    ("o4", "openai"),
+    ("claude-", "anthropic"),
+    ("gemini-", "gemini"),
+];
+
 /// Provider variables by name; their values are never printed.
 #[derive(Debug, Clone, Default)]
 pub struct ProviderVariables(BTreeMap<String, SecretString>);
@@ -160,9 +171,11 @@ impl Models {
         agent: Option<&str>,
         caller: Option<&ProviderVariables>,
     ) -> Result<Chosen> {
+        let agent = agent.filter(|_| asked.is_none());
+        let agent = agent.map(|name| self.full_name(environment, name, caller)).transpose()?;
         let named = [
             (asked, "the call asked for it".to_owned()),
-            (agent, "the agent names it".to_owned()),
+            (agent.as_deref(), "the agent names it".to_owned()),
             (self.environment_model(environment), format!("default of environment `{environment}`")),
             (self.settings.models.default.as_deref(), "default of the station".to_owned()),
         ];
@@ -232,6 +245,27 @@ impl Models {
             return Ok(None);
         }
         self.provider(environment, &choice.provider, brought.as_deref()).map(Some)
+    }
+
+    /// The whole name of a model that an agent names without its provider, as files of the Go Station do: by its family, else as one of
+    /// the provider that the environment's other agents use.
+    fn full_name(&self, environment: &Name, name: &str, caller: Option<&ProviderVariables>) -> Result<String> {
+        if name.contains('/') {
+            return Ok(name.to_owned());
+        }
+        if let Some((_, provider)) = FAMILIES.iter().find(|(family, _)| name.starts_with(family)) {
+            return Ok(format!("{provider}/{name}"));
+        }
+        let other = self.choose(environment, None, None, caller).ok().map(|chosen| chosen.model.provider);
+        match other.filter(|provider| provider != OFFLINE.provider) {
+            Some(provider) => Ok(format!("{provider}/{name}")),
+            None => Err(Error::invalid_input(format!(
+                "model `{}` names no provider, and environment `{environment}` has none to look in",
+                name.escape_debug()
+            ))
+            .hint("write `provider/model`, such as `openai/gpt-5.4-mini`")
+            .field("model")),
+        }
     }
 
     fn environment_model(&self, environment: &Name) -> Option<&str> {

@@ -14,6 +14,7 @@ mod files;
 mod filesystem;
 mod first_run;
 mod following;
+mod go_station;
 mod mcp;
 mod owners;
 mod parity;

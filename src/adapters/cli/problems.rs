@@ -1,10 +1,11 @@
-//! How the faults of files are mended: told on stderr, beside the table on stdout that says what they are.
+//! How the faults of files are mended: told on stderr, beside the table on stdout that says what they are. What has no effect has no row
+//! of its own there, and is told here as well.
 
 use super::output::Output;
-use crate::config::FileProblem;
+use crate::config::{FileProblem, Severity};
 use serde_json::Value;
 
-/// The hint of every fault in a tool's output, with the place that it is for.
+/// Every warning in a tool's output, and the hint of every fault, with the place that it is for.
 pub(super) fn tell(output: Output, value: &Value) {
     for line in hints(value) {
         output.note(line);
@@ -13,12 +14,16 @@ pub(super) fn tell(output: Output, value: &Value) {
 
 fn hints(value: &Value) -> Vec<String> {
     let list = |value: &Value, key: &str| value.get(key).and_then(Value::as_array).cloned().unwrap_or_default();
-    let of_items = list(value, "items").into_iter().filter_map(|item| item.get("problem").cloned());
+    let of_item = |item: Value| item.get("problem").cloned().into_iter().chain(list(&item, "warnings"));
+    let of_items = list(value, "items").into_iter().flat_map(of_item);
     let of_environments =
         list(value, "environments").into_iter().flat_map(|environment| list(&environment, "problems"));
     let found = of_items.chain(list(value, "problems")).chain(of_environments);
     let mut lines = Vec::new();
     for problem in found.filter_map(|problem| serde_json::from_value::<FileProblem>(problem).ok()) {
+        if problem.severity == Severity::Warning {
+            lines.extend(Some(format!("warning: {problem}")).filter(|line| !lines.contains(line)));
+        }
         let place = problem.line.map_or_else(|| problem.file.clone(), |line| format!("{}:{line}", problem.file));
         lines.extend(problem.hint.map(|hint| format!("hint: {place}: {hint}")).filter(|line| !lines.contains(line)));
     }
@@ -36,6 +41,8 @@ mod tests {
         let fileless = json!({ "file": "b.json", "message": "no", "hint": "do that" });
         let synced = json!({ "items": [{ "problem": problem }, { "problem": problem }, { "name": "x" }] });
         assert_eq!(hints(&synced), ["hint: a.prompt:3: do"]);
+        let idle = json!({ "file": "a.prompt", "line": 2, "message": "no effect", "severity": "warning" });
+        assert_eq!(hints(&json!({ "items": [{ "warnings": [idle, idle] }] })), ["warning: a.prompt:2: no effect"]);
         let status = json!({ "environments": [{ "problems": [problem, fileless] }, { "problems": [] }] });
         assert_eq!(hints(&status), ["hint: a.prompt:3: do", "hint: b.json: do that"]);
         assert!(hints(&json!({ "problem": "no model", "problems": [{ "file": "c", "message": "no" }] })).is_empty());

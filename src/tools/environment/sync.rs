@@ -90,10 +90,11 @@ impl Looked {
         servers.filter_map(|item| Some((Name::new(&item.name).ok()?, item.problem.clone()?))).collect()
     }
 
-    /// Every fault of a file, once.
+    /// Every fault of a file, once, and what is in force without the effect that its writer may expect.
     pub fn problems(&self) -> Vec<FileProblem> {
         let mut problems: Vec<FileProblem> = Vec::new();
-        for problem in self.plan.items.iter().filter_map(|item| item.problem.as_ref()) {
+        let items = self.plan.items.iter();
+        for problem in items.flat_map(|item| item.problem.iter().chain(&item.warnings)) {
             // The servers of a file that can't be read have its fault.
             if !problems.contains(problem) {
                 problems.push(problem.clone());

@@ -65,6 +65,20 @@ fn without_a_named_model_a_provider_key_decides_where_the_environment_lets_it_in
 }
 
 #[test]
+fn a_model_without_provider_is_known_by_its_family_or_looked_up_where_the_environment_looks() {
+    let development = name("development");
+    let found =
+        |yaml: &str, agent: &str| models(yaml, &["OPENAI_API_KEY"]).choose(&development, None, Some(agent), None);
+    assert_eq!(shown(found("", "gpt-5-mini")).0, "openai/gpt-5-mini");
+    assert_eq!(shown(found("models: { default: local/x }", "llama3.2")).0, "local/llama3.2");
+    let nowhere = models("", &[]).choose(&development, None, Some("llama3.2"), None).unwrap_err();
+    assert!(nowhere.message().starts_with("model `llama3.2` names no provider"), "{nowhere}");
+    assert!(nowhere.hint_text().is_some_and(|hint| hint.contains("provider/model")));
+    let asked = models("", &[]).choose(&development, Some("offline/rules-1"), Some("llama3.2"), None);
+    assert_eq!(shown(asked).0, "offline/rules-1");
+}
+
+#[test]
 fn a_newcomer_in_development_gets_the_offline_rules() {
     let empty = BTreeMap::from([("OPENAI_API_KEY".to_owned(), String::new())]);
     let caller = ProviderVariables::from_map(&empty);

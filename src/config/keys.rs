@@ -1,0 +1,69 @@
+//! The keys that a map of a file may have. One table serves the parsers, which refuse every other key, and the JSON Schemas that editors
+//! read (`schema.rs`), so that the two can't say different things.
+//!
+//! A new key is a row of its file's table (`prompt.rs`, `servers.rs`, `station_yml.rs`) and the line that reads it.
+
+/// What the value of a key looks like.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Form {
+    /// A text that says something.
+    Text,
+    /// A text for people; an empty one counts as absent.
+    Note,
+    Flag,
+    /// `true`, `false` or one of these words.
+    FlagOr(&'static [&'static str]),
+    /// An amount of money: a number, or a text of one.
+    Amount,
+    /// A whole number from 1 to this.
+    Count(u32),
+    /// `10m`, or whole seconds.
+    Duration,
+    Texts,
+    TextMap,
+    OneOf(&'static [&'static str]),
+    /// `provider/model`.
+    Model,
+    /// `provider/model`, or a model's name alone, as the Go Station writes it.
+    AgentModel,
+    /// A name as [`crate::domain::Name`] has it.
+    Name,
+    Map(&'static Keys),
+    /// Maps by names that people choose; the text is a pattern of these names, empty = any.
+    Named(&'static str, &'static Keys),
+    /// A JSON Schema or Picoschema.
+    Schema,
+}
+
+/// A key, and what it is for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Key {
+    pub(super) name: &'static str,
+    pub(super) form: Form,
+    pub(super) about: &'static str,
+}
+
+/// All keys of one map.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Keys {
+    pub(super) known: &'static [Key],
+    /// Of the format, but in force only in a later version: refused rather than ignored.
+    pub(super) later: &'static [&'static str],
+    /// Of the Go Station or of dotprompt, and without effect here: accepted with a warning that says so, and what it means.
+    pub(super) idle: &'static [(&'static str, &'static str)],
+}
+
+pub(super) const fn key(name: &'static str, form: Form, about: &'static str) -> Key {
+    Key { name, form, about }
+}
+
+impl Keys {
+    /// Keys that are all in force.
+    pub(super) const fn of(known: &'static [Key]) -> Self {
+        Self { known, later: &[], idle: &[] }
+    }
+
+    pub(super) fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.known.iter().map(|key| key.name)
+    }
+}

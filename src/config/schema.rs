@@ -1,0 +1,149 @@
+//! The JSON Schemas of the files that people write, for editors. They are made from the tables of keys that the parsers use.
+
+use super::keys::{Form, Keys};
+use super::{prompt, servers, station_yml};
+use crate::domain::Name;
+use serde_json::{Map, Value, json};
+
+/// The files that have a schema: what they are called, and what of them it describes.
+pub const FILE_SCHEMAS: [(&str, &str); 3] = [
+    ("station.yml", "Settings of a station (station.yml)."),
+    ("prompt", "The front matter of an agent's file (agents/*.prompt)."),
+    ("servers", "Attached MCP servers (*.json of an environment)."),
+];
+
+/// The JSON Schema (draft 2020-12) of one of [`FILE_SCHEMAS`].
+pub fn file_schema(name: &str) -> Option<Value> {
+    let (name, about) = FILE_SCHEMAS.iter().find(|(known, _)| *known == name)?;
+    let keys = match *name {
+        "station.yml" => &station_yml::KEYS,
+        "prompt" => &prompt::KEYS,
+        _ => &servers::FILE_KEYS,
+    };
+    let mut schema = Map::new();
+    schema.insert("$schema".into(), "https://json-schema.org/draft/2020-12/schema".into());
+    schema.insert("title".into(), (*name).into());
+    schema.insert("description".into(), (*about).into());
+    schema.extend(map(keys));
+    Some(Value::Object(schema))
+}
+
+fn map(keys: &Keys) -> Map<String, Value> {
+    let mut properties = Map::new();
+    for key in keys.known {
+        let mut schema = form(key.form);
+        schema.insert("description".into(), key.about.into());
+        properties.insert(key.name.into(), Value::Object(schema));
+    }
+    for (key, why) in keys.idle {
+        properties
+            .insert((*key).into(), json!({ "deprecated": true, "description": format!("No effect here: {why}.") }));
+    }
+    // Nothing behind a key means that it isn't there.
+    object(json!({ "type": ["object", "null"], "properties": properties, "additionalProperties": false }))
+}
+
+fn form(form: Form) -> Map<String, Value> {
+    object(match form {
+        Form::Text => json!({ "type": ["string", "null"], "pattern": "\\S" }),
+        Form::Note => json!({ "type": ["string", "null"] }),
+        Form::Flag => json!({ "type": ["boolean", "null"] }),
+        Form::Count(most) => json!({ "type": ["integer", "null"], "minimum": 1, "maximum": most }),
+        Form::Duration => json!({ "type": ["string", "integer", "null"], "examples": ["90s", "10m", "1h30m"] }),
+        Form::Texts => json!({ "type": ["array", "null"], "items": { "type": "string" } }),
+        Form::TextMap => json!({ "type": ["object", "null"], "additionalProperties": { "type": "string" } }),
+        Form::OneOf(words) => {
+            let words: Vec<Value> = words.iter().map(|word| (*word).into()).chain([Value::Null]).collect();
+            json!({ "enum": words })
+        }
+        Form::FlagOr(words) => {
+            let words = words.iter().map(|word| Value::from(*word)).chain([true.into(), false.into(), Value::Null]);
+            json!({ "enum": words.collect::<Vec<_>>() })
+        }
+        Form::Amount => {
+            json!({ "type": ["number", "string", "null"], "minimum": 0, "pattern": "^\\d{1,6}(\\.\\d{1,6})?$" })
+        }
+        Form::Model => json!({ "type": ["string", "null"], "pattern": "^[^/\\s]+/\\S+$" }),
+        Form::AgentModel => json!({ "type": ["string", "null"], "pattern": "^[^/\\s]+(/\\S+)?$" }),
+        Form::Name => json!({ "type": ["string", "null"], "pattern": Name::PATTERN }),
+        Form::Schema => json!({ "type": ["object", "string", "null"] }),
+        Form::Map(keys) => return map(keys),
+        Form::Named(pattern, keys) => {
+            let inner = Value::Object(map(keys));
+            let outer = json!({ "type": ["object", "null"], "additionalProperties": inner });
+            let mut outer = object(outer);
+            if !pattern.is_empty() {
+                outer.insert("propertyNames".into(), json!({ "pattern": pattern }));
+            }
+            return outer;
+        }
+    })
+}
+
+fn object(schema: Value) -> Map<String, Value> {
+    match schema {
+        Value::Object(object) => object,
+        _ => Map::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sample::{HOME_FILES, SAMPLE_ENVIRONMENT_FILES};
+    use super::super::{front_matter, yaml};
+    use super::*;
+    use std::path::Path;
+
+    /// `STN_WRITE_SCHEMAS=1` writes them anew.
+    #[test]
+    fn the_published_schemas_are_those_of_the_code() {
+        for (name, _) in FILE_SCHEMAS {
+            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("docs/schemas/{name}.schema.json"));
+            let now = serde_json::to_string_pretty(&file_schema(name).unwrap()).unwrap() + "\n";
+            if std::env::var_os("STN_WRITE_SCHEMAS").is_some() {
+                std::fs::write(&path, &now).unwrap();
+            }
+            let published = std::fs::read_to_string(&path).unwrap_or_default();
+            assert!(published == now, "{} is not what the code says: set STN_WRITE_SCHEMAS=1", path.display());
+        }
+        assert!(file_schema("other").is_none());
+    }
+
+    fn faults(name: &str, value: &Value) -> Vec<String> {
+        let validator = jsonschema::validator_for(&file_schema(name).unwrap()).unwrap();
+        validator.iter_errors(value).map(|fault| fault.to_string()).collect()
+    }
+
+    #[test]
+    fn what_the_parsers_read_fits_the_schemas_and_what_they_refuse_does_not() {
+        for file in HOME_FILES.iter().chain(&SAMPLE_ENVIRONMENT_FILES) {
+            let found = if file.path == "station.yml" {
+                faults("station.yml", &yaml::parse(file.contents).unwrap().value)
+            } else if file.path.ends_with(".prompt") {
+                let halves = front_matter::split(file.contents).unwrap();
+                faults("prompt", &yaml::parse(&file.contents[halves.yaml]).unwrap().value)
+            } else if file.path.ends_with(".json") {
+                faults("servers", &serde_json::from_str(file.contents).unwrap())
+            } else {
+                continue;
+            };
+            assert!(found.is_empty(), "{}: {found:?}", file.path);
+        }
+        let cases = [
+            ("station.yml", json!({ "http": { "listn": "x" } })),
+            ("station.yml", json!({ "runs": { "workers": 0 } })),
+            ("station.yml", json!({ "environments": { "Bad Name": {} } })),
+            ("station.yml", json!({ "models": { "default": "gpt" } })),
+            ("prompt", json!({ "max_step": 3 })),
+            ("prompt", json!({ "retry": { "on_in_doubt": "perhaps" } })),
+            ("prompt", json!({ "tools": "one" })),
+            ("servers", json!({ "mcpServers": { "a": { "comand": "x" } } })),
+            ("servers", json!({ "mcpServers": { "a": { "command": "x", "env": { "A": 1 } } } })),
+        ];
+        for (name, value) in cases {
+            assert!(!faults(name, &value).is_empty(), "{name}: {value}");
+        }
+        assert!(faults("station.yml", &json!({ "environments": { "production": null } })).is_empty());
+        assert!(faults("prompt", &json!({ "model": "gpt-5-mini", "sandbox": "python" })).is_empty());
+    }
+}
