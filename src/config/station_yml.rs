@@ -525,7 +525,10 @@ mod tests {
         for key in KEYS.known {
             match key.form {
                 Form::Named(..) => {}
-                Form::Map(inner) => paths.extend(inner.names().map(|name| format!("{}.{name}", key.name))),
+                Form::Map(inner) => {
+                    let plain = inner.known.iter().filter(|key| !matches!(key.form, Form::Named(..)));
+                    paths.extend(plain.map(|inner| format!("{}.{}", key.name, inner.name)));
+                }
                 _ => paths.push(key.name.to_owned()),
             }
         }

@@ -165,7 +165,7 @@ async fn a_server_that_cannot_start_ends_in_error_with_its_last_words_and_delays
     let status = gateway.status();
     assert_eq!(status[0].state, ServerState::Error);
     assert!(status[0].problem.as_deref().unwrap().contains("no config"), "{status:?}");
-    assert_eq!((status[1].state, status[1].tools), (ServerState::Ready, 7));
+    assert_eq!((status[1].state, status[1].tools), (ServerState::Ready, 13));
     gateway.close().await;
 }
 
@@ -296,7 +296,7 @@ fn a_result_of_a_built_in_counts_although_the_call_is_cancelled_in_the_same_mome
     runtime.block_on(async {
         let Bench { gateway, _keep, .. } = bench();
         attach(&gateway, vec![files("files")]);
-        assert_eq!(names(&gateway, LONG).await.len(), 7);
+        assert_eq!(names(&gateway, LONG).await.len(), 13);
         let cancel = CancellationToken::new();
         let options = CallOptions { cancel: cancel.clone(), ..CallOptions::default() };
         let arguments = raw(&json!({ "path": "a.txt", "content": "x" }));
