@@ -1,6 +1,6 @@
 //! A run: one execution of an agent.
 
-use super::{AgentId, Cause, Name, Origin, PrincipalKind, PrincipalRef, RunId, Timestamp};
+use super::{AgentId, Cause, Name, Origin, PrincipalKind, PrincipalRef, Request, RunId, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -141,6 +141,9 @@ pub struct Run {
     pub origin: Origin,
     pub cause: Cause,
     pub principal: PrincipalRef,
+    /// What it asks, while it is `input_required`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub requests: Vec<Request>,
     /// The run that called the agent as a tool.
     pub parent_run_id: Option<RunId>,
     /// The step of the parent whose call this is.

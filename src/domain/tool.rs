@@ -51,6 +51,9 @@ impl ToolEffect {
     }
 }
 
+/// The tool with which a model asks a person. No attached tool can be called so.
+pub const ASK_USER: &str = "ask_user";
+
 /// What a child agent is called towards a model: `agent__` and its name. No server can be called `agent`.
 pub const AGENT_PREFIX: &str = "agent__";
 

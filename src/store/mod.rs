@@ -20,7 +20,7 @@ pub use redacted::Redacted;
 
 use crate::domain::{
     AgentDefinition, AgentId, AgentState, Answer, AuditEntry, Cause, CommandState, EnvironmentNumber, Event,
-    ModelChoice, Name, Origin, ParentStep, PrincipalRef, Run, RunErrorKind, RunId, RunStatus, Step, StepKind,
+    ModelChoice, Name, Origin, ParentStep, PrincipalRef, Request, Run, RunErrorKind, RunId, RunStatus, Step, StepKind,
     StepStatus, Timestamp, ToolEffect, Usage, WaitingFor,
 };
 use crate::error::Result;
@@ -449,9 +449,10 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// `unavailable`: nothing new may leave. The whole batch can be given again later.
     async fn journal(&self, grant: &Grant, batch: JournalBatch) -> Result<Written>;
 
-    /// Gives the worker back until somebody answers. The steps in `in_doubt` are marked so. A run whose cancel was asked for is cancelled
+    /// Gives the worker back until somebody answers. `steps` are those that it is about: open calls, which are marked as in doubt, or are
+    /// questions and stay open (see [`WaitingFor`]). A run whose cancel was asked for is cancelled
     /// instead, and the answer is `Stale`.
-    async fn park(&self, grant: &Grant, waiting_for: WaitingFor, in_doubt: &[i64]) -> Result<Written>;
+    async fn park(&self, grant: &Grant, waiting_for: WaitingFor, steps: &[i64]) -> Result<Written>;
 
     /// Gives the worker back until every open step of the run has its outcome: each is the call of another run, whose end closes the step
     /// with what came of it, in the transaction of that end, and queues this run within the same attempt when it was the last. A run whose
@@ -471,9 +472,12 @@ pub trait Store: Send + Sync + fmt::Debug {
     async fn called_off(&self) -> Result<Vec<RunId>>;
 
     /// Settles the step `seq` of a parked run (every step in doubt when `None`), and queues the run again once none is left.
-    /// `conflict` when the run isn't waiting for that. A run that waits for something else than steps in doubt, such as `provider`, goes on
+    /// `conflict` when the run isn't waiting for that. A question is settled by `result` alone, each by itself. A run that waits for something else than steps in doubt, such as `provider`, goes on
     /// with `retry` and no `seq`.
     async fn answer(&self, run: RunId, seq: Option<i64>, answer: Answer, audit: AuditEntry) -> Result<Run>;
+
+    /// What runs wait for somebody to answer, the oldest first, after a position of `(opened_at, run, step)`.
+    async fn requests(&self, after: Option<(Timestamp, RunId, i64)>, limit: u32) -> Result<Vec<Request>>;
 
     /// Hands a run back to the queue within the same attempt (draining). A run whose cancel was asked for is cancelled instead, and the
     /// answer is `Stale`.

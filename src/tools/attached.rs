@@ -88,23 +88,27 @@ pub async fn permit(
 /// Checks a model's arguments against the tool's own schema. The message is written for the model. A dialect that wants to say that there
 /// are none says `{}`.
 pub fn validate(tool: &CatalogTool, arguments: &str) -> Result<Box<RawValue>> {
+    check(&tool.name, &tool.input_schema, arguments)
+}
+
+/// The same for a tool of any kind.
+pub fn check(name: &str, schema: &Value, arguments: &str) -> Result<Box<RawValue>> {
     if arguments.trim().is_empty() {
-        let message = format!("the call of `{}` was cut off before its arguments, and was not made", tool.name);
+        let message = format!("the call of `{}` was cut off before its arguments, and was not made", name);
         return Err(Error::invalid_input(message).hint("make it again, and say less before it"));
     }
-    let value: Value = serde_json::from_str(arguments).map_err(|cause| {
-        Error::invalid_input(format!("the arguments of `{}` are not valid JSON: {cause}", tool.name))
-    })?;
+    let value: Value = serde_json::from_str(arguments)
+        .map_err(|cause| Error::invalid_input(format!("the arguments of `{}` are not valid JSON: {cause}", name)))?;
     if !value.is_object() {
-        return Err(Error::invalid_input(format!("the arguments of `{}` must be a JSON object", tool.name)));
+        return Err(Error::invalid_input(format!("the arguments of `{}` must be a JSON object", name)));
     }
     // A server's schema that doesn't compile is the server's fault; it judges the arguments by itself then.
-    if let Ok(validator) = jsonschema::validator_for(&tool.input_schema)
+    if let Ok(validator) = jsonschema::validator_for(schema)
         && let Err(problem) = validator.validate(&value)
     {
         let message = format!(
             "the arguments of `{}` don't fit its schema: {} (at `{}`)",
-            tool.name,
+            name,
             // Without the value: the model has it, and it may be long.
             problem.masked(),
             problem.instance_path()

@@ -22,6 +22,7 @@ pub mod agent;
 pub mod api_key;
 pub mod environment;
 pub mod mcp_server;
+pub mod request;
 pub mod role;
 pub mod run;
 pub mod secret;
@@ -55,6 +56,7 @@ pub fn table() -> Table {
         Tool::new(run::wait::spec(), run::wait::wait),
         Tool::new(run::cancel::spec(), run::cancel::cancel),
         Tool::new(run::respond::spec(), run::respond::respond),
+        Tool::new(request::list::spec(), request::list::list),
         Tool::new(environment::get::spec(), environment::get::get),
         Tool::new(environment::list::spec(), environment::list::list),
         Tool::new(environment::sync::spec(), environment::sync::sync),

@@ -68,8 +68,8 @@ async fn input(station: &TestStation, tool: &str) -> Value {
             station.call("secret_set", json!({ "name": "TOKEN", "value": "a value of some length" })).await.unwrap();
             json!({ "name": "TOKEN" })
         }
-        "secret_list" | "agent_list" | "run_list" | "environment_get" | "environment_list" | "environment_sync"
-        | "mcp_server_list" | "tool_list" | "variable_list" => json!({}),
+        "secret_list" | "request_list" | "agent_list" | "run_list" | "environment_get" | "environment_list"
+        | "environment_sync" | "mcp_server_list" | "tool_list" | "variable_list" => json!({}),
         "station_status" => json!({ "environment": "development" }),
         "user_create" => json!({ "name": fresh(station) }),
         "user_get" | "user_update" | "user_delete" => json!({ "user": user(station).await }),

@@ -32,6 +32,17 @@ const STEPS: &[Column] = &[
     ("RESULT", "/result"),
 ];
 
+const REQUESTS: &[Column] = &[
+    ("RUN", "/run_id"),
+    ("AGENT", "/agent"),
+    ("WAITING FOR", "/waiting_for"),
+    ("QUESTION", "/question"),
+    ("CHOICES", "/choices"),
+    ("TOOL", "/tool"),
+    ("OPENED", "/opened_at"),
+    ("ANSWER WITH", "/answer_with"),
+];
+
 const EVENTS: &[Column] =
     &[("SEQ", "/seq"), ("EPOCH", "/epoch"), ("TYPE", "/type"), ("AT", "/at"), ("STEP", "/data/step/name")];
 
@@ -109,6 +120,7 @@ pub(super) fn of(name: &str) -> Option<&'static [Column]> {
     Some(match name {
         "agent_list" => AGENTS,
         "run_list" => RUNS,
+        "request_list" | "requests" => REQUESTS,
         "run_steps" => STEPS,
         "run_events" => EVENTS,
         "environment_list" | "environments" => ENVIRONMENTS,

@@ -13,6 +13,7 @@ use std::ffi::OsString;
 const NOUNS: &[(&str, &str)] = &[
     ("agent", "Agents: prompts with a model, tools and limits"),
     ("run", "Runs: executions of agents"),
+    ("request", "Requests: what runs ask people"),
     ("environment", "Environments: units of isolation"),
     ("mcp-server", "Attached MCP servers"),
     ("tool", "Tools of attached MCP servers"),

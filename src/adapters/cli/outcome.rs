@@ -3,7 +3,7 @@
 use super::failure::{Failure, INTERRUPTED};
 use super::output::Output;
 use super::target::Target;
-use crate::domain::{Event, EventType, Run, RunId, RunStatus, WaitingFor};
+use crate::domain::{Event, EventType, Request, Run, RunId, RunStatus, WaitingFor};
 use crate::error::{Error, Result};
 use serde_json::{Map, Value};
 
@@ -81,7 +81,7 @@ pub(super) async fn tell(target: &Target, output: Output, run: &Value, notice: N
             Ok(INTERRUPTED)
         }
         RunStatus::InputRequired => {
-            for line in what_it_waits_for(id, parsed.waiting_for) {
+            for line in what_it_waits_for(id, parsed.waiting_for, &parsed.requests) {
                 output.always(line);
             }
             Ok(NOT_OVER)
@@ -101,13 +101,16 @@ pub(super) fn is_parked(event: &Event) -> bool {
 /// What the run `id` waits for, as its event tells.
 pub(super) fn waits(id: RunId, event: &Event) -> Vec<String> {
     let waiting_for = event.data.get("waiting_for").cloned().unwrap_or_default();
-    what_it_waits_for(id, serde_json::from_value(waiting_for).ok())
+    let requests = event.data.get("requests").cloned().unwrap_or_default();
+    let requests: Vec<Request> = serde_json::from_value(requests).unwrap_or_default();
+    what_it_waits_for(id, serde_json::from_value(waiting_for).ok(), &requests)
 }
 
 /// What a parked run waits for, and the commands that let it go on.
-fn what_it_waits_for(id: RunId, waiting_for: Option<WaitingFor>) -> Vec<String> {
+fn what_it_waits_for(id: RunId, waiting_for: Option<WaitingFor>, requests: &[Request]) -> Vec<String> {
     let respond = format!("stn run respond {id}");
     match waiting_for {
+        Some(WaitingFor::Question) => requests.iter().flat_map(|request| asks(id, request, requests.len())).collect(),
         Some(WaitingFor::InDoubt) => vec![
             format!("run {id} waits for a decision: a tool call was cut off, and nobody can tell whether it happened"),
             format!("hint: `stn run steps {id}` shows the call; then one of"),
@@ -131,6 +134,18 @@ fn what_it_waits_for(id: RunId, waiting_for: Option<WaitingFor>) -> Vec<String> 
             ]
         }
     }
+}
+
+/// A question, and the command that answers it: among several, by its step.
+fn asks(id: RunId, request: &Request, of: usize) -> Vec<String> {
+    let step = request.step.filter(|_| of > 1).map(|step| format!(" --step {step}")).unwrap_or_default();
+    let mut lines = vec![format!("run {id} asks: {}", request.question.as_deref().unwrap_or_default())];
+    if !request.choices.is_empty() {
+        lines.push(format!("choices: {}", request.choices.join(", ")));
+    }
+    lines.push("hint: answer with".to_owned());
+    lines.push(format!("  stn run respond {id} --answer 'TEXT'{step}"));
+    lines
 }
 
 /// The run in a tool's output.
@@ -223,10 +238,10 @@ mod tests {
     #[test]
     fn a_parked_run_names_the_exact_commands() {
         let id = RunId::parse("0195f3a3-c000-8001-8000-000000000001").unwrap();
-        let lines = what_it_waits_for(id, Some(WaitingFor::InDoubt)).join("\n");
+        let lines = what_it_waits_for(id, Some(WaitingFor::InDoubt), &[]).join("\n");
         for decision in ["retry", "skip", "result --result 'TEXT'"] {
             assert!(lines.contains(&format!("stn run respond {id} {decision}")), "{lines}");
         }
-        assert!(what_it_waits_for(id, Some(WaitingFor::Approval))[0].ends_with("approval"));
+        assert!(what_it_waits_for(id, Some(WaitingFor::Approval), &[])[0].ends_with("approval"));
     }
 }

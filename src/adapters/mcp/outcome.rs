@@ -1,6 +1,6 @@
 //! What an answer looks like to an MCP client.
 
-use crate::domain::{Run, RunStatus};
+use crate::domain::{Request, Run, RunStatus, WaitingFor};
 use crate::error::Error;
 use crate::mcp::serve::{JsonObject, ToolOutcome};
 use serde_json::Value;
@@ -27,6 +27,21 @@ fn what_next(run: &Run) -> String {
     let id = run.id;
     match run.status {
         RunStatus::Queued | RunStatus::Running => format!("The run goes on; use run_wait with run {id}."),
+        RunStatus::InputRequired if run.waiting_for == Some(WaitingFor::Question) => {
+            let asked = |request: &Request| {
+                let choices = match request.choices.as_slice() {
+                    [] => String::new(),
+                    choices => format!(" (one of: {})", choices.join(", ")),
+                };
+                format!(
+                    "{}{choices} Answered with `{}`.",
+                    request.question.as_deref().unwrap_or_default(),
+                    request.answer_with
+                )
+            };
+            let asked: Vec<String> = run.requests.iter().map(asked).collect();
+            format!("The run asks a person: {} Use run_wait with run {id} afterwards.", asked.join(" "))
+        }
         RunStatus::InputRequired => {
             format!(
                 "The run waits for a person, who answers it with `stn run respond {id}`; use run_wait with run {id} afterwards."

@@ -7,7 +7,7 @@ use super::history::{CallState, CallStep};
 use super::issue::{Again, Try};
 use super::shown::{Shown, cut};
 use super::stop::{Interrupt, Stop};
-use crate::domain::{AuditEntry, AuditOutcome, Name, RunErrorKind, StepStatus, WaitingFor};
+use crate::domain::{ASK_USER, AuditEntry, AuditOutcome, Name, RunErrorKind, StepStatus, WaitingFor};
 use crate::error::Error;
 use crate::gateway::{Catalog, may_match};
 use crate::llm::ToolCall;
@@ -36,7 +36,11 @@ impl Executor<'_, '_> {
         let again = self.take_up(&known, &mut in_doubt)?;
         self.fly(&catalog, again, &mut in_doubt).await?;
         if !in_doubt.is_empty() {
-            return Err(Stop::Park { waiting_for: WaitingFor::InDoubt, in_doubt });
+            return Err(Stop::Park { waiting_for: WaitingFor::InDoubt, steps: in_doubt });
+        }
+        let questions = self.history.open_calls(ASK_USER);
+        if !questions.is_empty() {
+            return Err(Stop::Park { waiting_for: WaitingFor::Question, steps: questions });
         }
         if self.history.is_waiting() {
             return Err(Stop::Wait);
@@ -49,8 +53,7 @@ impl Executor<'_, '_> {
         let gateway = &self.attempt.environment.gateway;
         let known = gateway.catalog(Duration::ZERO).await;
         let asked = self.history.replied().map(|(_, reply)| reply.tool_calls.as_slice()).unwrap_or_default();
-        let is_attached = |name: &str| self.tools.get(name).is_some_and(|tool| tool.agent.is_none());
-        let is_missing = |call: &ToolCall| is_attached(&call.name) && known.find(&call.name).is_none();
+        let is_missing = |call: &ToolCall| self.tools.is_attached(&call.name) && known.find(&call.name).is_none();
         let missing: Vec<&str> = asked.iter().filter(|call| is_missing(call)).map(|call| call.name.as_str()).collect();
         if missing.is_empty() {
             return Ok(known);
@@ -95,6 +98,10 @@ impl Executor<'_, '_> {
                 self.take_up_child(at, step, &call, agent, known);
                 continue;
             }
+            if call.name == ASK_USER {
+                // Nobody has answered; it is asked by parking.
+                continue;
+            }
             let verdict = match step.state {
                 CallState::ToRetry => Verdict::Again,
                 CallState::InDoubt => Verdict::Ask,
@@ -127,7 +134,8 @@ impl Executor<'_, '_> {
                 let free = AT_ONCE.saturating_sub(aloft.len() + issued.len());
                 issued.extend(self.issue_due(catalog, &mut again, free).await);
             }
-            if !(aloft.is_empty() && issued.is_empty() && self.children.is_empty()) {
+            if !(aloft.is_empty() && issued.is_empty() && self.children.is_empty() && !self.asks) {
+                self.asks = false;
                 self.commit(&mut stop, &mut issued).await?;
             }
             if stop.is_none() {

@@ -183,6 +183,16 @@ impl History {
         }
     }
 
+    /// The steps of the last turn's calls of `tool` that have no outcome yet.
+    pub(super) fn open_calls(&self, tool: &str) -> Vec<i64> {
+        let Some((turn, reply)) = self.replied() else { return Vec::new() };
+        let calls = reply.tool_calls.iter().zip(&turn.calls);
+        calls
+            .filter(|(call, step)| call.name == tool && step.state == CallState::Started)
+            .map(|(_, step)| step.seq)
+            .collect()
+    }
+
     /// Calls of the last turn have no outcome yet.
     pub(super) fn is_waiting(&self) -> bool {
         self.turns.last().is_some_and(|turn| turn.calls.iter().any(|call| call.state == CallState::Started))

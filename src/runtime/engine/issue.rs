@@ -5,7 +5,7 @@ use super::flight::Flight;
 use super::history::{CallState, CallStep};
 use super::shown::Shown;
 use super::stop::explain;
-use crate::domain::{StepKind, StepStatus, ToolEffect, nearest};
+use crate::domain::{ASK_USER, StepKind, StepStatus, ToolEffect, nearest};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gateway::{Catalog, CatalogTool};
 use crate::llm::ToolCall;
@@ -63,6 +63,11 @@ impl Executor<'_, '_> {
             self.issue_child(next, call, agent, effect);
             return None;
         }
+        if let Some(tool) = self.tools.get(ASK_USER).filter(|tool| tool.name == call.name) {
+            let (fault, effect) = (attached::check(&tool.name, &tool.input_schema, &call.arguments).err(), tool.effect);
+            self.issue_question(next, call, effect, fault.as_ref().map(explain));
+            return None;
+        }
         let Try { at, seq, r#try, replaces } = next;
         let (progress, updates) = mpsc::channel(PROGRESS_QUEUE);
         let context = Context { progress: Some(progress), ..self.attempt.context(seq, self.call_off.clone()) };
@@ -92,6 +97,19 @@ impl Executor<'_, '_> {
         let intent = self.intent(seq, r#try, call, effect);
         self.journal.intent(Intent { closed: refused, replaces, audit, ..intent });
         flight
+    }
+
+    /// Journals a question. It has no flight: whoever answers it writes its result.
+    fn issue_question(&mut self, next: Try, call: &ToolCall, effect: ToolEffect, fault: Option<String>) {
+        let Try { at, seq, r#try, replaces } = next;
+        let state = fault.clone().map_or(CallState::Started, |fault| CallState::Done(Shown::error(fault)));
+        if let Some(step) = self.history.call_mut(at) {
+            *step = CallStep { seq, r#try, effect, state };
+        }
+        let closed = fault.map(|fault| Closed::without_result(StepStatus::Failed, Some(fault)));
+        let intent = self.intent(seq, r#try, call, Some(effect));
+        self.journal.intent(Intent { closed, replaces, ..intent });
+        self.asks = true;
     }
 
     pub(super) fn intent(&self, seq: i64, r#try: i64, call: &ToolCall, effect: Option<ToolEffect>) -> Intent {

@@ -134,6 +134,8 @@ struct Executor<'a, 'g> {
     provider: Option<Arc<dyn Provider>>,
     /// Calls of agents whose intents are about to be committed.
     children: Vec<ChildCall>,
+    /// A question's intent is about to be committed.
+    asks: bool,
     /// Calls off whatever is under way.
     call_off: CancellationToken,
 }
@@ -160,7 +162,7 @@ impl<'a, 'g> Executor<'a, 'g> {
         let limit = usize::try_from(attempt.station.settings.runs.result_bytes).unwrap_or(usize::MAX);
         history.cut(limit, |name| tools.get(name).is_some_and(|tool| tool.agent.is_some()));
         let (provider, children, call_off) = (None, Vec::new(), CancellationToken::new());
-        Ok(Self { attempt, journal, prompt, output, tools, history, provider, children, call_off })
+        Ok(Self { attempt, journal, prompt, output, tools, history, provider, children, asks: false, call_off })
     }
 
     /// The loop.

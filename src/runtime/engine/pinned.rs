@@ -3,14 +3,14 @@
 use super::Attempt;
 use super::stop::Stop;
 use crate::clock::ClockExt;
-use crate::domain::{Effect, Name, RunErrorKind, ToolEffect};
+use crate::domain::{ASK_USER, Effect, Name, RunErrorKind, ToolEffect};
 use crate::error::{Error, Result};
 use crate::gateway::{CatalogTool, ServerState, ServerStatus, UnmatchedPattern, full_name, may_match};
 use crate::llm::ToolDefinition;
 use crate::store::{AgentKey, AgentRow};
 use crate::tools::attached::FIRST_START;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::time::Duration;
 
@@ -41,6 +41,7 @@ impl PinnedTools {
     pub(super) async fn choose(attempt: &Attempt) -> Result<Self, Stop> {
         let mut tools = attached(attempt).await?;
         tools.extend(children(attempt).await?);
+        tools.extend(attempt.definition.tools.iter().any(|tool| tool == ASK_USER).then(ask_user));
         Ok(Self(tools))
     }
 
@@ -57,6 +58,11 @@ impl PinnedTools {
 
     pub(super) fn get(&self, name: &str) -> Option<&PinnedTool> {
         self.0.iter().find(|tool| tool.name == name)
+    }
+
+    /// Whether `name` is a tool of an attached server's.
+    pub(super) fn is_attached(&self, name: &str) -> bool {
+        self.get(name).is_some_and(|tool| tool.agent.is_none() && tool.name != ASK_USER)
     }
 
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
@@ -78,7 +84,9 @@ impl PinnedTools {
 /// What the agent's patterns select. A pattern that selects nothing fails the run, with the reason, once no server is left that may
 /// still bring what it means: the first start of a server that has to be downloaded takes a while.
 async fn attached(attempt: &Attempt) -> Result<Vec<PinnedTool>, Stop> {
-    let (patterns, gateway) = (&attempt.definition.tools, &attempt.environment.gateway);
+    let gateway = &attempt.environment.gateway;
+    let patterns: Vec<String> = attempt.definition.tools.iter().filter(|tool| *tool != ASK_USER).cloned().collect();
+    let patterns = &patterns;
     if patterns.is_empty() {
         return Ok(Vec::new());
     }
@@ -111,6 +119,31 @@ async fn children(attempt: &Attempt) -> Result<Vec<PinnedTool>, Stop> {
         tools.push(PinnedTool::running(child));
     }
     Ok(tools)
+}
+
+/// The tool with which the model asks a person. What isn't answered yet can be asked again.
+fn ask_user() -> PinnedTool {
+    let description = "Asks the person for whom you work, and waits for the answer, however long that takes. Use it when you can't go on \
+                       without knowing, or before something that only they may decide.";
+    PinnedTool {
+        name: ASK_USER.to_owned(),
+        description: Some(description.to_owned()),
+        input_schema: json!({
+            "type": "object",
+            "properties": {
+                "question": { "type": "string", "minLength": 1, "maxLength": 4000 },
+                "choices": {
+                    "type": "array", "items": { "type": "string", "minLength": 1 }, "minItems": 2, "maxItems": 20,
+                    "description": "The only answers that are possible, if there are few."
+                }
+            },
+            "required": ["question"],
+            "additionalProperties": false
+        }),
+        effect: ToolEffect { effect: Effect::Read, idempotent: true, open_world: true, trusted: true },
+        agent: None,
+        definition: String::new(),
+    }
 }
 
 /// Whether any of the patterns may mean a tool of `server`.

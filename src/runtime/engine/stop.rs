@@ -21,10 +21,10 @@ const STORE_PATIENCE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) enum Stop {
     End(Ending),
-    /// Somebody has to do something first. The steps named are in doubt.
+    /// Somebody has to do something first. The steps are those that it is about.
     Park {
         waiting_for: WaitingFor,
-        in_doubt: Vec<i64>,
+        steps: Vec<i64>,
     },
     /// The calls that are left are runs; a worker goes on when they have ended.
     Wait,
@@ -155,7 +155,7 @@ async fn write(attempt: &Attempt, journal: &mut Journal<'_>, stop: &Stop) -> Res
     let (store, grant) = (&attempt.environment.store, journal.grant());
     let written = match stop {
         Stop::End(ending) => store.finish(grant, ending.clone()).await?,
-        Stop::Park { waiting_for, in_doubt } => store.park(grant, *waiting_for, in_doubt).await?,
+        Stop::Park { waiting_for, steps } => store.park(grant, *waiting_for, steps).await?,
         Stop::Wait => store.wait_for_children(grant).await?,
         Stop::Release | Stop::Later => store.release(grant).await?,
         Stop::Stale => Written::Stale,

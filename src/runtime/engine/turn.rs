@@ -109,7 +109,7 @@ impl Executor<'_, '_> {
         );
         let provider = found
             .map_err(|error| Stop::failed(RunErrorKind::Provider, explain(&error)))?
-            .ok_or_else(|| Stop::Park { waiting_for: WaitingFor::Provider, in_doubt: Vec::new() })?;
+            .ok_or_else(|| Stop::Park { waiting_for: WaitingFor::Provider, steps: Vec::new() })?;
         Ok(Arc::clone(self.provider.insert(provider)))
     }
 

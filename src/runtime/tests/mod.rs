@@ -5,6 +5,7 @@ mod children;
 mod crash;
 mod doubt;
 mod ends;
+mod questions;
 mod turns;
 mod workers;
 

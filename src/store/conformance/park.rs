@@ -4,7 +4,7 @@ use super::cases;
 use super::fixture::{Subject, begins, owner, present, tool_call};
 use crate::domain::{Answer, Decision, EventType, RunStatus, StepStatus, WaitingFor};
 use crate::error::{ErrorKind, Result};
-use crate::store::Written;
+use crate::store::{Intent, Written};
 use serde_json::json;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ cases!(
     only_an_open_step_can_be_in_doubt,
     only_the_newest_try_of_a_call_is_in_doubt,
     a_settled_step_is_not_in_doubt_again,
+    a_question_stays_open_until_its_answer_is_its_result,
 );
 
 async fn a_parked_run_holds_no_worker_and_says_what_it_waits_for(case: Subject) -> Result<()> {
@@ -103,5 +104,39 @@ async fn a_settled_step_is_not_in_doubt_again(case: Subject) -> Result<()> {
     let again = case.claim("b").await?;
     let refused = case.store.park(&again.grant, WaitingFor::InDoubt, &[1]).await;
     assert_eq!(refused.map_err(|error| error.kind()), Err(ErrorKind::Internal));
+    Ok(())
+}
+
+async fn a_question_stays_open_until_its_answer_is_its_result(case: Subject) -> Result<()> {
+    let claim = case.running().await?;
+    let id = claim.run.id;
+    let ask = |seq| Intent {
+        name: "ask_user".into(),
+        arguments: Some(json!({ "question": format!("{seq}?"), "choices": ["yes", "no"] })),
+        ..tool_call(seq, 1)
+    };
+    assert_eq!(case.store.journal(&claim.grant, begins(vec![ask(1), ask(2)])).await?, Written::Done);
+    assert_eq!(case.store.park(&claim.grant, WaitingFor::Question, &[1, 2]).await?, Written::Done);
+    let run = case.run(id).await?;
+    let asked: Vec<_> = run.requests.iter().map(|request| (request.step, request.question.clone())).collect();
+    assert_eq!(asked, [(Some(1), Some("1?".to_owned())), (Some(2), Some("2?".to_owned()))]);
+    assert_eq!(case.store.requests(None, 10).await?, run.requests);
+    let first = &run.requests[0];
+    let rest = case.store.requests(Some((first.opened_at, id, 1)), 10).await?;
+    assert_eq!(rest, run.requests[1..]);
+    let yes = || Answer { decision: Decision::Result, result: Some("yes".to_owned()) };
+    for (step, answer) in
+        [(None, yes()), (Some(3), yes()), (Some(1), Answer { decision: Decision::Skip, result: None })]
+    {
+        let refused = case.store.answer(id, step, answer, case.entry("run.respond")).await;
+        assert_eq!(refused.map(|_| ()).map_err(|error| error.kind()), Err(ErrorKind::Conflict), "{step:?}");
+    }
+    let half = case.store.answer(id, Some(2), yes(), case.entry("run.respond")).await?;
+    assert_eq!((half.status, half.requests.len()), (RunStatus::InputRequired, 1));
+    let whole = case.store.answer(id, None, yes(), case.entry("run.respond")).await?;
+    assert_eq!((whole.status, whole.requests.len()), (RunStatus::Queued, 0));
+    let steps = case.store.steps(id, None, 10).await?;
+    assert!(steps.iter().all(|step| step.status == StepStatus::Completed && step.waiting_for.is_none()), "{steps:?}");
+    assert_eq!(case.store.requests(None, 10).await?, []);
     Ok(())
 }

@@ -5,7 +5,8 @@ use super::run_state::RunState;
 use super::transaction::Tx;
 use super::{children, journal, park, runs, steps};
 use crate::domain::{
-    AGENT_PREFIX, AuditEntry, AuditOutcome, EventType, Name, Run, RunErrorKind, RunId, RunStatus, StepKind, StepStatus,
+    AGENT_PREFIX, ASK_USER, AuditEntry, AuditOutcome, EventType, Name, Run, RunErrorKind, RunId, RunStatus, StepKind,
+    StepStatus,
 };
 use crate::error::{Error, Result};
 use crate::store::{Cancelled, Closed, Ending, Grant, JournalRow, Written};
@@ -89,8 +90,8 @@ fn close_steps(tx: &mut Tx<'_>, state: &mut RunState, run: &Run, ending: &Ending
 
 fn close_step(tx: &mut Tx<'_>, state: &mut RunState, run: &Run, row: &JournalRow, reason: &str) -> Result<()> {
     let step = &row.step;
-    // A call of another run leaves that run's own entries.
-    let is_call = step.kind == StepKind::Tool && !step.name.starts_with(AGENT_PREFIX);
+    // A call of another run leaves that run's own entries, and a question changes nothing.
+    let is_call = step.kind == StepKind::Tool && !step.name.starts_with(AGENT_PREFIX) && step.name != ASK_USER;
     let is_unknown = is_call && !row.effect.unwrap_or_default().is_repeatable();
     let status = if is_unknown { StepStatus::InDoubt } else { StepStatus::Failed };
     let closed = Closed::without_result(status, Some(reason.to_owned()));

@@ -17,7 +17,7 @@ pub(super) const ENVIRONMENT: &[&str] = &[
     include_str!("migrations/0003_child_runs.sql"),
     include_str!("migrations/0004_secrets.sql"),
     include_str!("migrations/0005_unknown_cost.sql"),
-    "",
+    include_str!("migrations/0006_requests.sql"),
 ];
 
 const _: () = assert!(CONTROL.len() == ENVIRONMENT.len());

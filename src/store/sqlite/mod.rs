@@ -18,6 +18,7 @@ mod journal;
 mod migrate;
 mod park;
 mod queue;
+mod requests;
 mod run_state;
 mod runs;
 mod secrets;
@@ -33,7 +34,9 @@ pub use migrate::SCHEMA;
 pub use writer::WriterStats;
 
 use crate::clock::SharedClock;
-use crate::domain::{Answer, AuditEntry, EnvironmentNumber, Event, Name, Run, RunId, Step, Timestamp, WaitingFor};
+use crate::domain::{
+    Answer, AuditEntry, EnvironmentNumber, Event, Name, Request, Run, RunId, Step, Timestamp, WaitingFor,
+};
 use crate::error::{Error, Result};
 use crate::events::Events;
 use crate::store::{
@@ -190,9 +193,9 @@ impl Store for SqliteStore {
         }
     }
 
-    async fn park(&self, grant: &Grant, waiting_for: WaitingFor, in_doubt: &[i64]) -> Result<Written> {
-        let (environment, grant, in_doubt) = (self.name.clone(), same(grant), in_doubt.to_vec());
-        self.writer.write(move |tx| park::park(tx, &environment, &grant, waiting_for, &in_doubt)).await
+    async fn park(&self, grant: &Grant, waiting_for: WaitingFor, steps: &[i64]) -> Result<Written> {
+        let (environment, grant, steps) = (self.name.clone(), same(grant), steps.to_vec());
+        self.writer.write(move |tx| park::park(tx, &environment, &grant, waiting_for, &steps)).await
     }
 
     async fn wait_for_children(&self, grant: &Grant) -> Result<Written> {
@@ -220,6 +223,11 @@ impl Store for SqliteStore {
     async fn answer(&self, run: RunId, seq: Option<i64>, answer: Answer, audit: AuditEntry) -> Result<Run> {
         let environment = self.name.clone();
         self.writer.write(move |tx| park::answer(tx, &environment, run, seq, &answer, audit)).await
+    }
+
+    async fn requests(&self, after: Option<(Timestamp, RunId, i64)>, limit: u32) -> Result<Vec<Request>> {
+        let environment = self.name.clone();
+        self.readers.read(move |conn| requests::list(conn, &environment, after, limit)).await
     }
 
     async fn release(&self, grant: &Grant) -> Result<Written> {

@@ -3,8 +3,10 @@
 use super::column::Json;
 use super::run_state::RunState;
 use super::transaction::Tx;
-use super::{children, ending, journal, queue, runs};
-use crate::domain::{Answer, AuditEntry, Decision, EventType, Name, Run, RunId, RunStatus, StepStatus, WaitingFor};
+use super::{children, ending, journal, queue, requests, runs};
+use crate::domain::{
+    Answer, AuditEntry, Decision, EventType, Name, Request, Run, RunId, RunStatus, StepStatus, WaitingFor,
+};
 use crate::error::{Error, Result};
 use crate::store::{Ending, Grant, Written};
 use serde_json::{Value, json};
@@ -15,7 +17,7 @@ pub(super) fn park(
     environment: &Name,
     grant: &Grant,
     waiting_for: WaitingFor,
-    in_doubt: &[i64],
+    steps: &[i64],
 ) -> Result<Written> {
     let Some(mut state) = RunState::held(tx.conn, grant)? else { return Ok(Written::Stale) };
     if state.cancel_requested {
@@ -23,15 +25,29 @@ pub(super) fn park(
         ending::end(tx, environment, state, Ending::Cancelled)?;
         return Ok(Written::Stale);
     }
-    for seq in in_doubt {
-        mark_in_doubt(tx, state.id, *seq)?;
+    for seq in steps {
+        match waiting_for {
+            WaitingFor::Question => mark_asked(tx, state.id, *seq)?,
+            _ => mark_in_doubt(tx, state.id, *seq)?,
+        }
     }
     state.turn_to(RunStatus::InputRequired)?;
     state.waiting_for = Some(waiting_for);
     state.parked_at = Some(tx.now);
     state.owner = None;
-    state.emit(tx, EventType::RunWaiting, json!({ "status": state.status(), "waiting_for": waiting_for }))?;
-    state.emit(tx, EventType::RequestOpened, json!({ "waiting_for": waiting_for, "steps": in_doubt }))?;
+    state.save(tx)?;
+    let asked = match waiting_for {
+        WaitingFor::Question => requests::of(tx.conn, environment, state.id)?,
+        _ => Vec::new(),
+    };
+    let mut waiting = json!({ "status": state.status(), "waiting_for": waiting_for });
+    let mut opened = json!({ "waiting_for": waiting_for, "steps": steps });
+    if !asked.is_empty() {
+        waiting["requests"] = json!(asked);
+        opened["requests"] = json!(asked);
+    }
+    state.emit(tx, EventType::RunWaiting, waiting)?;
+    state.emit(tx, EventType::RequestOpened, opened)?;
     state.save(tx)?;
     Ok(Written::Done)
 }
@@ -52,7 +68,21 @@ fn mark_in_doubt(tx: &Tx<'_>, run: RunId, seq: i64) -> Result<()> {
     Ok(())
 }
 
-/// A step in doubt that nobody has settled.
+/// A question stays an open call: its answer is its result.
+fn mark_asked(tx: &Tx<'_>, run: RunId, seq: i64) -> Result<()> {
+    let marked = tx
+        .conn
+        .prepare_cached(
+            "UPDATE steps SET waiting_for = 'question' WHERE run_id = ?1 AND seq = ?2 AND status = 'started'",
+        )?
+        .execute((run, seq))?;
+    if marked == 0 {
+        return Err(Error::internal(format!("step {seq} of run `{run}` isn't open, so it can't ask anything")));
+    }
+    Ok(())
+}
+
+/// A step that somebody has to settle: in doubt, or a question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Doubt {
     seq: i64,
@@ -74,9 +104,13 @@ pub(super) fn answer(
     let waiting_for = state.waiting_for.filter(|_| state.status() == RunStatus::InputRequired).ok_or_else(|| {
         Error::conflict(format!("run `{id}` is `{}` and waits for no answer", state.status().as_str()))
     })?;
-    let open = doubts(tx, id)?;
+    let open = match waiting_for {
+        WaitingFor::Question => questions(tx, id)?,
+        _ => doubts(tx, id)?,
+    };
     let settled = match waiting_for {
         WaitingFor::InDoubt => chosen(id, &open, seq)?,
+        WaitingFor::Question => asked(id, &open, seq, answer)?,
         _ => only_resumed(id, waiting_for, seq, answer)?,
     };
     for doubt in &settled {
@@ -111,6 +145,36 @@ fn doubts(tx: &Tx<'_>, run: RunId) -> Result<Vec<Doubt>> {
     )?;
     let rows = statement.query_map([run], |row| Ok(Doubt { seq: row.get(0)?, r#try: row.get(1)? }))?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+fn questions(tx: &Tx<'_>, run: RunId) -> Result<Vec<Doubt>> {
+    let mut statement = tx.conn.prepare_cached(
+        "SELECT seq, try FROM steps WHERE run_id = ?1 AND status = 'started' AND waiting_for = 'question' ORDER BY seq, try",
+    )?;
+    let rows = statement.query_map([run], |row| Ok(Doubt { seq: row.get(0)?, r#try: row.get(1)? }))?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// The one question that is answered.
+fn asked(run: RunId, open: &[Doubt], seq: Option<i64>, answer: &Answer) -> Result<Vec<Doubt>> {
+    if answer.decision != Decision::Result {
+        return Err(Error::conflict(format!("run `{run}` waits for the answer to a question"))
+            .hint(format!("give it: {}", Request::command(run, WaitingFor::Question, None)))
+            .field("decision"));
+    }
+    let steps: Vec<i64> = open.iter().map(|question| question.seq).collect();
+    match (seq, open) {
+        (None, [only]) => Ok(vec![*only]),
+        (None, _) => Err(Error::conflict(format!("run `{run}` asks several questions"))
+            .hint(format!("say which step is answered: {steps:?}"))
+            .field("step")),
+        (Some(seq), _) => match open.iter().find(|question| question.seq == seq) {
+            Some(question) => Ok(vec![*question]),
+            None => Err(Error::conflict(format!("step {seq} of run `{run}` asks nothing"))
+                .hint(format!("steps that do: {steps:?}"))
+                .field("step")),
+        },
+    }
 }
 
 fn chosen(run: RunId, open: &[Doubt], seq: Option<i64>) -> Result<Vec<Doubt>> {

@@ -1,8 +1,8 @@
 //! Reading runs and their events.
 
 use super::column::Json;
-use super::{queue, run_state};
-use crate::domain::{AgentRef, Event, ModelChoice, Name, PrincipalRef, Run, RunId, Timestamp};
+use super::{queue, requests, run_state};
+use crate::domain::{AgentRef, Event, ModelChoice, Name, PrincipalRef, Run, RunId, RunStatus, Timestamp};
 use crate::error::Result;
 use crate::store::RunFilter;
 use rusqlite::types::ToSql;
@@ -14,7 +14,8 @@ const SELECT: &str = "SELECT r.*, t.input, t.output, t.error,
 
 pub(super) fn get(conn: &Connection, environment: &Name, id: RunId) -> Result<Option<Run>> {
     let mut statement = conn.prepare_cached(&format!("{SELECT} WHERE r.id = ?1"))?;
-    Ok(statement.query_row([id], |row| from_row(row, environment)).optional()?)
+    let run = statement.query_row([id], |row| from_row(row, environment)).optional()?;
+    run.map(|run| with_requests(conn, environment, run)).transpose()
 }
 
 /// Ids that begin with `prefix`, oldest first.
@@ -54,7 +55,7 @@ pub(super) fn list(conn: &Connection, environment: &Name, filter: &RunFilter) ->
     values.push(&filter.limit);
     let mut statement = conn.prepare_cached(&sql)?;
     let rows = statement.query_map(&values[..], |row| from_row(row, environment))?;
-    Ok(rows.collect::<rusqlite::Result<_>>()?)
+    rows.map(|run| with_requests(conn, environment, run?)).collect()
 }
 
 /// Runs that are queued or execute.
@@ -89,6 +90,14 @@ fn event_from_row(row: &Row<'_>) -> rusqlite::Result<Event> {
     })
 }
 
+/// The run with what it asks, if it does.
+fn with_requests(conn: &Connection, environment: &Name, mut run: Run) -> Result<Run> {
+    if run.status == RunStatus::InputRequired {
+        run.requests = requests::of(conn, environment, run.id)?;
+    }
+    Ok(run)
+}
+
 fn from_row(row: &Row<'_>, environment: &Name) -> rusqlite::Result<Run> {
     let started_at: Option<Timestamp> = row.get("started_at")?;
     let ended_at: Option<Timestamp> = row.get("ended_at")?;
@@ -114,6 +123,7 @@ fn from_row(row: &Row<'_>, environment: &Name) -> rusqlite::Result<Run> {
             id: row.get("principal_id")?,
             name: row.get("principal_name")?,
         },
+        requests: Vec::new(),
         parent_run_id: row.get("parent_run_id")?,
         parent_step: row.get("parent_step")?,
         children: row.get("children")?,

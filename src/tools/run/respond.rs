@@ -1,7 +1,7 @@
 //! `run_respond`: settles what a parked run waits for. For people only: a model never answers for one.
 
 use super::find;
-use crate::domain::{Answer, Decision, Effect, Run, Scope, WaitingFor};
+use crate::domain::{Answer, Decision, Effect, Request, Run, Scope, WaitingFor, nearest};
 use crate::error::{Error, Result};
 use crate::tools::{Call, EnvironmentUse, Exposure, Method, ToolSpec};
 use schemars::JsonSchema;
@@ -14,8 +14,11 @@ pub struct Input {
     /// The run's id, or the unique beginning of it.
     pub run: String,
     /// `retry` calls again with the same idempotency key, `skip` tells the model that the outcome is unknown, `result` takes `result` for it.
-    pub decision: Decision,
-    /// The step in doubt; without it, every one that is.
+    /// For a call in doubt, or a run that waits for its provider (`retry`).
+    pub decision: Option<Decision>,
+    /// For a question: the answer. One of its choices, where it has any.
+    pub answer: Option<String>,
+    /// The step in doubt, without it every one that is; or the question that is answered, where there are several.
     #[schemars(range(min = 1))]
     pub step: Option<i64>,
     /// With `result`: what the call is taken to have returned.
@@ -26,7 +29,7 @@ pub fn spec() -> ToolSpec {
     ToolSpec::new::<Input, Run>("run_respond", Scope::RunsRespond)
         .describe(
             "Answer a waiting run",
-            "Settles a tool call that was cut off and that nobody could decide: retry it, skip it, or give its result.",
+            "Answers a question of a run, or settles a tool call that was cut off and that nobody could decide: retry it, skip it, or give its result.",
         )
         .changes(Effect::Write, false)
         .environment(EnvironmentUse::OfRun)
@@ -36,20 +39,16 @@ pub fn spec() -> ToolSpec {
 }
 
 pub async fn respond(call: Call, input: Input) -> Result<Run> {
-    let answer = match (input.decision, input.result) {
-        (Decision::Result, None) => {
-            return Err(Error::invalid_input("`result` is missing")
-                .hint("with the decision `result`, say what the call returned")
-                .field("result"));
-        }
-        (Decision::Retry | Decision::Skip, Some(_)) => {
-            let message = "`result` goes with the decision `result` only";
-            return Err(Error::invalid_input(message).field("result"));
-        }
-        (decision, result) => Answer { decision, result },
-    };
     let _one_at_a_time = call.station.models.answering.lock().await;
     let run = find(&call, &input.run).await?;
+    let answer = match (input.decision, input.answer) {
+        (None, Some(answer)) if input.result.is_none() => to_question(&run, input.step, answer)?,
+        (Some(decision), None) => to_doubt(&run, decision, input.result)?,
+        _ => {
+            let error = Error::invalid_input("give either `decision` or `answer`").field("decision");
+            return Err(error.hint("`answer` is for questions, `decision` for everything else that a run waits for"));
+        }
+    };
     let brought = call.ctx.provider_variables.as_ref().filter(|_| run.waiting_for == Some(WaitingFor::Provider));
     if let Some(brought) = brought {
         // Before the commit: from then on a worker may take the run up, and would miss them.
@@ -62,4 +61,46 @@ pub async fn respond(call: Call, input: Input) -> Result<Run> {
     let run = answered?;
     call.station.admission.wake();
     Ok(run)
+}
+
+/// A decision, which is for what isn't a question.
+fn to_doubt(run: &Run, decision: Decision, result: Option<String>) -> Result<Answer> {
+    if run.waiting_for == Some(WaitingFor::Question) {
+        return Err(Error::conflict(format!("run `{}` waits for the answer to a question", run.id))
+            .hint(format!("give it: {}", Request::command(run.id, WaitingFor::Question, None)))
+            .field("decision"));
+    }
+    match (decision, result) {
+        (Decision::Result, None) => Err(Error::invalid_input("`result` is missing")
+            .hint("with the decision `result`, say what the call returned")
+            .field("result")),
+        (Decision::Retry | Decision::Skip, Some(_)) => {
+            let message = "`result` goes with the decision `result` only";
+            Err(Error::invalid_input(message).field("result"))
+        }
+        (decision, result) => Ok(Answer { decision, result }),
+    }
+}
+
+/// The answer to a question, which has to be one of its choices where it has any.
+fn to_question(run: &Run, step: Option<i64>, answer: String) -> Result<Answer> {
+    if run.waiting_for != Some(WaitingFor::Question) {
+        return Err(Error::conflict(format!("run `{}` asks no question", run.id))
+            .hint("`stn request list` shows what runs wait for")
+            .field("answer"));
+    }
+    if answer.trim().is_empty() {
+        return Err(Error::invalid_input("the answer is empty").field("answer"));
+    }
+    let meant = |request: &&Request| step.is_none_or(|step| request.step == Some(step));
+    let choices = run.requests.iter().find(meant).map(|request| request.choices.as_slice()).unwrap_or_default();
+    if !choices.is_empty() && !choices.contains(&answer) {
+        let listed = format!("`{}` is none of the choices: {}", answer.escape_debug(), choices.join(", "));
+        let error = Error::invalid_input(listed).field("answer");
+        return Err(match nearest(&answer, choices.iter().map(String::as_str)) {
+            Some(meant) => error.hint(format!("did you mean `{meant}`?")),
+            None => error,
+        });
+    }
+    Ok(Answer { decision: Decision::Result, result: Some(answer) })
 }

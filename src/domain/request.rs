@@ -1,0 +1,46 @@
+//! A request: what a parked run asks a person.
+
+use super::{Name, RunId, Timestamp, WaitingFor};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What a model asks with `ask_user`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Question {
+    pub question: String,
+    /// The only answers that it takes, if there are any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub choices: Vec<String>,
+}
+
+/// One open request, as every door shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Request {
+    pub run_id: RunId,
+    pub environment: Name,
+    /// The agent's name.
+    pub agent: Name,
+    pub waiting_for: WaitingFor,
+    /// The step that it is about.
+    pub step: Option<i64>,
+    /// The tool of that step.
+    pub tool: Option<String>,
+    pub question: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub choices: Vec<String>,
+    pub opened_at: Timestamp,
+    /// The command that answers it.
+    pub answer_with: String,
+}
+
+impl Request {
+    /// The command that answers a request of `run`, about `step` if it says which.
+    pub fn command(run: RunId, waiting_for: WaitingFor, step: Option<i64>) -> String {
+        let which = step.map(|step| format!(" --step {step}")).unwrap_or_default();
+        match waiting_for {
+            WaitingFor::Question => format!("stn run respond {run} --answer TEXT{which}"),
+            WaitingFor::InDoubt => format!("stn run respond {run} retry|skip|result{which}"),
+            _ => format!("stn run respond {run} retry"),
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! Requests: what parked runs ask people. `run_respond` answers them.
+
+pub mod list;
