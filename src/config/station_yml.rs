@@ -134,7 +134,11 @@ static PROVIDER: Keys = Keys::of(&[
     key("headers", Form::TextMap, "Headers of every request to it."),
     key("timeout", Form::Duration, "The longest that one request may take, such as 2m."),
     key("context_tokens", Form::Count(MOST_CONTEXT), "With api: ollama: the tokens of context that are asked for."),
-    key("think", Form::FlagOr(&THINKING), "With api: ollama: whether the model thinks before it answers, and how much."),
+    key(
+        "think",
+        Form::FlagOr(&THINKING),
+        "With api: ollama: whether the model thinks before it answers, and how much.",
+    ),
 ]);
 
 static RUNS: Keys = Keys {
