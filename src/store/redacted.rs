@@ -9,7 +9,9 @@ use super::{
     ServerRow, Store, Submit, Submitted, SyncChanges, Written,
 };
 use super::{KeyChange, NewKey, PrincipalStore, UserChange, UserHandle};
-use crate::domain::{Answer, AuditEntry, Event, KeyRecord, Name, Role, Run, RunId, Step, Timestamp, User, WaitingFor};
+use crate::domain::{
+    Answer, AuditEntry, Event, KeyRecord, Name, Request, Role, Run, RunId, Step, Timestamp, User, WaitingFor,
+};
 use crate::error::Result;
 use crate::redact::Redactor;
 use async_trait::async_trait;
@@ -326,6 +328,10 @@ impl<S: Store + ?Sized> Store for Redacted<S> {
 
     async fn runs(&self, filter: &RunFilter) -> Result<Vec<Run>> {
         self.store.runs(filter).await
+    }
+
+    async fn requests(&self, after: Option<(Timestamp, RunId, i64)>, limit: u32) -> Result<Vec<Request>> {
+        self.store.requests(after, limit).await
     }
 
     async fn steps(&self, run: RunId, after: Option<(i64, i64)>, limit: u32) -> Result<Vec<Step>> {

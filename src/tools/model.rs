@@ -171,11 +171,19 @@ impl Models {
         agent: Option<&str>,
         caller: Option<&ProviderVariables>,
     ) -> Result<Chosen> {
-        let agent = agent.filter(|_| asked.is_none());
-        let agent = agent.map(|name| self.full_name(environment, name, caller)).transpose()?;
+        match (asked, agent) {
+            (Some(asked), _) => self.named(environment, asked, "the call asked for it".to_owned(), caller),
+            (None, Some(agent)) => {
+                let name = self.full_name(environment, agent, caller).await?;
+                self.named(environment, &name, "the agent names it".to_owned(), caller)
+            }
+            (None, None) => self.usual(environment, caller).await,
+        }
+    }
+
+    /// What a run gets for which neither its call nor its agent names a model.
+    async fn usual(&self, environment: &Name, caller: Option<&ProviderVariables>) -> Result<Chosen> {
         let named = [
-            (asked, "the call asked for it".to_owned()),
-            (agent.as_deref(), "the agent names it".to_owned()),
             (self.environment_model(environment), format!("default of environment `{environment}`")),
             (self.settings.models.default.as_deref(), "default of the station".to_owned()),
         ];
@@ -205,7 +213,7 @@ impl Models {
 
     /// What a run of `caller`, with the keys it brings, would get in `environment` now, as `station_status` shows it.
     pub async fn describe(&self, environment: &Name, caller: Option<&ProviderVariables>) -> Result<ModelChoice> {
-        self.choose(environment, None, None, caller).await.map(|chosen| chosen.model)
+        self.usual(environment, caller).await.map(|chosen| chosen.model)
     }
 
     /// What one call of `model` cost, if `models.prices` has a price for it.
@@ -249,14 +257,14 @@ impl Models {
 
     /// The whole name of a model that an agent names without its provider, as files of the Go Station do: by its family, else as one of
     /// the provider that the environment's other agents use.
-    fn full_name(&self, environment: &Name, name: &str, caller: Option<&ProviderVariables>) -> Result<String> {
+    async fn full_name(&self, environment: &Name, name: &str, caller: Option<&ProviderVariables>) -> Result<String> {
         if name.contains('/') {
             return Ok(name.to_owned());
         }
         if let Some((_, provider)) = FAMILIES.iter().find(|(family, _)| name.starts_with(family)) {
             return Ok(format!("{provider}/{name}"));
         }
-        let other = self.choose(environment, None, None, caller).ok().map(|chosen| chosen.model.provider);
+        let other = self.usual(environment, caller).await.ok().map(|chosen| chosen.model.provider);
         match other.filter(|provider| provider != OFFLINE.provider) {
             Some(provider) => Ok(format!("{provider}/{name}")),
             None => Err(Error::invalid_input(format!(

@@ -67,14 +67,17 @@ fn without_a_named_model_a_provider_key_decides_where_the_environment_lets_it_in
 #[test]
 fn a_model_without_provider_is_known_by_its_family_or_looked_up_where_the_environment_looks() {
     let development = name("development");
-    let found =
-        |yaml: &str, agent: &str| models(yaml, &["OPENAI_API_KEY"]).choose(&development, None, Some(agent), None);
-    assert_eq!(shown(found("", "gpt-5-mini")).0, "openai/gpt-5-mini");
-    assert_eq!(shown(found("models: { default: local/x }", "llama3.2")).0, "local/llama3.2");
-    let nowhere = models("", &[]).choose(&development, None, Some("llama3.2"), None).unwrap_err();
+    let choose = |yaml: &str, keys: &[&str], asked: Option<&str>, agent: &str| {
+        let models = models(yaml, keys);
+        models.choose(&development, asked, Some(agent), None).now_or_never().unwrap()
+    };
+    let key = ["OPENAI_API_KEY"];
+    assert_eq!(shown(choose("", &key, None, "gpt-5-mini")).0, "openai/gpt-5-mini");
+    assert_eq!(shown(choose("models: { default: local/x }", &key, None, "llama3.2")).0, "local/llama3.2");
+    let nowhere = choose("", &[], None, "llama3.2").unwrap_err();
     assert!(nowhere.message().starts_with("model `llama3.2` names no provider"), "{nowhere}");
     assert!(nowhere.hint_text().is_some_and(|hint| hint.contains("provider/model")));
-    let asked = models("", &[]).choose(&development, Some("offline/rules-1"), Some("llama3.2"), None);
+    let asked = choose("", &[], Some("offline/rules-1"), "llama3.2");
     assert_eq!(shown(asked).0, "offline/rules-1");
 }
 
