@@ -10,6 +10,7 @@ mod write;
 pub use variable::{MAX_VARIABLE_BYTES, check_variable, update_variable};
 
 use super::front_matter;
+use super::model::split_model;
 use super::problem::FileProblem;
 use super::prompt::{body, parse_prompt};
 use super::yaml::{self, Syntax};
@@ -54,6 +55,7 @@ impl AgentPatch {
         add(&["metadata", "name"], valued(&self.display_name)?);
         add(&["metadata", "description"], valued(&self.description)?);
         add(&["metadata", "tags"], valued(&self.tags)?);
+        check_model(self.model.as_ref())?;
         add(&["model"], valued(&self.model)?);
         add(&["max_steps"], valued(&self.max_steps)?);
         add(&["timeout"], valued(&self.timeout)?);
@@ -64,6 +66,18 @@ impl AgentPatch {
         add(&["output", "schema"], valued(&self.output_schema)?);
         add(&["retry", "on_in_doubt"], valued(&self.on_in_doubt)?);
         Ok(changes)
+    }
+}
+
+/// Files may name a model alone, as those of the Go Station do; whoever writes one through a door says whose model is meant.
+fn check_model(model: Option<&Option<String>>) -> Result<()> {
+    match model.and_then(Option::as_deref) {
+        Some(name) if split_model(name).is_none() => {
+            Err(Error::invalid_input(format!("model `{}` names no provider and model", name.escape_debug()))
+                .hint("write `provider/model`, such as `openai/gpt-5.4-mini`")
+                .field("model"))
+        }
+        _ => Ok(()),
     }
 }
 
