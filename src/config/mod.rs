@@ -54,5 +54,5 @@ pub use settings::{
     RunSettings, SecretOr, Settings, ThinkSetting,
 };
 pub use station_yml::{check_environments, load_settings, parse_settings, settings_changed};
-pub use template::{MessageRole, Rendered, render_prompt};
+pub use template::{MessageRole, Rendered, render_agent};
 pub use variables::parse_variables;

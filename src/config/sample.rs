@@ -24,7 +24,7 @@ pub const SAMPLE_ENVIRONMENT_FILES: [SampleFile; 4] = [
 
 #[cfg(test)]
 mod tests {
-    use super::super::{load_environment, parse_settings, render_prompt};
+    use super::super::{load_environment, parse_settings, render_agent};
     use super::*;
     use crate::domain::{Name, ServerTransport};
     use serde_json::json;
@@ -46,7 +46,7 @@ mod tests {
         let server = files.servers[0].definition.as_ref().unwrap();
         let args = vec![".".to_owned()];
         assert_eq!(server.transport, ServerTransport::Builtin { builtin: "filesystem".into(), args });
-        let rendered = render_prompt(&hello.prompt, &json!({ "userInput": "hi" })).unwrap();
+        let rendered = render_agent(hello, &json!({ "userInput": "hi" })).unwrap();
         assert!(rendered.system.is_some() && rendered.messages.len() == 1);
     }
 

@@ -1,6 +1,7 @@
 //! Prompts: Handlebars with role sections. The sections are split in the template, before anything is rendered, so that no input can
 //! become a system message, whatever it says.
 
+use crate::domain::AgentDefinition;
 use crate::error::{Error, Result};
 use handlebars::template::{Parameter, TemplateElement};
 use handlebars::{
@@ -71,9 +72,23 @@ struct Section<'a> {
     lines_before: usize,
 }
 
+/// Renders an agent's prompt with an input that its schema has accepted. What the schema declares and the input leaves out is empty, or
+/// what the schema has as its `default`: that it may be left out is its author's word.
+pub fn render_agent(definition: &AgentDefinition, input: &Value) -> Result<Rendered> {
+    let schema = definition.effective_input_schema();
+    let mut whole = input.clone();
+    if let (Some(whole), Some(declared)) = (whole.as_object_mut(), schema.get("properties").and_then(Value::as_object))
+    {
+        for (name, property) in declared {
+            whole.entry(name).or_insert_with(|| property.get("default").cloned().unwrap_or_default());
+        }
+    }
+    render_prompt(&definition.prompt, &whole)
+}
+
 /// Renders `prompt` with `input`, an object. A variable that the input lacks is an error that names it. Where the template never says
 /// `userInput`, or says nothing as the user, the input's `userInput` follows as a message of its own, so that it is never lost.
-pub fn render_prompt(prompt: &str, input: &Value) -> Result<Rendered> {
+fn render_prompt(prompt: &str, input: &Value) -> Result<Rendered> {
     let sections = sections(prompt).map_err(|fault| Error::invalid_input(fault.message))?;
     let engine = engine();
     let context =

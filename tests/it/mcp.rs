@@ -1,5 +1,6 @@
 //! Station as an MCP server: both eras, over `stn stdio` line by line and over HTTP message by message.
 
+use crate::authorization::authorization;
 use crate::support::fake_llm::{FakeLlm, Turn};
 use crate::support::home::TestHome;
 use crate::support::http::Http;
@@ -115,8 +116,10 @@ fn all_tools_are_listed_to_who_asks_for_them_and_those_for_people_to_nobody() {
     let serve = home.serve();
     let http = Http::new(&home, &serve);
     let mut stdio = RawStdio::initialized(&home, &["--tools", "all"]);
-    // Over stdio a client has the developer's rights; accepting commands is the only thing that those lack, and that is for people.
-    assert_eq!(names(&stdio.request("tools/list", &json!({}))), for_clients());
+    // Over stdio a client has the developer's rights in its environment, and is shown what it may use.
+    let of_a_developer = |tool: &String| authorization(tool).allows("developer_named", "development");
+    let expected: BTreeSet<String> = for_clients().into_iter().filter(of_a_developer).collect();
+    assert_eq!(names(&stdio.request("tools/list", &json!({}))), expected);
     assert_eq!(names(&Endpoint::modern(&http, "/mcp?tools=all").request("tools/list", json!({}))), for_clients());
     let mut endpoints = [Endpoint::modern(&http, "/mcp"), Endpoint::modern(&http, "/mcp?tools=all")];
     for tool in FOR_PEOPLE {

@@ -148,7 +148,7 @@ impl<'a, 'g> Executor<'a, 'g> {
             return Err(Stop::End(Ending::Cancelled));
         }
         let mut history = History::read(&store.journal_rows(attempt.run.id).await?, &attempt.run.model.id)?;
-        let prompt = config::render_prompt(&attempt.definition.prompt, &attempt.run.input)
+        let prompt = config::render_agent(&attempt.definition, &attempt.run.input)
             .map_err(|error| Stop::failed(RunErrorKind::Internal, stop::explain(&error)))?;
         let output = attempt.definition.output_schema.as_ref().map(Contract::new).transpose()?;
         let tools = match &attempt.pinned_tools {

@@ -76,7 +76,7 @@ async fn submit(call: &Call, agent: AgentRow, input: Input) -> Result<Run> {
     let settings = &station.settings.runs;
     let definition = &agent.definition;
     let given = checked(&agent.definition, &environment.name, input.input)?;
-    let given = renderable(&definition.prompt, given).await?;
+    let given = renderable(definition, given).await?;
     let brought = call.ctx.provider_variables.clone();
     let (asked, own) = (input.model.as_deref(), definition.model.as_deref());
     let Chosen { model, from_caller } =
@@ -155,11 +155,12 @@ fn required_object(schema: &Value) -> String {
     format!("'{{{}}}'", fields.join(", "))
 }
 
-/// Gives `input` back if `prompt` can be rendered with it: a run that can't ask its model anything is refused here, where its caller
+/// Gives `input` back if the agent's prompt can be rendered with it: a run that can't ask its model anything is refused here, where its caller
 /// still listens, rather than failed later.
-async fn renderable(prompt: &str, input: Value) -> Result<Value> {
-    let prompt = prompt.to_owned();
-    let rendering = tokio::task::spawn_blocking(move || config::render_prompt(&prompt, &input).map(|_rendered| input));
+async fn renderable(definition: &AgentDefinition, input: Value) -> Result<Value> {
+    let definition = definition.clone();
+    let rendering =
+        tokio::task::spawn_blocking(move || config::render_agent(&definition, &input).map(|_rendered| input));
     let rendered =
         rendering.await.map_err(|cause| Error::internal("the prompt's rendering was cut off").source(cause))?;
     rendered.map_err(|error| if error.field_name().is_some() { error } else { error.field("input") })
