@@ -89,7 +89,10 @@ fn every_command_of_the_readme_is_one() {
     let lines: Vec<Vec<String>> = blocks("sh").into_iter().flat_map(str::lines).filter_map(for_stn).collect();
     let named = |line: &Vec<String>| line.first().map(String::as_str).unwrap_or_default().to_owned();
     let commands: BTreeSet<String> = lines.iter().map(named).collect();
-    assert_eq!(commands.iter().map(String::as_str).collect::<Vec<_>>(), ["agent", "serve", "stdio", "sync"]);
+    assert_eq!(
+        commands.iter().map(String::as_str).collect::<Vec<_>>(),
+        ["agent", "api-key", "role", "secret", "serve", "stdio", "sync", "user", "variable"]
+    );
     lines.iter().for_each(|line| understood(line));
 }
 
