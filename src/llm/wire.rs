@@ -254,6 +254,12 @@ impl Endpoint {
         Failure { error: self.error(model, None, ProviderErrorKind::Connection, &reason), retry: Retry::Backoff }
     }
 
+    /// The error of a request that never left, because it can't be written as JSON.
+    pub(super) fn unwritable(&self, model: &str, cause: &serde_json::Error) -> ProviderError {
+        let reason = format!("the request can't be written as JSON: {cause}");
+        self.error(model, None, ProviderErrorKind::BadRequest, &reason)
+    }
+
     /// An error in this provider's name, without its secrets.
     pub(super) fn error(
         &self,

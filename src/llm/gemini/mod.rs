@@ -48,10 +48,8 @@ impl Gemini {
         limits: &TurnLimits,
     ) -> Result<TurnReply, ProviderError> {
         let schemas = Schemas { plain: &self.refused() };
-        let body = request::body(request, names, &schemas).map_err(|cause| {
-            let reason = format!("the request can't be written as JSON: {cause}");
-            self.endpoint.error(&request.model, None, ProviderErrorKind::BadRequest, &reason)
-        })?;
+        let body = request::body(request, names, &schemas)
+            .map_err(|cause| self.endpoint.unwritable(&request.model, &cause))?;
         let path = format!("/models/{}:streamGenerateContent?alt=sse", in_path(&request.model));
         let call = Call { model: &request.model, path: &path, body: body.into() };
         let fresh = || ContentAssembly::new(names, &request.model, request.messages.len());

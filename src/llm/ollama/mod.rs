@@ -109,10 +109,8 @@ impl Provider for Ollama {
         limits: &TurnLimits,
     ) -> Result<TurnReply, ProviderError> {
         let names = NameMap::new(request.tools.iter().map(|tool| tool.name.as_str()));
-        let body = request::body(request, &names, self.options).map_err(|cause| {
-            let reason = format!("the request can't be written as JSON: {cause}");
-            self.endpoint.error(&request.model, None, ProviderErrorKind::BadRequest, &reason)
-        })?;
+        let body = request::body(request, &names, self.options)
+            .map_err(|cause| self.endpoint.unwritable(&request.model, &cause))?;
         let call = Call { model: &request.model, path: "/api/chat", body: body.into() };
         let fresh = || LinesAssembly::new(&names, &request.model, request.messages.len());
         match retry::exchange(&self.endpoint, &call, &fresh, sink, limits).await {

@@ -10,7 +10,7 @@ mod stream;
 use super::names::NameMap;
 use super::retry;
 use super::wire::{Call, Credential, Endpoint};
-use super::{Provider, ProviderConfig, ProviderError, ProviderErrorKind, TurnLimits, TurnReply, TurnRequest, TurnSink};
+use super::{Provider, ProviderConfig, ProviderError, TurnLimits, TurnReply, TurnRequest, TurnSink};
 use crate::clock::SharedClock;
 use async_trait::async_trait;
 use stream::ChatAssembly;
@@ -52,10 +52,8 @@ impl Provider for OpenaiChat {
         limits: &TurnLimits,
     ) -> Result<TurnReply, ProviderError> {
         let names = NameMap::new(request.tools.iter().map(|tool| tool.name.as_str()));
-        let body = request::body(request, &names, self.official).map_err(|cause| {
-            let reason = format!("the request can't be written as JSON: {cause}");
-            self.endpoint.error(&request.model, None, ProviderErrorKind::BadRequest, &reason)
-        })?;
+        let body = request::body(request, &names, self.official)
+            .map_err(|cause| self.endpoint.unwritable(&request.model, &cause))?;
         let call = Call { model: &request.model, path: "/chat/completions", body: body.into() };
         let fresh = || ChatAssembly::new(&names, &request.model, request.messages.len());
         match retry::exchange(&self.endpoint, &call, &fresh, sink, limits).await {
