@@ -15,7 +15,7 @@ use measure::{median, now, outcome, target};
 use serde_json::json;
 use station::clock::SystemClock;
 use station::domain::{
-    AgentDefinition, AuditEntry, AuditOutcome, Cause, EnvironmentNumber, ModelChoice, Name, OnInDoubt, Origin,
+    AgentDefinition, AuditEntry, AuditOutcome, Cause, EnvironmentNumber, Limits, ModelChoice, Name, OnInDoubt, Origin,
     Principal, RunId, Timestamp,
 };
 use station::events::Events;
@@ -102,6 +102,7 @@ fn submission(agent: &AgentRow, at: Timestamp, number: u64) -> Submit {
         parent: None,
         max_steps: 8,
         timeout_ms: 60_000,
+        limits: Limits::default(),
         idempotency_key: None,
         config_revision: None,
         caller_credentials: false,

@@ -6,7 +6,7 @@ use super::model::split_model;
 use super::node::Node;
 use super::problem::{FileProblem, Position};
 use super::yaml::Syntax;
-use crate::domain::nearest;
+use crate::domain::{Usd, nearest, spelled};
 use crate::net::{OUTBOUND_HINT, check_outbound};
 use serde_json::{Map, Value};
 use std::cell::RefCell;
@@ -171,6 +171,17 @@ impl<'a> Fields<'a> {
             Some(number) => Ok(Some(number)),
             None => Err(self.mismatch(key, &format!("a whole number from 1 to {most}"), value)),
         }
+    }
+
+    /// An amount of money, `expected` such.
+    pub(super) fn usd(&self, key: &str, expected: &str) -> Result<Option<Usd>, FileProblem> {
+        let Some(value) = self.get(key) else { return Ok(None) };
+        let wrong = || {
+            let found: String = spelled(value).chars().take(40).collect();
+            let found = found.escape_debug();
+            self.problem(key, format!("expected {expected} with at most six decimals, found `{found}`"))
+        };
+        Usd::read(value).map(Some).ok_or_else(wrong)
     }
 
     /// A duration in milliseconds: `10m`, or whole seconds.

@@ -36,7 +36,9 @@ mod yaml;
 
 pub use children::{ChildAgents, ChildFault, check_children};
 pub use duration::parse_duration;
-pub use edit::{AgentPatch, MAX_VARIABLE_BYTES, check_variable, new_prompt, update_prompt, update_variable};
+pub use edit::{
+    AgentPatch, LimitsPatch, MAX_VARIABLE_BYTES, check_variable, new_prompt, update_prompt, update_variable,
+};
 pub use environment::{AgentFile, EnvironmentFiles, Promised, allow_listed, load_environment, slug};
 pub use file::read_file;
 pub use input::validate_input;

@@ -5,7 +5,6 @@ use super::keys::{Form, Keys, key};
 use super::model::split_model;
 use super::problem::FileProblem;
 use crate::domain::Price;
-use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// The keys of one price.
@@ -42,56 +41,6 @@ fn price(fields: &Fields<'_>) -> Result<Price, FileProblem> {
 
 /// An amount of USD as millionths.
 fn amount(fields: &Fields<'_>, key: &str) -> Result<Option<u64>, FileProblem> {
-    let spelled = match fields.get(key) {
-        None => return Ok(None),
-        Some(Value::String(text)) => text.trim().to_owned(),
-        Some(Value::Number(number)) => number.to_string(),
-        Some(other) => other.to_string(),
-    };
-    let wrong = || {
-        let reason = format!(
-            "expected USD per million tokens, such as 0.75 with at most six decimals, found `{}`",
-            spelled.escape_debug()
-        );
-        fields.problem(key, reason)
-    };
-    micros(&spelled).map(Some).ok_or_else(wrong)
-}
-
-/// `0.75` is 750000. Exact: no floating point.
-fn micros(text: &str) -> Option<u64> {
-    let (whole, decimals) = text.split_once('.').unwrap_or((text, "0"));
-    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    if !digits(whole) || !digits(decimals) || decimals.len() > 6 || whole.len() > 6 {
-        return None;
-    }
-    let fraction: u64 = format!("{decimals:0<6}").parse().ok()?;
-    Some(whole.parse::<u64>().ok()? * 1_000_000 + fraction)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn amounts_are_read_exactly_and_nonsense_is_not() {
-        for (text, expected) in [
-            ("0.75", Some(750_000)),
-            ("15", Some(15_000_000)),
-            ("0.000001", Some(1)),
-            ("0.1", Some(100_000)),
-            ("0", Some(0)),
-            ("999999.999999", Some(999_999_999_999)),
-            ("0.0000001", None),
-            ("1e-7", None),
-            ("-1", None),
-            (".5", None),
-            ("1.", None),
-            ("1000000", None),
-            ("free", None),
-            ("", None),
-        ] {
-            assert_eq!(micros(text), expected, "{text}");
-        }
-    }
+    let amount = fields.usd(key, "USD per million tokens, such as 0.75")?;
+    Ok(amount.map(|amount| amount.micros().unsigned_abs()))
 }

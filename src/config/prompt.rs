@@ -9,7 +9,7 @@ use super::picoschema;
 use super::problem::{FileProblem, Position};
 use super::revision::sha256_hex;
 use super::{template, yaml};
-use crate::domain::{AgentDefinition, Name, OnInDoubt};
+use crate::domain::{AgentDefinition, Limits, Name, OnInDoubt};
 use serde_json::{Value, json};
 use std::cell::RefCell;
 
@@ -37,9 +37,10 @@ pub(super) static KEYS: Keys = Keys {
         key("input", Form::Map(&INPUT), "What a run is given."),
         key("output", Form::Map(&OUTPUT), "What a run returns."),
         key("output_schema", Form::Text, "The same as output.schema, as the text of a JSON Schema."),
+        key("limits", Form::Map(&LIMITS), "What a run may use together with all that it calls."),
         key("retry", Form::Map(&RETRY), "What happens when something has gone wrong."),
     ],
-    later: &["approval", "limits"],
+    later: &["approval"],
     idle: &[
         ("schedule", "schedules are not fired by this version"),
         ("config", "the model is asked with its provider's own settings"),
@@ -88,6 +89,19 @@ static OUTPUT: Keys = Keys {
     idle: &[("preset", "write out the schema that it stood for")],
 };
 
+static LIMITS: Keys = Keys {
+    known: &[
+        key(
+            "tokens",
+            Form::Count(MOST_TOKENS),
+            "Tokens that models are sent and send back, cached ones and those of reasoning among them.",
+        ),
+        key("cost_usd", Form::Amount, "US dollars, by models.prices of station.yml, which has to know the model."),
+    ],
+    later: &["max_concurrent"],
+    idle: &[],
+};
+
 static RETRY: Keys = Keys {
     known: &[key(
         "on_in_doubt",
@@ -100,6 +114,7 @@ static RETRY: Keys = Keys {
 
 const IN_DOUBT: [&str; 4] = ["ask", "retry", "skip", "fail"];
 const MOST_STEPS: u32 = 10_000;
+const MOST_TOKENS: u32 = 4_000_000_000;
 
 /// The revision of a definition: SHA-256 of the file's bytes, in hex.
 pub fn revision_of(bytes: &[u8]) -> String {
@@ -210,6 +225,7 @@ fn read(fields: &Fields<'_>, definition: &mut AgentDefinition) -> Result<(), Fil
     }
     definition.input_schema = input_schema(fields, &definition.prompt)?;
     definition.output_schema = output_schema(fields)?;
+    definition.limits = limits(fields)?;
     if let Some(retry) = fields.map("retry")? {
         retry.check(&RETRY)?;
         definition.on_in_doubt = on_in_doubt(&retry)?.unwrap_or_default();
@@ -343,6 +359,17 @@ fn text_schema(fields: &Fields<'_>, text: &str) -> Result<Value, FileProblem> {
     Ok(schema)
 }
 
+fn limits(fields: &Fields<'_>) -> Result<Option<Limits>, FileProblem> {
+    let Some(limits) = fields.map("limits")? else { return Ok(None) };
+    limits.check(&LIMITS)?;
+    let tokens = limits.count("tokens", MOST_TOKENS)?.map(i64::from);
+    let cost = limits.usd("cost_usd", "an amount of USD, such as 0.50")?;
+    if cost.is_some_and(|cost| cost.micros() == 0) {
+        return Err(limits.problem("cost_usd", "with 0 no model can be asked").hint("leave it out to limit nothing"));
+    }
+    Ok(Limits { tokens, cost_microusd: cost.map(|cost| cost.micros()) }.if_any())
+}
+
 fn on_in_doubt(retry: &Fields<'_>) -> Result<Option<OnInDoubt>, FileProblem> {
     let Some(text) = retry.text("on_in_doubt")? else { return Ok(None) };
     match text.as_str() {
@@ -381,6 +408,7 @@ tools: [filesystem__read_text_file, "git__*", __search]
 agents: [summarizer, "Cost Forecaster"]
 input: { schema: { type: object, properties: { path: { type: string } }, required: [path] } }
 output: { schema: { type: array, items: { type: string } } }
+limits: { tokens: 200000, cost_usd: 0.30 }
 retry: { on_in_doubt: skip }
 ---
 {{role "system"}}
@@ -395,6 +423,7 @@ Read {{path}}.
         assert_eq!(agents, ["summarizer", "cost-forecaster"]);
         assert_eq!(agent.input_schema.unwrap()["required"], json!(["path"]));
         assert_eq!((agent.plan, agent.output_schema.unwrap()["type"].clone()), (true, json!("array")));
+        assert_eq!(agent.limits, Some(Limits { tokens: Some(200_000), cost_microusd: Some(300_000) }));
         assert_eq!(agent.on_in_doubt, OnInDoubt::Skip);
         assert_eq!(agent.prompt, "{{role \"system\"}}\nRead {{path}}.");
     }
@@ -422,7 +451,7 @@ Read {{path}}.
 
     #[test]
     fn what_this_version_does_not_do_is_refused_and_never_ignored() {
-        for line in ["approval: { destructive: ask }", "limits: { tokens: 5 }", "retry: { max_attempts: 3 }"] {
+        for line in ["approval: { destructive: ask }", "limits: { max_concurrent: 5 }", "retry: { max_attempts: 3 }"] {
             let problem = problem(&format!("---\nmodel: a/b\n{line}\n---\n"));
             assert!(problem.contains(":3:") && problem.contains("not supported by this version"), "{line}: {problem}");
         }
@@ -447,6 +476,30 @@ Read {{path}}.
         assert!(broken.message.starts_with("`input.schema.properties.a.type`: "), "{broken}");
         for text in ["---\ninput: { schema: { type: string } }\n---\n", "---\ninput: { schema: string }\n---\n"] {
             assert!(problem(text).contains("type: object"), "{}", problem(text));
+        }
+    }
+
+    #[test]
+    fn limits_are_whole_tokens_and_exact_money() {
+        let limits = |text: &str| parse(&format!("---\nlimits: {text}\n---\n")).map(|agent| agent.limits);
+        let cost = |micros| Some(Limits { tokens: None, cost_microusd: Some(micros) });
+        assert_eq!(limits("{ cost_usd: \"0.1\" }").unwrap(), cost(100_000));
+        assert_eq!(limits("{ cost_usd: 0.000001 }").unwrap(), cost(1));
+        assert_eq!(limits("{ cost_usd: 2 }").unwrap(), cost(2_000_000));
+        for nothing in ["{}", "null", "{ tokens: null }"] {
+            assert_eq!(limits(nothing).unwrap(), None);
+        }
+        for (wrong, why) in [
+            ("{ tokens: 0 }", "`limits.tokens`: expected a whole number from 1"),
+            ("{ tokens: 1.5 }", "whole number"),
+            ("{ cost_usd: 0 }", "`limits.cost_usd`: with 0"),
+            ("{ cost_usd: 0.0000001 }", "at most six decimals, found `0.0000001`"),
+            ("{ cost_usd: -1 }", "found `-1`"),
+            ("{ token: 5 }", "did you mean `tokens`"),
+            ("5", "expected a map"),
+        ] {
+            let problem = limits(wrong).unwrap_err().to_string();
+            assert!(problem.starts_with(&format!("{FILE}:2:")) && problem.contains(why), "{wrong}: {problem}");
         }
     }
 

@@ -1,6 +1,6 @@
 //! An agent: a prompt with a model, tools and limits, kept as a file.
 
-use super::{AgentId, Name, Timestamp};
+use super::{AgentId, Limits, Name, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -67,9 +67,11 @@ pub struct AgentDefinition {
     /// JSON Schema of the output; absent = the answer is a text.
     pub output_schema: Option<Value>,
     pub schedule: Option<ScheduleSpec>,
-    /// `approval`, `limits` and `retry` as written; only the parts in force are interpreted.
+    /// `approval` and `retry` as written; only the parts in force are interpreted.
     pub approval: Option<Value>,
-    pub limits: Option<Value>,
+    /// Of a run with all that it calls.
+    #[serde(default)]
+    pub limits: Option<Limits>,
     pub retry: Option<Value>,
     pub on_in_doubt: OnInDoubt,
     /// Handlebars, with `{{role "..."}}` sections.
@@ -113,7 +115,8 @@ pub struct Agent {
     pub output_schema: Option<Value>,
     pub schedule: Option<ScheduleSpec>,
     pub approval: Option<Value>,
-    pub limits: Option<Value>,
+    /// What a run may use with all that it calls.
+    pub limits: Option<Limits>,
     pub retry: Option<Value>,
     pub prompt: String,
     pub created_at: Timestamp,

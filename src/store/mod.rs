@@ -19,9 +19,9 @@ pub use principals::{KeyChange, NewKey, PrincipalStore, UserChange, UserHandle};
 pub use redacted::Redacted;
 
 use crate::domain::{
-    AgentDefinition, AgentId, AgentState, Answer, AuditEntry, Cause, CommandState, EnvironmentNumber, Event,
-    ModelChoice, Name, Origin, ParentStep, PrincipalRef, Request, Run, RunErrorKind, RunId, RunStatus, Step, StepKind,
-    StepStatus, Timestamp, ToolEffect, Usage, WaitingFor,
+    AgentDefinition, AgentId, AgentState, Answer, AuditEntry, Budget, Cause, CommandState, EnvironmentNumber, Event,
+    Limits, ModelChoice, Name, Origin, ParentStep, PrincipalRef, Request, Run, RunErrorKind, RunId, RunStatus, Step,
+    StepKind, StepStatus, Timestamp, ToolEffect, Usage, WaitingFor,
 };
 use crate::error::Result;
 use async_trait::async_trait;
@@ -219,6 +219,8 @@ pub struct Submit {
     /// Turns.
     pub max_steps: i64,
     pub timeout_ms: i64,
+    /// Of it with all that it calls.
+    pub limits: Limits,
     /// Names a submit of this principal and agent; the same key again answers with the first run, and with `conflict` if the input differs.
     pub idempotency_key: Option<String>,
     pub config_revision: Option<String>,
@@ -461,6 +463,10 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// The run and the runs whose calls led to it, the first one first. Empty without such a run.
     async fn lineage(&self, run: RunId) -> Result<Vec<Ancestor>>;
+
+    /// The limits of the run and of those whose calls led to it, as far as they have any, the first one first, each with what is used up in
+    /// the whole tree below: what the runs' finished model calls took, whatever has become of the runs.
+    async fn budgets(&self, run: RunId) -> Result<Vec<Budget>>;
 
     /// Runs that wait for others and whose timeout has passed at `now`. The time in which one below waits for a person doesn't count.
     async fn overdue(&self, now: Timestamp) -> Result<Vec<RunId>>;

@@ -10,7 +10,7 @@ use super::{
 };
 use super::{KeyChange, NewKey, PrincipalStore, UserChange, UserHandle};
 use crate::domain::{
-    Answer, AuditEntry, Event, KeyRecord, Name, Request, Role, Run, RunId, Step, Timestamp, User, WaitingFor,
+    Answer, AuditEntry, Budget, Event, KeyRecord, Name, Request, Role, Run, RunId, Step, Timestamp, User, WaitingFor,
 };
 use crate::error::Result;
 use crate::redact::Redactor;
@@ -300,6 +300,10 @@ impl<S: Store + ?Sized> Store for Redacted<S> {
 
     async fn lineage(&self, run: RunId) -> Result<Vec<Ancestor>> {
         self.store.lineage(run).await
+    }
+
+    async fn budgets(&self, run: RunId) -> Result<Vec<Budget>> {
+        self.store.budgets(run).await
     }
 
     async fn overdue(&self, now: Timestamp) -> Result<Vec<RunId>> {

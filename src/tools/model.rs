@@ -222,6 +222,14 @@ impl Models {
         Some(price.cost_microusd(usage))
     }
 
+    /// Whether it is known what calls of `model` cost. The offline rules cost nothing.
+    pub fn has_price(&self, model: &ModelChoice) -> bool {
+        let is_offline = || {
+            !self.given.contains_key(&model.provider) && self.api(&model.provider).is_ok_and(|api| api == Api::Offline)
+        };
+        self.settings.models.prices.contains_key(&format!("{}/{}", model.provider, model.id)) || is_offline()
+    }
+
     /// Keeps what the caller brought, for as long as the run lives in this process.
     pub fn remember(&self, run: RunId, variables: Arc<ProviderVariables>) {
         self.make_variables_known(&variables);

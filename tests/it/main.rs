@@ -4,6 +4,7 @@
 
 mod support;
 
+mod agents;
 mod attached;
 mod authorization;
 mod bad_input;

@@ -14,7 +14,7 @@ use super::model::split_model;
 use super::problem::FileProblem;
 use super::prompt::{body, parse_prompt};
 use super::yaml::{self, Syntax};
-use crate::domain::{Name, OnInDoubt};
+use crate::domain::{Name, OnInDoubt, Usd};
 use crate::error::{Error, Result};
 use serde_json::{Map, Value};
 
@@ -35,9 +35,17 @@ pub struct AgentPatch {
     pub agents: Option<Option<Vec<Name>>>,
     pub input_schema: Option<Option<Value>>,
     pub output_schema: Option<Option<Value>>,
+    pub limits: Option<Option<LimitsPatch>>,
     pub on_in_doubt: Option<Option<OnInDoubt>>,
     /// The template; an agent without one doesn't exist, so it can't be removed.
     pub prompt: Option<String>,
+}
+
+/// Changes to `limits`, each by itself.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct LimitsPatch {
+    pub tokens: Option<Option<u32>>,
+    pub cost_usd: Option<Option<Usd>>,
 }
 
 /// A path of the front matter, and its new value; none = the key goes.
@@ -64,6 +72,14 @@ impl AgentPatch {
         add(&["agents"], valued(&self.agents)?);
         add(&["input", "schema"], valued(&self.input_schema)?);
         add(&["output", "schema"], valued(&self.output_schema)?);
+        match &self.limits {
+            None => {}
+            Some(None) => add(&["limits"], Some(None)),
+            Some(Some(limits)) => {
+                add(&["limits", "tokens"], valued(&limits.tokens)?);
+                add(&["limits", "cost_usd"], valued(&limits.cost_usd)?);
+            }
+        }
         add(&["retry", "on_in_doubt"], valued(&self.on_in_doubt)?);
         Ok(changes)
     }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::config::parse_duration;
-use crate::domain::AgentDefinition;
+use crate::domain::{AgentDefinition, Limits};
 use serde_json::json;
 
 const FILE: &str = "agents/x.prompt";
@@ -70,6 +70,13 @@ fn patched(mut old: AgentDefinition, patch: &AgentPatch) -> AgentDefinition {
     set(&mut old.agents, &patch.agents.clone().map(Option::unwrap_or_default));
     set(&mut old.tools, &patch.tools.clone().map(Option::unwrap_or_default));
     set(&mut old.input_schema, &patch.input_schema);
+    if let Some(new) = patch.limits {
+        let (before, new) =
+            (old.limits.unwrap_or_default(), new.unwrap_or(LimitsPatch { tokens: Some(None), cost_usd: Some(None) }));
+        let tokens = new.tokens.map_or(before.tokens, |tokens| tokens.map(i64::from));
+        let cost_microusd = new.cost_usd.map_or(before.cost_microusd, |cost| cost.map(Usd::micros));
+        old.limits = Limits { tokens, cost_microusd }.if_any();
+    }
     set(&mut old.on_in_doubt, &patch.on_in_doubt.map(Option::unwrap_or_default));
     set(&mut old.retry, &patch.on_in_doubt.map(|new| new.map(|new| json!({ "on_in_doubt": new }))));
     set(&mut old.prompt, &patch.prompt);
@@ -78,6 +85,10 @@ fn patched(mut old: AgentDefinition, patch: &AgentPatch) -> AgentDefinition {
 
 fn model(text: &str) -> AgentPatch {
     AgentPatch { model: Some(Some(text.to_owned())), ..AgentPatch::default() }
+}
+
+fn limits(tokens: Option<Option<u32>>, cost_micros: Option<Option<i64>>) -> LimitsPatch {
+    LimitsPatch { tokens, cost_usd: cost_micros.map(|cost| cost.map(Usd::from_micros)) }
 }
 
 const COMMENTED: &str = r#"---
@@ -189,6 +200,18 @@ fn a_block_scalar_is_replaced_as_a_whole() {
 }
 
 #[test]
+fn limits_are_given_and_taken_each_by_itself() {
+    let patch = |new| AgentPatch { limits: Some(new), ..AgentPatch::default() };
+    let with = update(EMPTY, &patch(Some(limits(Some(Some(5)), Some(Some(1)))))).unwrap();
+    assert_eq!(parse(&with).limits, Some(Limits { tokens: Some(5), cost_microusd: Some(1) }), "{with}");
+    let cheaper = update(&with, &patch(Some(limits(None, Some(Some(500_000)))))).unwrap();
+    assert!(diff(EMPTY, &cheaper).contains(&"+limits: { tokens: 5, cost_usd: 0.5 }".to_owned()), "{cheaper}");
+    let one = update(&cheaper, &patch(Some(limits(Some(None), None)))).unwrap();
+    assert_eq!(parse(&one).limits, Some(Limits { tokens: None, cost_microusd: Some(500_000) }), "{one}");
+    assert_eq!(parse(&update(&one, &patch(None)).unwrap()).limits, None);
+}
+
+#[test]
 fn null_removes_a_key_and_nothing_else() {
     let patch = AgentPatch { model: Some(None), ..AgentPatch::default() };
     assert_eq!(diff(COMMENTED, &update(COMMENTED, &patch).unwrap()), ["-model:   openai/a   # the cheap one"]);
@@ -234,6 +257,8 @@ fn every_patch_on_every_file_changes_its_own_lines_alone_and_the_definition_by_e
             output_schema: Some(Some(json!({ "type": "object", "required": ["n"] }))),
             ..AgentPatch::default()
         },
+        AgentPatch { limits: Some(Some(limits(Some(Some(200_000)), Some(Some(300_000))))), ..AgentPatch::default() },
+        AgentPatch { limits: Some(None), ..AgentPatch::default() },
         AgentPatch { input_schema: Some(None), description: Some(Some("no".into())), ..AgentPatch::default() },
     ];
     let files = [COMMENTED, BLOCK, FLOW_ROOT, FLOW_NULLS, EMPTY, ONLY_COMMENT, NULLS];
@@ -344,6 +369,7 @@ fn a_new_file_has_its_keys_in_order_and_quotes_where_they_are_needed() {
         tools: Some(Some(vec!["filesystem__*".into()])),
         agents: None,
         input_schema: None,
+        limits: Some(Some(limits(Some(Some(200_000)), Some(Some(500_000))))),
         on_in_doubt: Some(Some(OnInDoubt::Ask)),
         prompt: Some("{{role \"system\"}}\nYou read logs.".into()),
     };
@@ -356,6 +382,7 @@ timeout: "10m"
 plan: false
 tools: ["filesystem__*"]
 output: { schema: { type: object } }
+limits: { tokens: 200000, cost_usd: 0.5 }
 retry: { on_in_doubt: ask }
 ---
 {{role "system"}}

@@ -4,7 +4,7 @@
 //! history read from the store, a new run begins with an empty one, and from there both take the same road: [`History::due`] says what is
 //! next, and whatever is done is journaled before it leaves and when it comes back.
 //!
-//! - `turn` asks the model; `issue` journals the calls that it asks for, `calls` makes them, each one a `flight`; `doubt` decides what a
+//! - `turn` asks the model, if the `budget` allows; `issue` journals the calls that it asks for, `calls` makes them, each one a `flight`; `doubt` decides what a
 //!   cut-off call means. `child` submits the calls of agents, which are runs; the executor ends when only they are left, and another goes
 //!   on when the store has written their results.
 //! - `journal` collects what goes into the next commit; `stop` is every way an execution can end, and writes it.
@@ -14,6 +14,7 @@
 //!
 //! A new kind of step is a variant in `history`, a way to be due, and a file that does it.
 
+mod budget;
 mod calls;
 mod child;
 mod doubt;
@@ -130,6 +131,8 @@ struct Executor<'a, 'g> {
     output: Option<Contract>,
     tools: PinnedTools,
     history: History,
+    /// It, or a run whose call it is, may use only so much.
+    limited: bool,
     /// Built for the first turn that needs it.
     provider: Option<Arc<dyn Provider>>,
     /// Calls of agents whose intents are about to be committed.
@@ -161,8 +164,21 @@ impl<'a, 'g> Executor<'a, 'g> {
         };
         let limit = usize::try_from(attempt.station.settings.runs.result_bytes).unwrap_or(usize::MAX);
         history.cut(limit, |name| tools.get(name).is_some_and(|tool| tool.agent.is_some()));
+        let limited = !store.budgets(attempt.run.id).await?.is_empty();
         let (provider, children, call_off) = (None, Vec::new(), CancellationToken::new());
-        Ok(Self { attempt, journal, prompt, output, tools, history, provider, children, asks: false, call_off })
+        Ok(Self {
+            attempt,
+            journal,
+            prompt,
+            output,
+            tools,
+            history,
+            limited,
+            provider,
+            children,
+            asks: false,
+            call_off,
+        })
     }
 
     /// The loop.

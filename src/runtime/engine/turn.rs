@@ -16,6 +16,7 @@ impl Executor<'_, '_> {
     pub(super) async fn ask_model(&mut self) -> Result<(), Stop> {
         let provider = self.provider()?;
         self.within_planned()?;
+        self.within_budget().await?;
         let asking = self.history.begin_model(self.attempt.definition.plan && provider.plans());
         self.journal_asking(asking);
         self.journal.flush().await?;
@@ -90,7 +91,7 @@ impl Executor<'_, '_> {
         Err(output.map_or_else(|stop| stop, |output| Stop::End(Ending::Completed { output })))
     }
 
-    fn model_name(&self) -> String {
+    pub(super) fn model_name(&self) -> String {
         let model = &self.attempt.run.model;
         format!("{}/{}", model.provider, model.id)
     }

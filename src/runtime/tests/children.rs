@@ -10,18 +10,18 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
 
-const CALL: (&str, &str) = ("agent__child", r#"{"userInput":"do"}"#);
+pub(super) const CALL: (&str, &str) = ("agent__child", r#"{"userInput":"do"}"#);
 
 fn name(text: &str) -> Name {
     Name::new(text).unwrap()
 }
 
-fn parent(agent: &mut AgentDefinition) {
+pub(super) fn parent(agent: &mut AgentDefinition) {
     agent.tools = vec![];
     agent.agents = vec![name("child")];
 }
 
-fn child(agent: &mut AgentDefinition) {
+pub(super) fn child(agent: &mut AgentDefinition) {
     agent.name = name("child");
     agent.tools = vec![];
     agent.description = Some("Does it.".into());
@@ -40,7 +40,7 @@ impl Bench {
     }
 
     /// What `run` has called, the oldest first.
-    async fn called_by(&self, run: RunId) -> Vec<Run> {
+    pub(super) async fn called_by(&self, run: RunId) -> Vec<Run> {
         let filter = RunFilter { parent: Some(run), limit: 100, ..RunFilter::default() };
         let mut runs = self.environment.store.runs(&filter).await.unwrap();
         runs.reverse();

@@ -17,7 +17,7 @@ use std::time::Duration;
 const READ: ToolEffect = ToolEffect { effect: Effect::Read, idempotent: true, open_world: false, trusted: true };
 const WRITE: ToolEffect = ToolEffect { effect: Effect::Write, idempotent: false, open_world: false, trusted: true };
 
-fn intent(seq: i64, kind: StepKind, run: RunId) -> Intent {
+pub(super) fn intent(seq: i64, kind: StepKind, run: RunId) -> Intent {
     Intent {
         seq,
         turn: 1,
@@ -34,7 +34,7 @@ fn intent(seq: i64, kind: StepKind, run: RunId) -> Intent {
     }
 }
 
-fn completed(seq: i64, result: Value) -> Outcome {
+pub(super) fn completed(seq: i64, result: Value) -> Outcome {
     let closed = Closed { result: Some(result), ..Closed::without_result(StepStatus::Completed, None) };
     Outcome { seq, r#try: 1, closed, audit: None }
 }
@@ -55,7 +55,7 @@ async fn left_a_call(bench: &Bench, tool: &str, arguments: &str, effect: ToolEff
     claim
 }
 
-async fn write(bench: &Bench, claim: &Claim, batch: JournalBatch) {
+pub(super) async fn write(bench: &Bench, claim: &Claim, batch: JournalBatch) {
     assert_eq!(bench.environment.store.journal(&claim.grant, batch).await.unwrap(), Written::Done);
 }
 

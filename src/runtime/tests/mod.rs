@@ -1,6 +1,7 @@
 //! Whole runs: a station with a store, a gateway and workers, a model that follows a script, and a clock that stands still.
 
 mod answers;
+mod budget;
 mod children;
 mod crash;
 mod doubt;

@@ -2,7 +2,7 @@
 
 use super::{Bench, Say};
 use crate::config::Settings;
-use crate::domain::{ModelChoice, RunId, RunStatus};
+use crate::domain::{Limits, ModelChoice, RunId, RunStatus};
 use crate::store::Submit;
 use crate::tools::Admission;
 use serde_json::json;
@@ -43,7 +43,7 @@ async fn a_submit_with_a_free_worker_begins_at_once_and_a_reservation_unused_is_
 #[tokio::test]
 async fn a_run_that_nobody_announced_is_found_by_looking() {
     let bench = Bench::started(vec![Say::Text("found")]).await;
-    let run = queued_in_silence(&bench).await;
+    let run = queued_in_silence(&bench, Limits::default()).await;
     while bench.until(run, |_| true).await.status == RunStatus::Queued {
         bench.clock.advance(Duration::from_secs(1));
         tokio::task::yield_now().await;
@@ -52,7 +52,7 @@ async fn a_run_that_nobody_announced_is_found_by_looking() {
 }
 
 /// A run that the store knows of, and nobody else.
-async fn queued_in_silence(bench: &Bench) -> RunId {
+pub(super) async fn queued_in_silence(bench: &Bench, limits: Limits) -> RunId {
     let (store, environment) = (&bench.environment.store, &bench.environment);
     let agent = store.agents(None, 1).await.unwrap().remove(0);
     let audit = bench.audit();
@@ -68,6 +68,7 @@ async fn queued_in_silence(bench: &Bench) -> RunId {
         parent: None,
         max_steps: 5,
         timeout_ms: 86_400_000,
+        limits,
         idempotency_key: None,
         config_revision: None,
         caller_credentials: false,

@@ -1,12 +1,13 @@
 //! Runs that are calls of others.
 
 use super::cases;
-use super::fixture::{Subject, begins, owner, present, tool_call};
+use super::fixture::{Subject, begins, closed, ends, model_call, outcome, owner, present, tool_call, usage};
 use crate::domain::{
-    Answer, Decision, Effect, EventType, ParentStep, RunErrorKind, RunId, RunStatus, StepStatus, ToolEffect, WaitingFor,
+    Answer, Budget, Decision, Effect, EventType, Limits, ParentStep, RunErrorKind, RunId, RunStatus, StepStatus,
+    ToolEffect, WaitingFor,
 };
 use crate::error::{ErrorKind, Result};
-use crate::store::{Cancelled, Claim, Ending, Intent, RunFilter, Submit, Written};
+use crate::store::{Cancelled, Claim, Closed, Ending, Intent, RunFilter, Submit, Written};
 use serde_json::json;
 
 cases!(
@@ -16,6 +17,7 @@ cases!(
     a_call_of_a_run_that_does_not_wait_for_it_is_refused,
     the_end_of_a_caller_ends_whatever_it_has_called,
     a_caller_is_overdue_unless_somebody_below_waits_for_a_person,
+    a_budget_is_what_the_whole_tree_below_has_used_whatever_has_become_of_it,
 );
 
 /// A claimed run with the open steps `seqs`, each with the run that it has called.
@@ -174,5 +176,51 @@ async fn a_caller_is_overdue_unless_somebody_below_waits_for_a_person(case: Subj
     let ended = case.run(run).await?;
     assert_eq!((ended.status, ended.error_kind), (RunStatus::Failed, Some(RunErrorKind::Timeout)));
     assert_eq!(case.run(called[0]).await?.status, RunStatus::Cancelled);
+    Ok(())
+}
+
+/// The run asks its model, which takes `tokens` and twice as many back, and then calls an agent.
+async fn asks_and_calls(case: &Subject, claim: &Claim, tokens: i64) -> Result<()> {
+    assert_eq!(case.store.journal(&claim.grant, begins(vec![model_call(1)])).await?, Written::Done);
+    let answered = Closed { usage: Some(usage(tokens)), ..closed(StepStatus::Completed, json!({})) };
+    assert_eq!(case.store.journal(&claim.grant, ends(vec![outcome(1, 1, answered)])).await?, Written::Done);
+    let effect = ToolEffect { effect: Effect::Write, idempotent: true, open_world: true, trusted: true };
+    let call = Intent { name: "agent__reader".into(), effect: Some(effect), ..tool_call(2, 1) };
+    assert_eq!(case.store.journal(&claim.grant, begins(vec![call])).await?, Written::Done);
+    Ok(())
+}
+
+async fn a_budget_is_what_the_whole_tree_below_has_used_whatever_has_become_of_it(case: Subject) -> Result<()> {
+    let agent = case.agent("reader").await?;
+    let of_all = Limits { tokens: Some(1_000), cost_microusd: Some(5_000) };
+    let of_last = Limits { tokens: Some(7), cost_microusd: None };
+    let mut chain: Vec<Claim> = Vec::new();
+    for (tokens, limits) in [(10, of_all), (20, Limits::default()), (40, of_last)] {
+        let parent = chain.last().map(|above| ParentStep { run: above.run.id, step: 2 });
+        case.store.submit(Submit { parent, limits, ..case.submission(&agent)? }).await?;
+        let claim = case.claim("a").await?;
+        asks_and_calls(&case, &claim, tokens).await?;
+        chain.push(claim);
+    }
+    let [top, middle, last] = [&chain[0], &chain[1], &chain[2]].map(|claim| claim.run.id);
+    let reader = || agent.definition.name.clone();
+    let whole = Budget { run: top, agent: reader(), limits: of_all, tokens: 3 * 70, cost_microusd: 10 * 70 };
+    let part = Budget { run: last, agent: reader(), limits: of_last, tokens: 3 * 40, cost_microusd: 10 * 40 };
+    let is_so = async || -> Result<()> {
+        assert_eq!(case.store.budgets(last).await?, [whole.clone(), part.clone()]);
+        // One without limits has those above it.
+        for run in [middle, top] {
+            assert_eq!(case.store.budgets(run).await?.as_slice(), std::slice::from_ref(&whole), "{run}");
+        }
+        Ok(())
+    };
+    is_so().await?;
+    assert_eq!(case.store.take_over(&owner("b")).await?, 3, "all that executed");
+    is_so().await?;
+    case.store.cancel(last, case.entry("run.cancel")).await?;
+    is_so().await?;
+    let other = case.submit(&agent).await?.run.id;
+    assert_eq!(case.store.budgets(other).await?, []);
+    assert_eq!(case.store.budgets(case.new_id()?).await?, [], "there is no such run");
     Ok(())
 }

@@ -3,8 +3,9 @@
 use super::Surroundings;
 use crate::clock::Clock;
 use crate::domain::{
-    AgentDefinition, AgentId, AuditEntry, AuditOutcome, Cause, Effect, EnvironmentNumber, EventType, ModelChoice, Name,
-    OnInDoubt, Origin, PrincipalKind, PrincipalRef, Run, RunId, StepKind, StepStatus, ToolEffect, Usage,
+    AgentDefinition, AgentId, AuditEntry, AuditOutcome, Cause, Effect, EnvironmentNumber, EventType, Limits,
+    ModelChoice, Name, OnInDoubt, Origin, PrincipalKind, PrincipalRef, Run, RunId, StepKind, StepStatus, ToolEffect,
+    Usage,
 };
 use crate::error::{Error, Result};
 use crate::store::{
@@ -102,6 +103,7 @@ impl Subject {
             parent: None,
             max_steps: 8,
             timeout_ms: 60_000,
+            limits: Limits::default(),
             idempotency_key: None,
             config_revision: Some("config-1".to_owned()),
             caller_credentials: false,

@@ -8,7 +8,7 @@ pub const SCHEMA: i64 = ENVIRONMENT.len() as i64;
 
 /// Migrations of the control store, in order. A number belongs to both lists; one that leaves a store as it is, is an empty file.
 pub(super) const CONTROL: &[&str] =
-    &[include_str!("migrations/0001_control.sql"), "", "", "", "", include_str!("migrations/0006_principals.sql")];
+    &[include_str!("migrations/0001_control.sql"), "", "", "", "", include_str!("migrations/0006_principals.sql"), ""];
 
 /// Migrations of an environment's store, in order.
 pub(super) const ENVIRONMENT: &[&str] = &[
@@ -18,6 +18,7 @@ pub(super) const ENVIRONMENT: &[&str] = &[
     include_str!("migrations/0004_secrets.sql"),
     include_str!("migrations/0005_unknown_cost.sql"),
     include_str!("migrations/0006_requests.sql"),
+    include_str!("migrations/0007_limits.sql"),
 ];
 
 const _: () = assert!(CONTROL.len() == ENVIRONMENT.len());

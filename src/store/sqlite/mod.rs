@@ -8,6 +8,7 @@ mod agents;
 mod api_keys;
 mod audit;
 mod audit_file;
+mod budgets;
 mod children;
 mod column;
 mod connection;
@@ -35,7 +36,7 @@ pub use writer::WriterStats;
 
 use crate::clock::SharedClock;
 use crate::domain::{
-    Answer, AuditEntry, EnvironmentNumber, Event, Name, Request, Run, RunId, Step, Timestamp, WaitingFor,
+    Answer, AuditEntry, Budget, EnvironmentNumber, Event, Name, Request, Run, RunId, Step, Timestamp, WaitingFor,
 };
 use crate::error::{Error, Result};
 use crate::events::Events;
@@ -205,6 +206,10 @@ impl Store for SqliteStore {
 
     async fn lineage(&self, run: RunId) -> Result<Vec<Ancestor>> {
         self.readers.read(move |conn| children::lineage(conn, run)).await
+    }
+
+    async fn budgets(&self, run: RunId) -> Result<Vec<Budget>> {
+        self.readers.read(move |conn| budgets::of(conn, run)).await
     }
 
     async fn overdue(&self, now: Timestamp) -> Result<Vec<RunId>> {

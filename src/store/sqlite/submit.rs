@@ -97,12 +97,12 @@ fn insert(tx: &Tx<'_>, submit: &Submit, agent_name: &Name) -> Result<()> {
         .prepare_cached(
             "INSERT INTO runs (id, agent_id, agent_name, revision, status, model_provider, model_id, model_reason, origin,
                  cause, principal_kind, principal_id, principal_name, parent_run_id, parent_step, idempotency_key, config_revision,
-                 caller_credentials, max_steps, timeout_ms, epoch, attempt, keep_attempt, cancel_requested, turns, steps,
+                 caller_credentials, max_steps, timeout_ms, max_tokens, max_cost_microusd, epoch, attempt, keep_attempt, cancel_requested, turns, steps,
                  input_tokens, cached_input_tokens, output_tokens, reasoning_tokens, cost_microusd, event_seq, waited_ms,
                  created_at)
              VALUES (:id, :agent_id, :agent_name, :revision, 'queued', :model_provider, :model_id, :model_reason, :origin,
                  :cause, :principal_kind, :principal_id, :principal_name, :parent_run_id, :parent_step, :idempotency_key,
-                 :config_revision, :caller_credentials, :max_steps, :timeout_ms, 0, 0, 0, 0, 0, 0,
+                 :config_revision, :caller_credentials, :max_steps, :timeout_ms, :max_tokens, :max_cost_microusd, 0, 0, 0, 0, 0, 0,
                  0, 0, 0, 0, NULL, 0, 0, :created_at)",
         )?
         .execute(named_params! {
@@ -125,6 +125,8 @@ fn insert(tx: &Tx<'_>, submit: &Submit, agent_name: &Name) -> Result<()> {
             ":caller_credentials": submit.caller_credentials,
             ":max_steps": submit.max_steps,
             ":timeout_ms": submit.timeout_ms,
+            ":max_tokens": submit.limits.tokens,
+            ":max_cost_microusd": submit.limits.cost_microusd,
             ":created_at": tx.now,
         })?;
     tx.conn

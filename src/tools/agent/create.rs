@@ -1,5 +1,6 @@
 //! `agent_create`: a new agent, as a new `.prompt` file.
 
+use super::limits::GivenLimits;
 use super::{changes, checked_children, view};
 use crate::config::{self, AgentPatch};
 use crate::domain::{Agent, Effect, Name, OnInDoubt, Scope};
@@ -40,6 +41,8 @@ pub struct Input {
     pub input_schema: Option<Value>,
     /// JSON Schema of the output; without it, the answer is a text.
     pub output_schema: Option<Value>,
+    /// What a run may use together with all that it calls.
+    pub limits: Option<GivenLimits>,
     /// What happens when a crash cuts off a tool call that can't be decided: `ask` (without it), `retry`, `skip` or `fail`.
     pub on_in_doubt: Option<OnInDoubt>,
 }
@@ -71,6 +74,7 @@ pub async fn create(call: Call, input: Input) -> Result<Agent> {
         agents: input.agents.map(Some),
         input_schema: input.input_schema.map(Some),
         output_schema: input.output_schema.map(Some),
+        limits: input.limits.map(|limits| Some(limits.into())),
         on_in_doubt: input.on_in_doubt.map(Some),
         prompt: Some(input.prompt),
     };

@@ -3,6 +3,7 @@
 pub mod create;
 pub mod delete;
 pub mod get;
+mod limits;
 pub mod list;
 pub mod pause;
 pub mod resume;

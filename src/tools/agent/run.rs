@@ -1,5 +1,6 @@
 //! `agent_run`: submits a run, and waits for it as long as the caller likes. The run outlives the request.
 
+use super::limits::priced;
 use super::{Handle, find};
 use crate::config;
 use crate::domain::{AgentDefinition, Effect, Name, Origin, Run, RunId, Scope};
@@ -69,8 +70,10 @@ pub async fn run(call: Call, input: Input) -> Result<Run> {
 
 async fn submit(call: &Call, agent: AgentRow, input: Input) -> Result<Run> {
     let environment = call.environment()?;
+    let mut budgets = Vec::new();
     if let Some(parent) = call.ctx.parent {
         admitted(&environment.store.lineage(parent.run).await?, &agent)?;
+        budgets = environment.store.budgets(parent.run).await?;
     }
     let station = &call.station;
     let settings = &station.settings.runs;
@@ -84,6 +87,8 @@ async fn submit(call: &Call, agent: AgentRow, input: Input) -> Result<Run> {
             Ok(chosen) => chosen,
             Err(error) => return Err(station.with_settings_note(error).await),
         };
+    let limits = definition.limits.unwrap_or_default();
+    priced(station, (&definition.name, limits), &budgets, &model).await?;
     let key = input.idempotency_key.or_else(|| call.ctx.idempotency_key());
     let id = RunId::new(call.now(), environment.number, random()?);
     if let (true, Some(brought)) = (from_caller, brought) {
@@ -107,6 +112,7 @@ async fn submit(call: &Call, agent: AgentRow, input: Input) -> Result<Run> {
         parent: call.ctx.parent,
         max_steps: i64::from(definition.max_steps.unwrap_or(settings.max_steps)),
         timeout_ms: millis(definition.timeout_ms.unwrap_or(settings.timeout_ms)),
+        limits,
         idempotency_key: key,
         config_revision,
         caller_credentials: from_caller,

@@ -1,5 +1,6 @@
 //! `agent_update`: changes single keys of an agent's file and leaves every other byte as it is.
 
+use super::limits::GivenLimits;
 use super::{Handle, changed_by_hand, changes, checked_children, find, view};
 use crate::config::{self, AgentPatch};
 use crate::domain::{Agent, Effect, Name, OnInDoubt, Scope};
@@ -48,6 +49,9 @@ pub struct Input {
     /// JSON Schema of the output; without it, the answer is a text.
     #[serde(default, deserialize_with = "given")]
     pub output_schema: Option<Option<Value>>,
+    /// What a run may use together with all that it calls. Of its keys, too, absent leaves and null removes.
+    #[serde(default, deserialize_with = "given")]
+    pub limits: Option<Option<GivenLimits>>,
     /// What happens when a crash cuts off a tool call that can't be decided.
     #[serde(default, deserialize_with = "given")]
     pub on_in_doubt: Option<Option<OnInDoubt>>,
@@ -94,6 +98,7 @@ pub async fn update(call: Call, input: Input) -> Result<Agent> {
         agents: input.agents,
         input_schema: input.input_schema,
         output_schema: input.output_schema,
+        limits: input.limits.map(|limits| limits.map(Into::into)),
         on_in_doubt: input.on_in_doubt,
     };
     let text = config::update_prompt(&name, &row.file, &text, &patch)?;

@@ -1,0 +1,169 @@
+//! Agents that call agents, through the doors: one run of a tree is seen, ended, paid for and killed like the whole of it.
+
+use crate::support::fake_llm::{FakeLlm, Turn};
+use crate::support::home::{TestHome, within};
+use crate::support::stdio::StdioClient;
+use serde_json::{Value, json};
+
+/// `parent` calls `child`; each has a model of its own.
+struct Family {
+    parent: FakeLlm,
+    child: FakeLlm,
+    home: TestHome,
+}
+
+impl Family {
+    /// The models' lines, and what else stands in the parent's front matter.
+    fn new(last: Turn, child: impl IntoIterator<Item = Turn>, front_matter: &str) -> Self {
+        let parent = FakeLlm::start([Turn::calling("agent__child", &json!({ "userInput": "do it" })), last]);
+        let child = FakeLlm::start(child);
+        let other = format!("  other: {{ api: openai_chat, base_url: \"{}/v1\", api_key: test }}\n", child.url);
+        let home = TestHome::with_agent("unused", &format!("{}{other}", parent.settings()));
+        home.write_agent("development", "parent", &format!("agents: [child]\n{front_matter}"));
+        home.write_agent("development", "child", "model: other/m\n");
+        let _synced = home.stn(&["sync"]).ok();
+        Self { parent, child, home }
+    }
+
+    /// The only run that `parent` has called.
+    fn only_call_of(&self, parent: &str) -> Value {
+        let called = self.home.json(&["run", "list", "--parent", parent]);
+        let [only] = called["items"].as_array().unwrap().as_slice() else { panic!("{called:#}") };
+        only.clone()
+    }
+
+    /// The call of a run that waits for it.
+    fn waited_for(&self, parent: &str) -> Value {
+        within("the parent to wait for its child", || (self.home.run(parent)["waiting_for"] == "child").then_some(()));
+        self.only_call_of(parent)
+    }
+}
+
+fn done() -> Turn {
+    Turn::saying("All done.")
+}
+
+#[test]
+fn a_call_of_an_agent_is_a_run_that_every_door_shows_below_its_caller() {
+    let family = Family::new(done(), [Turn::saying("from the child")], "");
+    let ran = family.home.stn(&["agent", "run", "parent", "go"]).ok();
+    assert_eq!(ran.stdout, "All done.\n");
+    let listed = family.home.json(&["run", "list"]);
+    let [called, caller] = listed["items"].as_array().unwrap().as_slice() else { panic!("{listed:#}") };
+    let (id, below) = (caller["id"].as_str().unwrap(), called["id"].as_str().unwrap());
+    assert_eq!((&caller["agent"]["name"], &caller["children"]), (&json!("parent"), &json!(1)));
+    assert_eq!((&called["parent_run_id"], &called["parent_step"]), (&json!(id), &json!(2)), "{called:#}");
+    assert_eq!((&called["principal"]["kind"], &called["origin"]), (&json!("agent"), &json!("run")), "{called:#}");
+    assert_eq!((&called["output"], &called["model"]["provider"]), (&json!("from the child"), &json!("other")));
+    assert!(ran.stderr.contains(&format!("run {below} of child")), "{}", ran.stderr);
+    let shown = family.home.stn(&["run", "get", id]).ok().stdout;
+    let tree = shown.split("runs that it has called:").nth(1).unwrap_or_else(|| panic!("no tree in {shown}"));
+    assert!(tree.contains(below) && tree.contains("child") && tree.contains("completed"), "{shown}");
+    let told = family.parent.bodies(1)[0]["messages"].to_string();
+    assert!(told.contains("from the child"), "{told}");
+
+    let client = StdioClient::connect(&family.home);
+    let seen = client.request("tools/call", &json!({ "name": "run_list", "arguments": { "parent": id } }));
+    assert_eq!(seen["result"]["structuredContent"]["items"][0]["id"], *below, "{seen:#}");
+    let seen = client.request("tools/call", &json!({ "name": "run_get", "arguments": { "run": below } }));
+    assert_eq!(seen["result"]["structuredContent"], *called, "{seen:#}");
+}
+
+#[test]
+fn a_circle_of_agents_is_refused_and_named() {
+    let family = Family::new(done(), [], "");
+    let before = family.home.read("environments/development/agents/child.prompt");
+    let refused = family.home.stn(&["agent", "update", "child", "--agents", "parent"]);
+    assert_eq!(refused.code, 2, "{refused:?}");
+    assert!(refused.stderr.contains("child -> parent -> child"), "{}", refused.stderr);
+    assert_eq!(family.home.read("environments/development/agents/child.prompt"), before);
+    family.home.write_agent("development", "child", "agents: [parent]\n");
+    let synced = family.home.stn(&["sync"]);
+    assert_ne!(synced.code, 0, "{synced:?}");
+    assert!(format!("{}{}", synced.stdout, synced.stderr).contains("-> parent -> child"), "{synced:?}");
+}
+
+#[test]
+fn a_cancel_of_the_caller_ends_the_whole_tree() {
+    let family = Family::new(done(), [Turn::saying("never").held()], "");
+    let id = family.home.start_run("parent", "go");
+    family.child.wait_for(0);
+    let below = family.waited_for(&id);
+    assert_eq!(below["status"], "running");
+    let _cancelled = family.home.stn(&["run", "cancel", &id]).ok();
+    for run in [id.as_str(), below["id"].as_str().unwrap()] {
+        assert_eq!(family.home.run_in(run, "cancelled")["output"], Value::Null);
+    }
+    assert_eq!(family.parent.asked(1), 0);
+}
+
+#[test]
+fn a_tree_outlives_owners_that_are_killed_while_its_child_works() {
+    let family = Family::new(done(), [Turn::saying("from the child").held()], "");
+    let id = family.home.start_run("parent", "go");
+    for killed in 0..2 {
+        family.child.wait_for_more(0, killed);
+        let _waits = family.waited_for(&id);
+        family.home.kill_owner();
+        let _next = family.home.stn(&["run", "wait", &id, "--wait-ms", "1"]);
+    }
+    family.child.wait_for_more(0, 2);
+    family.child.release();
+    assert_eq!(family.home.run_in(&id, "completed")["output"], "All done.");
+    assert_eq!(family.only_call_of(&id)["output"], "from the child");
+    assert_eq!((family.parent.asked(0), family.parent.asked(1)), (1, 1));
+}
+
+#[test]
+fn a_tree_has_one_budget_and_whoever_reaches_it_says_whose_it_is() {
+    // Each call of the fake models is 10 tokens.
+    let child = [Turn::calling("nothing__here", &json!({})), Turn::saying("never")];
+    let family = Family::new(done(), child, "limits: { tokens: 20 }\n");
+    let home = &family.home;
+    assert_eq!(home.json(&["agent", "get", "parent"])["limits"], json!({ "tokens": 20, "cost_microusd": null }));
+    let ran = home.stn(&["agent", "run", "parent", "go"]);
+    assert_eq!(ran.code, 1, "{ran:?}");
+    let listed = home.json(&["run", "list"]);
+    let id = listed["items"][1]["id"].as_str().unwrap();
+    for run in [id, listed["items"][0]["id"].as_str().unwrap()] {
+        let run = home.run(run);
+        assert_eq!((&run["status"], &run["error_kind"]), (&json!("failed"), &json!("budget")), "{run:#}");
+        let error = run["error"].as_str().unwrap();
+        for part in [&format!("agent `parent` in run {id}"), "20 tokens", "20 are used", "raise `limits.tokens`"] {
+            assert!(error.contains(part), "`{part}` in {error}");
+        }
+    }
+    assert!(ran.stderr.contains("the budget is used up"), "{}", ran.stderr);
+    assert_eq!((family.parent.asked(1), family.child.asked(1)), (0, 0));
+}
+
+#[test]
+fn money_is_limited_through_a_door_and_only_where_the_price_is_known() {
+    let family = Family::new(done(), [Turn::saying("from the child")], "");
+    let home = &family.home;
+    let updated = home.json(&["agent", "update", "parent", "--limits", r#"{ "cost_usd": 0.000042 }"#]);
+    assert_eq!(updated["limits"], json!({ "tokens": null, "cost_microusd": 42 }));
+    let refused = home.stn(&["agent", "run", "parent", "go"]);
+    assert_eq!(refused.code, 2, "{refused:?}");
+    assert!(refused.stderr.contains("`fake/m`") && refused.stderr.contains("models.prices"), "{}", refused.stderr);
+    let settings = home.read("station.yml");
+    let price = "{ input: 1, output: 5 }";
+    let prices = format!("prices: {{ fake/m: {price}, other/m: {price} }}");
+    home.write("station.yml", &settings.replace("default: fake/m", &format!("default: fake/m, {prices}")));
+    home.kill_owner();
+    // 7 and 3 tokens are 22 millionths: two calls reach the limit.
+    let ran = home.stn(&["agent", "run", "parent", "go"]);
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert!(ran.stderr.contains("0.000042 USD") && ran.stderr.contains("0.000044 USD are used"), "{}", ran.stderr);
+    let raised = home.json(&["agent", "update", "parent", "--limits", r#"{ "cost_usd": "0.5", "tokens": 1000 }"#]);
+    assert_eq!(raised["limits"], json!({ "tokens": 1000, "cost_microusd": 500_000 }));
+    assert_eq!(home.stn(&["agent", "run", "parent", "go"]).ok().stdout, "All done.\n");
+    let unlimited = home.json(&["agent", "update", "parent", "--unset", "limits"]);
+    assert_eq!(unlimited["limits"], Value::Null);
+    assert!(!home.read("environments/development/agents/parent.prompt").contains("limits"));
+    for wrong in [r#"{ "cost_usd": 0 }"#, r#"{ "cost_usd": "1e3" }"#, r#"{ "tokens": 0 }"#, r#"{ "token": 1 }"#] {
+        let refused = home.stn(&["agent", "update", "parent", "--limits", wrong]);
+        assert_eq!(refused.code, 2, "{wrong}: {refused:?}");
+        assert!(refused.stderr.contains("limits"), "{wrong}: {}", refused.stderr);
+    }
+}
