@@ -54,7 +54,7 @@ pub(super) fn command(spec: &ToolSpec, verb: &'static str, omitted: &[&str]) -> 
         command = command.arg(argument(field).long(kebab(field.name)).required(field.required));
     }
     if takes_nulls(spec) {
-        command = command.arg(unset(&fields, spec));
+        command = command.arg(unset(&fields));
     }
     command
 }
@@ -238,8 +238,8 @@ fn environment() -> Arg {
     Arg::new("environment").value_name("ENVIRONMENT").help("The environment; without it, -e or the default one")
 }
 
-fn unset(fields: &[Field<'_>], spec: &ToolSpec) -> Arg {
-    let removable = fields.iter().filter(|field| field.nullable && !positionals(spec).contains(&field.name));
+fn unset(fields: &[Field<'_>]) -> Arg {
+    let removable = fields.iter().filter(|field| field.nullable && !field.required);
     let names: Vec<String> = removable.map(|field| kebab(field.name)).collect();
     Arg::new(UNSET)
         .long("unset")
@@ -330,6 +330,12 @@ mod tests {
             ),
             ("environment_sync", &["staging", "--dry-run"], json!({ "environment": "staging", "dry_run": true })),
             ("environment_get", &[], json!({})),
+            (
+                "role_set",
+                &["ann", "staging", "operator"],
+                json!({ "user": "ann", "environment": "staging", "role": "operator" }),
+            ),
+            ("role_set", &["ann", "*", "--unset", "role"], json!({ "user": "ann", "environment": "*", "role": null })),
             (
                 "run_respond",
                 &["1f3a", "result", "--result", "ok", "--step", "4"],

@@ -32,13 +32,13 @@ pub fn spec() -> ToolSpec {
         .environment(EnvironmentUse::None)
         .exposure(Exposure::PersonOnly)
         .rest(Method::Patch, "/users/{user}/roles")
-        .cli("role set", &["user", "environment"])
+        .cli("role set", &["user", "environment", "role"])
 }
 
 pub async fn set(call: Call, input: Input) -> Result<UserView> {
     let Some(role) = input.role else {
         return Err(Error::invalid_input("`role` is missing")
-            .hint("give one of viewer, developer, operator and admin, or null to take the role away")
+            .hint("give one of viewer, developer, operator and admin, or null (`--unset role`) to take the role away")
             .field("role"));
     };
     let user = find_living(&call, &input.user).await?;
