@@ -1,4 +1,4 @@
-//! Who may do what: the table in `authorization.csv`, against every door.
+//! Who may do what: the table in `authorization.csv`, against dispatch. `doors.rs` asks the doors.
 
 use crate::support::station::TestStation;
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ const AUTHORIZATION: &str = include_str!("authorization.csv");
 const HEAD: &str = "tool,viewer,developer,developer_named,operator,admin,elsewhere,mcp";
 
 /// The environments of a new home, each named after its kind, in the order of their numbers.
-const ENVIRONMENTS: [&str; 3] = ["development", "staging", "production"];
+pub const ENVIRONMENTS: [&str; 3] = ["development", "staging", "production"];
 
 /// A row of the table.
 pub struct Row {
@@ -67,7 +67,7 @@ pub fn granted(role: Role, environment: &str) -> Principal {
 }
 
 /// An input that gets past authorization and no further: every tool refuses a field that it doesn't have.
-fn harmless(spec: &ToolSpec, environment: &str) -> Value {
+pub fn harmless(spec: &ToolSpec, environment: &str) -> Value {
     let mut input = json!({ "no_such_field": 1 });
     match spec.environment {
         EnvironmentUse::None => {}

@@ -11,6 +11,7 @@ mod bad_input;
 mod canary;
 mod conformance;
 mod coverage;
+mod doors;
 mod files;
 mod filesystem;
 mod first_run;

@@ -85,7 +85,12 @@ impl Answer {
 impl Http {
     /// With the home's own key.
     pub fn new(home: &TestHome, serve: &Serve) -> Self {
-        Self { key: Some(home.key()), ..Self::anonymous(&serve.url) }
+        Self::with_key(&serve.url, &home.key())
+    }
+
+    /// With this key.
+    pub fn with_key(url: &str, key: &str) -> Self {
+        Self { key: Some(key.to_owned()), ..Self::anonymous(url) }
     }
 
     /// Without a key.

@@ -69,6 +69,27 @@ pub fn audit_of(store: &Path, request: &str) -> Vec<Audited> {
     statement.query_map([request], read).unwrap().map(Result::unwrap).collect()
 }
 
+/// What a store has recorded of a denial.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Denial {
+    pub action: String,
+    pub origin: String,
+    /// The id of who was denied it.
+    pub who: String,
+}
+
+/// The denials in a store, by the request that was denied.
+pub fn denials(store: &Path) -> Vec<(String, Denial)> {
+    let connection = open(store);
+    let mut statement = connection
+        .prepare("SELECT request_id, action, origin, principal_id FROM audit WHERE outcome = 'denied' ORDER BY seq")
+        .unwrap();
+    let read = |row: &rusqlite::Row<'_>| {
+        Ok((row.get(0)?, Denial { action: row.get(1)?, origin: row.get(2)?, who: row.get(3)? }))
+    };
+    statement.query_map([], read).unwrap().map(Result::unwrap).collect()
+}
+
 fn open(store: &Path) -> Connection {
     Connection::open_with_flags(store, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap()
 }
