@@ -232,6 +232,7 @@ pub async fn open(parts: Parts) -> Result<App> {
         environments,
         default_environment,
         ready: CancellationToken::new(),
+        giving: tokio::sync::Mutex::default(),
         tasks: tasks.clone(),
         spawner: spawner.clone(),
         redactor,

@@ -194,6 +194,8 @@ pub struct Station {
     pub admission: Arc<dyn Admission>,
     pub table: Table,
     pub environments: Environments,
+    /// Held while users, roles and keys are looked at and changed together.
+    pub giving: Mutex<()>,
     /// For what must not end with the request that began it.
     pub tasks: Tasks,
     pub spawner: Spawner,

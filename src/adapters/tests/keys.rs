@@ -7,18 +7,18 @@ use std::time::Duration;
 
 const HOST: (&str, &str) = ("host", "127.0.0.1:8080");
 
-async fn ask(test: &TestStation, key: &str, line: &str, body: Option<Value>) -> Answered {
+pub(super) async fn ask(test: &TestStation, key: &str, line: &str, body: Option<Value>) -> Answered {
     open(test, key, line, &[], body).await.read().await
 }
 
-async fn open(test: &TestStation, key: &str, line: &str, more: &[(&str, &str)], body: Option<Value>) -> Coming {
+pub(super) async fn open(test: &TestStation, key: &str, line: &str, more: &[(&str, &str)], body: Option<Value>) -> Coming {
     let bearer = format!("Bearer {key}");
     let headers: Vec<_> = [HOST, ("authorization", bearer.as_str())].into_iter().chain(more.iter().copied()).collect();
     send(&test.routers.tcp, line, &headers, body).await
 }
 
 /// Creates a key as the owner; returns its id and the key.
-async fn key(test: &TestStation, input: Value) -> (String, String) {
+pub(super) async fn key(test: &TestStation, input: Value) -> (String, String) {
     let created = test.send("POST /api/v1/api-keys", Some(input)).await;
     assert_eq!(created.status, 201, "{}", created.text);
     let created = created.json();

@@ -2,6 +2,7 @@
 
 mod door;
 mod events;
+mod giving;
 mod keys;
 mod local;
 mod mcp;

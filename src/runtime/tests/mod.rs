@@ -222,6 +222,7 @@ impl Bench {
         ready.cancel();
         let station = Arc::new(Station {
             ready,
+            giving: tokio::sync::Mutex::default(),
             tasks: tasks.clone(),
             spawner: crate::process::Spawner::start().unwrap(),
             redactor: crate::redact::Redactor::default(),

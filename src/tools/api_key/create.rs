@@ -5,7 +5,7 @@ use crate::domain::{AuditEntry, Effect, KeyLimits, KeyRecord, Name, Network, Rol
 use crate::error::Result;
 use crate::home::ApiKey;
 use crate::store::NewKey;
-use crate::tools::giving::within_own_rights;
+use crate::tools::giving::Giving;
 use crate::tools::{Call, EnvironmentUse, Exposure, ToolSpec, user};
 use schemars::JsonSchema;
 use secrecy::ExposeSecret;
@@ -56,6 +56,7 @@ pub fn spec() -> ToolSpec {
 }
 
 pub async fn create(call: Call, input: Input) -> Result<Output> {
+    let giving = Giving::begin(&call).await?;
     let owner = match &input.user {
         Some(text) => Some(user::find_living(&call, text).await?),
         None => None,
@@ -81,7 +82,7 @@ pub async fn create(call: Call, input: Input) -> Result<Output> {
         deleted_at: None,
         created_by,
     };
-    within_own_rights(&call, &planned.principal(), planned.name.as_str()).await?;
+    giving.within_own_rights(&planned.principal(), planned.name.as_str()).await?;
     let details = json!({
         "name": planned.name, "user": planned.owner.as_ref().map(|user| &user.name), "role": planned.limits.role,
         "environments": planned.limits.environments, "scopes": planned.limits.scopes, "expires_at": expires_at,

@@ -32,6 +32,7 @@ pub fn spec() -> ToolSpec {
 }
 
 pub async fn delete(call: Call, input: Input) -> Result<Output> {
+    let _nobody_gives_meanwhile = call.station.giving.lock().await;
     let key = find_living(&call, &input.key).await?;
     call.station.control.api_key_delete(&key.id, call.audit(&key.id)).await?;
     Ok(Output { deleted: key.id })

@@ -4,7 +4,7 @@ use super::{ApiKeyView, existing, expiry, find_living, view};
 use crate::domain::{AuditEntry, Effect, KeyLimits, KeyRecord, Name, Network, Role, Scope, Timestamp};
 use crate::error::Result;
 use crate::store::KeyChange;
-use crate::tools::giving::within_own_rights;
+use crate::tools::giving::Giving;
 use crate::tools::input::given;
 use crate::tools::{Call, EnvironmentUse, Exposure, Method, ToolSpec};
 use schemars::JsonSchema;
@@ -53,6 +53,7 @@ pub fn spec() -> ToolSpec {
 }
 
 pub async fn update(call: Call, input: Input) -> Result<ApiKeyView> {
+    let giving = Giving::begin(&call).await?;
     let key = find_living(&call, &input.key).await?;
     let environments = match input.environments {
         None => key.limits.environments.clone(),
@@ -67,7 +68,7 @@ pub async fn update(call: Call, input: Input) -> Result<ApiKeyView> {
     };
     let expires_at = expiry(call.now(), input.expires_in.as_deref(), input.expires_at)?.unwrap_or(key.expires_at);
     let then = KeyRecord { limits, expires_at, name: input.name.unwrap_or_else(|| key.name.clone()), ..key };
-    within_own_rights(&call, &then.principal(), &then.id).await?;
+    giving.within_own_rights(&then.principal(), &then.id).await?;
     let KeyRecord { id, name, limits, .. } = then;
     let details = json!({
         "name": name, "role": limits.role, "environments": limits.environments, "scopes": limits.scopes, "expires_at": expires_at,

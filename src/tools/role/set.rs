@@ -2,7 +2,7 @@
 
 use crate::domain::{AuditEntry, Effect, Principal, Role, Roles, Scope};
 use crate::error::{Error, Result};
-use crate::tools::giving::within_own_rights;
+use crate::tools::giving::Giving;
 use crate::tools::input::given;
 use crate::tools::user::{UserView, find_living, view};
 use crate::tools::{Call, EnvironmentUse, Exposure, Method, ToolSpec};
@@ -41,6 +41,7 @@ pub async fn set(call: Call, input: Input) -> Result<UserView> {
             .hint("give one of viewer, developer, operator and admin, or null (`--unset role`) to take the role away")
             .field("role"));
     };
+    let giving = Giving::begin(&call).await?;
     let user = find_living(&call, &input.user).await?;
     let environment = match input.environment.as_str() {
         Roles::EVERYWHERE => None,
@@ -49,7 +50,7 @@ pub async fn set(call: Call, input: Input) -> Result<UserView> {
     let mut roles = user.roles.clone();
     roles.set(environment.as_ref(), role);
     let then = Principal::new(call.ctx.principal.who.clone(), roles.grant());
-    within_own_rights(&call, &then, user.name.as_str()).await?;
+    giving.within_own_rights(&then, user.name.as_str()).await?;
     let details = json!({ "environment": input.environment, "role": role });
     let audit = AuditEntry { details: Some(details), ..call.audit(&user.name) };
     call.station.control.role_set(user.id, environment.as_ref(), role, audit).await.map(view)

@@ -31,6 +31,7 @@ pub fn spec() -> ToolSpec {
 }
 
 pub async fn delete(call: Call, input: Input) -> Result<Output> {
+    let _nobody_gives_meanwhile = call.station.giving.lock().await;
     let user = find_living(&call, &input.user).await?;
     call.station.control.user_delete(user.id, call.audit(&user.name)).await?;
     Ok(Output { deleted: user.name })

@@ -4,7 +4,7 @@ use super::{UserView, find_living, view};
 use crate::domain::{Effect, Principal, Scope, UserState};
 use crate::error::Result;
 use crate::store::UserChange;
-use crate::tools::giving::within_own_rights;
+use crate::tools::giving::Giving;
 use crate::tools::input::given;
 use crate::tools::{Call, EnvironmentUse, Exposure, Method, ToolSpec};
 use schemars::JsonSchema;
@@ -34,10 +34,11 @@ pub fn spec() -> ToolSpec {
 }
 
 pub async fn update(call: Call, input: Input) -> Result<UserView> {
+    let giving = Giving::begin(&call).await?;
     let user = find_living(&call, &input.user).await?;
     if input.state == Some(UserState::Active) {
         let then = Principal::new(call.ctx.principal.who.clone(), user.roles.grant());
-        within_own_rights(&call, &then, user.name.as_str()).await?;
+        giving.within_own_rights(&then, user.name.as_str()).await?;
     }
     let change = UserChange { display_name: input.display_name, state: input.state };
     call.station.control.user_update(user.id, change, call.audit(&user.name)).await.map(view)

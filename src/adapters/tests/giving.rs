@@ -1,0 +1,83 @@
+//! Nobody gives rights that they don't have, whatever happens at the same time.
+
+use super::keys::{ask, key};
+use crate::adapters::testing::TestStation;
+use crate::domain::Origin;
+use crate::error::ErrorKind;
+use crate::tools::{self, Context};
+use serde_json::{Value, json};
+
+/// A user with these roles, and a key of theirs.
+async fn user(test: &TestStation, name: &str, roles: &[(&str, &str)]) -> String {
+    assert_eq!(test.send("POST /api/v1/users", Some(json!({ "name": name }))).await.status, 201);
+    for (environment, role) in roles {
+        let set = json!({ "environment": environment, "role": role });
+        assert_eq!(test.send(&format!("PATCH /api/v1/users/{name}/roles"), Some(set)).await.status, 200);
+    }
+    key(test, json!({ "name": name, "user": name })).await.1
+}
+
+/// The roles of a user, as `environment role`.
+async fn roles(test: &TestStation, name: &str) -> Vec<String> {
+    let user = test.send(&format!("GET /api/v1/users/{name}"), None).await.json();
+    let text = |role: &Value| format!("{} {}", role["environment"].as_str().unwrap(), role["role"].as_str().unwrap());
+    user["roles"].as_array().unwrap().iter().map(text).collect()
+}
+
+#[tokio::test]
+async fn two_gifts_at_once_give_no_more_than_one_after_the_other() {
+    let test = TestStation::new().await;
+    let giver = user(&test, "giver", &[("*", "admin"), ("staging", "viewer")]).await;
+    let _puppet = user(&test, "puppet", &[]).await;
+    let set = async |environment: &str, role: Value| {
+        let body = json!({ "environment": environment, "role": role });
+        ask(&test, &giver, "PATCH /api/v1/users/puppet/roles", Some(body)).await.status
+    };
+    for _ in 0..5 {
+        assert_eq!(set("*", json!("viewer")).await, 200);
+        assert_eq!(set("staging", json!("viewer")).await, 200);
+        let (raised, freed) = tokio::join!(set("*", json!("admin")), set("staging", Value::Null));
+        assert!([(200, 403), (403, 200)].contains(&(raised, freed)), "{raised} {freed}: {:?}", roles(&test, "puppet").await);
+        // Whichever came first, the puppet is no admin of staging.
+        let now = roles(&test, "puppet").await;
+        assert!(now == ["* admin", "staging viewer"] || now == ["* viewer"], "{now:?}");
+    }
+}
+
+#[tokio::test]
+async fn changes_of_one_key_at_the_same_time_are_all_kept() {
+    let test = TestStation::new().await;
+    for _ in 0..5 {
+        let (id, _) = key(&test, json!({ "name": "ci", "role": "admin" })).await;
+        let line = format!("PATCH /api/v1/api-keys/{id}");
+        let (narrowed, renamed) = tokio::join!(
+            test.send(&line, Some(json!({ "role": "viewer" }))),
+            test.send(&line, Some(json!({ "name": "renamed" })))
+        );
+        assert_eq!((narrowed.status, renamed.status), (200, 200));
+        let now = test.send(&format!("GET /api/v1/api-keys/{id}"), None).await.json();
+        assert_eq!((&now["role"], &now["name"]), (&json!("viewer"), &json!("renamed")));
+    }
+}
+
+#[tokio::test]
+async fn who_came_with_a_key_that_was_narrowed_or_deleted_meanwhile_gives_what_it_may_now() {
+    let test = TestStation::new().await;
+    let (id, _) = key(&test, json!({ "name": "doomed" })).await;
+    let (record, _) = test.deps.station.control.api_key(&id).await.unwrap().unwrap();
+    let give = async |name: &str| {
+        let ctx = Context::new(record.principal(), Origin::Rest, name.to_owned());
+        tools::call(&test.deps.station, ctx, "api_key_create", json!({ "name": name })).await
+    };
+    assert!(give("first").await.is_ok());
+    let narrow = json!({ "scopes": ["keys:write"] });
+    assert_eq!(test.send(&format!("PATCH /api/v1/api-keys/{id}"), Some(narrow)).await.status, 200);
+    assert_eq!(give("second").await.unwrap_err().kind(), ErrorKind::PermissionDenied);
+    assert_eq!(test.send(&format!("DELETE /api/v1/api-keys/{id}"), None).await.status, 200);
+    assert_eq!(give("third").await.unwrap_err().kind(), ErrorKind::Unauthenticated);
+    let listed = test.send("GET /api/v1/api-keys", None).await.text;
+    assert!(listed.contains("first") && !listed.contains("second") && !listed.contains("third"), "{listed}");
+    let rows = test.deps.station.control.audit_after(0, 200).await.unwrap();
+    let reason = |request: &str| rows.iter().find(|row| row.entry.request_id == request)?.entry.reason.clone();
+    assert_eq!(reason("third").unwrap(), "the key of the giver isn't taken any more");
+}
