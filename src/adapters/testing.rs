@@ -118,18 +118,16 @@ impl Answered {
 
 /// One request to a router, with these headers only.
 pub(super) async fn send(router: &Router, line: &str, headers: &[(&str, &str)], body: Option<Value>) -> Coming {
+    let json = body.is_some().then_some(("content-type", "application/json"));
+    let headers: Vec<(&str, &str)> = headers.iter().copied().chain(json).collect();
+    send_body(router, line, &headers, body.map_or_else(Body::empty, |body| Body::from(body.to_string()))).await
+}
+
+/// The same with a body of any kind.
+pub(super) async fn send_body(router: &Router, line: &str, headers: &[(&str, &str)], body: Body) -> Coming {
     let (method, path) = line.split_once(' ').unwrap();
-    let mut request = Request::builder().method(method).uri(path);
-    for (name, value) in headers {
-        request = request.header(*name, *value);
-    }
-    let body = match body {
-        Some(body) => {
-            request = request.header("content-type", "application/json");
-            Body::from(body.to_string())
-        }
-        None => Body::empty(),
-    };
+    let request = Request::builder().method(method).uri(path);
+    let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
     Coming(router.clone().oneshot(request.body(body).unwrap()).await.unwrap())
 }
 

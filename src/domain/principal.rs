@@ -74,6 +74,11 @@ impl Principal {
         self.grants.iter().find_map(|grant| grant.refusal(scope, place))
     }
 
+    /// Whether both may do the same, whatever they are called.
+    pub fn may_the_same(&self, other: &Self) -> bool {
+        self.grants == other.grants
+    }
+
     /// Whether every grant allows `scope`, in the environment `place` or, without one, in the station as a whole.
     pub fn may(&self, scope: Scope, place: Option<Place<'_>>) -> bool {
         self.refusal(scope, place).is_none()

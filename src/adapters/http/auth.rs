@@ -5,16 +5,18 @@ use super::{Doors, RequestId};
 use crate::adapters::rest::{Problem, query_of};
 use crate::domain::{AuditEntry, AuditOutcome, Cause, Origin, PrincipalKind, PrincipalRef};
 use crate::error::{Error, ErrorKind};
-use crate::mcp::serve::Leave;
+use crate::clock::ClockExt;
+use crate::mcp::serve::{Leave, Stay};
 use crate::tools::model::ProviderVariables;
 use axum::body::{Body, HttpBody};
 use axum::extract::{Request, State};
 use axum::http::header::{AUTHORIZATION, RETRY_AFTER, WWW_AUTHENTICATE};
-use axum::http::{HeaderMap, HeaderValue, Uri};
+use axum::http::{HeaderValue, StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use futures_util::{FutureExt, StreamExt};
+use futures_util::StreamExt;
 use std::net::IpAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,6 +32,35 @@ pub(in crate::adapters) struct Arrival {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Source(pub(super) IpAddr);
 
+/// What of a request says who is calling, and what the audit tells of one that isn't let in.
+struct Asked {
+    authorization: Option<HeaderValue>,
+    source: Option<IpAddr>,
+    origin: Origin,
+    request_id: String,
+}
+
+impl Asked {
+    fn of(request: &Request) -> Self {
+        let (path, extensions) = (request.uri().path(), request.extensions());
+        Self {
+            authorization: request.headers().get(AUTHORIZATION).cloned(),
+            source: extensions.get::<Source>().map(|source| source.0),
+            origin: if path == "/mcp" || path.starts_with("/mcp/") { Origin::McpHttp } else { Origin::Rest },
+            request_id: extensions.get::<RequestId>().map(|id| id.0.to_string()).unwrap_or_default(),
+        }
+    }
+
+    fn bearer(&self) -> Option<&str> {
+        bearer_of(self.authorization.as_ref()?)
+    }
+}
+
+fn bearer_of(authorization: &HeaderValue) -> Option<&str> {
+    let (scheme, key) = authorization.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
+}
+
 /// Lets in what is meant for this station: see [`crate::net::Guard`].
 pub(super) async fn admit(State(doors): State<Doors>, request: Request, next: Next) -> Response {
     match doors.0.guard.admit(request.uri(), request.headers()) {
@@ -37,6 +68,10 @@ pub(super) async fn admit(State(doors): State<Doors>, request: Request, next: Ne
         Err(error) => Problem::from(error).into_response(),
     }
 }
+
+/// How long an answer may still take once its key's lease has ended. A request may be what ended it, such as one that deletes the key it
+/// came with, and is told so.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Lets in who has a key.
 pub(super) async fn require_key(State(doors): State<Doors>, mut request: Request, next: Next) -> Response {
@@ -46,30 +81,37 @@ pub(super) async fn require_key(State(doors): State<Doors>, mut request: Request
     if is_open(request.uri().path()) {
         return next.run(request).await;
     }
-    let source = request.extensions().get::<Source>().map(|source| source.0);
-    match keys::enter(&doors, bearer_of(request.headers()), source).await {
+    let asked = Asked::of(&request);
+    match keys::enter(&doors, asked.bearer(), asked.source).await {
         Ok(Entered { principal, lease }) => {
             request.extensions_mut().insert(principal);
             request.extensions_mut().insert(Arrival { origin: Origin::Rest, variables: None });
             let Some(lease) = lease else { return next.run(request).await };
-            let of_sessions = lease.clone();
-            request.extensions_mut().insert(Leave::new(move || of_sessions.clone().ended().boxed()));
-            until(next.run(request).await, lease)
-        }
-        Err(refused) => {
-            let (response, entry) = refusal(&doors, &request, refused);
-            if let Some(entry) = entry
-                && let Err(error) = doors.station.control.audit(entry).await
-            {
-                tracing::error!(?error, "a failed login could not be recorded");
+            request.extensions_mut().insert(Leave::new(lease.clone()));
+            match while_held(&doors, &lease, next.run(request)).await {
+                Some(response) => until(response, &lease),
+                None => left(&doors, &asked).await,
             }
-            response
         }
+        Err(refused) => refuse(&doors, &asked, refused).await,
     }
 }
 
+/// The answer, unless its caller may not be here any more before it has come. What has begun is finished all the same, if it changes
+/// something, and given up if it only looks.
+async fn while_held(doors: &Doors, lease: &Lease, answering: impl Future<Output = Response>) -> Option<Response> {
+    let mut answering = pin!(answering);
+    let answered = tokio::select! {
+        biased;
+        response = &mut answering => Some(response),
+        () = lease.ended() => doors.station.clock.timeout(FAREWELL, answering).await,
+    };
+    // Whoever was let in is refused only where the lease was found to have ended when the body had come.
+    answered.filter(|response| response.status() != StatusCode::UNAUTHORIZED)
+}
+
 /// A stream ends when its caller may not be here any more; an answer that is whole is sent.
-fn until(response: Response, lease: Lease) -> Response {
+fn until(response: Response, lease: &Lease) -> Response {
     response.map(|body| {
         if HttpBody::size_hint(&body).exact().is_some() {
             return body;
@@ -78,14 +120,20 @@ fn until(response: Response, lease: Lease) -> Response {
     })
 }
 
+/// What a request is answered with whose key was ended, or given other rights, while it was under way.
+async fn left(doors: &Doors, asked: &Asked) -> Response {
+    match keys::enter(doors, asked.bearer(), asked.source).await {
+        Err(refused) => refuse(doors, asked, refused).await,
+        Ok(_) => {
+            let error = Error::conflict("what the key may do was changed while it was asking");
+            Problem::from(error.hint("look whether anything was done, then ask again")).into_response()
+        }
+    }
+}
+
 /// Routes for those who can't have a key, or don't know yet how to get one.
 fn is_open(path: &str) -> bool {
     matches!(path, "/healthz" | "/readyz") || path.starts_with("/.well-known/")
-}
-
-fn bearer_of(headers: &HeaderMap) -> Option<&str> {
-    let (scheme, key) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
 }
 
 /// A key in an address ends up in logs and histories.
@@ -99,26 +147,27 @@ fn no_key_in_query(uri: &Uri) -> Result<(), Error> {
     }
 }
 
-/// What a request that isn't let in is answered with, and what the audit says of it unless its source has said it too often.
-fn refusal(doors: &Doors, request: &Request, refused: Refused) -> (Response, Option<AuditEntry>) {
+/// Answers a request that isn't let in. The audit tells of it unless its source has said it too often.
+async fn refuse(doors: &Doors, asked: &Asked, refused: Refused) -> Response {
     if refused.error.kind() == ErrorKind::Unavailable {
-        return (Problem::from(refused.error).into_response(), None);
+        return Problem::from(refused.error).into_response();
     }
-    let source = request.extensions().get::<Source>().map(|source| source.0);
-    if let Err(wait) = doors.0.failures.fail(source, doors.station.clock.now()) {
-        return (held_back(wait), None);
+    if let Err(wait) = doors.0.failures.fail(asked.source, doors.station.clock.now()) {
+        return held_back(wait);
     }
-    let challenge = match bearer_of(request.headers()) {
+    if let Err(error) = doors.station.control.audit(failed_login(doors, asked, &refused)).await {
+        tracing::error!(?error, "a failed login could not be recorded");
+    }
+    let challenge = match asked.bearer() {
         None => "Bearer realm=\"station\"",
         Some(_) => "Bearer realm=\"station\", error=\"invalid_token\"",
     };
-    let entry = failed_login(doors, request, &refused, source);
     let is_unknown = refused.error.kind() == ErrorKind::Unauthenticated;
     let mut response = Problem::from(refused.error).into_response();
     if is_unknown {
         response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
     }
-    (response, Some(entry))
+    response
 }
 
 fn held_back(wait: Duration) -> Response {
@@ -130,22 +179,21 @@ fn held_back(wait: Duration) -> Response {
     response
 }
 
-fn failed_login(doors: &Doors, request: &Request, refused: &Refused, source: Option<IpAddr>) -> AuditEntry {
-    let path = request.uri().path();
+fn failed_login(doors: &Doors, asked: &Asked, refused: &Refused) -> AuditEntry {
     let id = refused.key.clone().unwrap_or_else(|| "-".to_owned());
     AuditEntry {
         at: doors.station.clock.now(),
         principal: PrincipalRef { kind: PrincipalKind::ApiKey, id, name: "unknown".into() },
-        origin: if path == "/mcp" || path.starts_with("/mcp/") { Origin::McpHttp } else { Origin::Rest },
+        origin: asked.origin,
         cause: Cause::call(),
         action: "station.login".into(),
         target: None,
         environment: None,
         outcome: AuditOutcome::Denied,
         reason: Some(refused.reason.to_owned()),
-        request_id: request.extensions().get::<RequestId>().map(|id| id.0.to_string()).unwrap_or_default(),
+        request_id: asked.request_id.clone(),
         config_revision: None,
-        details: source.map(|source| serde_json::json!({ "source": source.to_string() })),
+        details: asked.source.map(|source| serde_json::json!({ "source": source.to_string() })),
     }
 }
 
@@ -165,10 +213,9 @@ mod tests {
 
     #[test]
     fn a_bearer_is_read_whatever_the_case_of_its_scheme() {
-        let with = |value: &'static str| HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::from_static(value))]);
-        assert_eq!(bearer_of(&with("bearer k")), Some("k"));
-        assert_eq!(bearer_of(&with("Basic k")), None);
-        assert_eq!(bearer_of(&HeaderMap::new()), None);
+        for (value, bearer) in [("bearer k", Some("k")), ("Bearer  k ", Some("k")), ("Basic k", None), ("k", None)] {
+            assert_eq!(bearer_of(&HeaderValue::from_static(value)), bearer, "{value}");
+        }
     }
 
     #[test]

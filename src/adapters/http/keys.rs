@@ -8,6 +8,8 @@ use crate::clock::ClockExt;
 use crate::domain::{KeyRecord, KeyRefusal, Principal, Timestamp};
 use crate::error::Error;
 use crate::home::ApiKey;
+use crate::mcp::serve::Stay;
+use futures_util::future::BoxFuture;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
@@ -40,6 +42,7 @@ pub(super) struct Refused {
 pub(super) struct Lease {
     doors: Doors,
     key: String,
+    /// As it came.
     principal: Principal,
     source: Option<IpAddr>,
     expires_at: Timestamp,
@@ -143,9 +146,25 @@ fn note_use(doors: &Doors, key: &KeyRecord, now: Timestamp) {
     });
 }
 
+impl Stay for Lease {
+    fn lasts(&self) -> BoxFuture<'_, bool> {
+        let mut lease = self.clone();
+        Box::pin(async move {
+            match lease.changes.has_changed() {
+                Ok(false) => lease.doors.station.clock.now() < lease.expires_at,
+                Ok(true) | Err(_) => lease.is_good().await,
+            }
+        })
+    }
+
+    fn ended(&self) -> BoxFuture<'static, ()> {
+        Box::pin(self.clone().until_it_ends())
+    }
+}
+
 impl Lease {
     /// Done when the key isn't taken any more, or stands for other rights than it did.
-    pub(super) async fn ended(mut self) {
+    async fn until_it_ends(mut self) {
         let clock = self.doors.station.clock.clone();
         loop {
             let left = self.expires_at.since(clock.now());
@@ -162,6 +181,6 @@ impl Lease {
         let station = &self.doors.station;
         let Ok(Some((record, _))) = station.control.api_key(&self.key).await else { return false };
         self.expires_at = record.expires_at;
-        record.refusal(station.clock.now(), self.source).is_none() && record.principal() == self.principal
+        record.refusal(station.clock.now(), self.source).is_none() && record.principal().may_the_same(&self.principal)
     }
 }

@@ -5,6 +5,7 @@ use super::{BASE, Problem, body, query_of};
 use crate::adapters::http::{Arrival, Doors, RequestId};
 use crate::domain::{Principal, RunStatus};
 use crate::error::{Error, Result};
+use crate::mcp::serve::Leave;
 use crate::tools::spec::Rest;
 use crate::tools::{Act, Context, dispatch};
 use axum::RequestExt;
@@ -31,6 +32,11 @@ async fn act(doors: &Doors, name: &'static str, rest: Rest, mut request: Request
     let query = query_of(request.uri())?;
     let (head, body) = request.into_parts();
     let body = body::fields(&head.headers, body, &doors.station.clock).await?;
+    if let Some(leave) = head.extensions.get::<Leave>()
+        && !leave.lasts().await
+    {
+        return Err(Error::unauthenticated("the key isn't taken any more").into());
+    }
     let spec = doors.station.table.get(name).map(|tool| &tool.spec);
     let spec = spec.ok_or_else(|| Error::internal(format!("`{name}` has a route and is not in the table")))?;
     let mut input = input_of(spec, rest.method, Given { path, query, body })?;

@@ -4,6 +4,7 @@ mod door;
 mod events;
 mod giving;
 mod keys;
+mod leases;
 mod local;
 mod mcp;
 mod tools;

@@ -42,10 +42,19 @@ pub struct HttpSeed {
     pub cancel: CancellationToken,
 }
 
-/// Put into a request's extensions by whoever let it in: what is done when its principal may not be here any more. A session that the
-/// request opens ends then.
+/// For how long the principal of a request may be here.
+pub trait Stay: Send + Sync {
+    /// Whether it may be here now, with the rights that it came with.
+    fn lasts(&self) -> BoxFuture<'_, bool>;
+
+    /// Done when it may not be here any more.
+    fn ended(&self) -> BoxFuture<'static, ()>;
+}
+
+/// Put into a request's extensions by whoever let it in. A request whose body has come is refused with 401 if its principal may not be here
+/// any more, and a session that it opens ends then.
 #[derive(Clone)]
-pub struct Leave(Arc<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>);
+pub struct Leave(Arc<dyn Stay>);
 
 impl std::fmt::Debug for Leave {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -54,8 +63,13 @@ impl std::fmt::Debug for Leave {
 }
 
 impl Leave {
-    pub fn new(ended: impl Fn() -> BoxFuture<'static, ()> + Send + Sync + 'static) -> Self {
-        Self(Arc::new(ended))
+    pub fn new(stay: impl Stay + 'static) -> Self {
+        Self(Arc::new(stay))
+    }
+
+    /// Whether the principal may be here now: a body may have taken its time.
+    pub async fn lasts(&self) -> bool {
+        self.0.lasts().await
     }
 }
 
@@ -148,6 +162,11 @@ impl HttpService {
         let said_json = claims_json(request.headers());
         let (parts, body) = request.into_parts();
         let body = self.read(body).await?;
+        if let Some(leave) = parts.extensions.get::<Leave>()
+            && !leave.lasts().await
+        {
+            return Err(refused(StatusCode::UNAUTHORIZED, "Unauthorized: the key isn't taken any more"));
+        }
         let response = self.rmcp.handle(Request::from_parts(parts, Full::new(body.clone()))).await;
         if said_json && response.status() == StatusCode::UNSUPPORTED_MEDIA_TYPE {
             return Err(malformed(&body));
@@ -181,7 +200,7 @@ impl HttpService {
                 tokio::select! {
                     () = closed.cancelled() => {}
                     () = stopping.cancelled() => {}
-                    () = leave.0() => {
+                    () = leave.0.ended() => {
                         if let Err(error) = sessions.close_session(&id).await {
                             tracing::warn!(%error, "a session could not be closed");
                         }
