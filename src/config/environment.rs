@@ -262,6 +262,8 @@ fn add_server(found: &mut BTreeMap<Name, ServerEntry>, entry: ServerEntry) {
         Some(first) => {
             let message = format!("server `{}` stands in `{}` and in `{}`", entry.name, first.file, entry.file);
             first.definition = Err(FileProblem::new(&entry.file, message).hint("remove one of them"));
+            first.variables.extend(entry.variables);
+            first.runs_a_command |= entry.runs_a_command;
         }
     }
 }

@@ -73,6 +73,8 @@ pub struct ServerEntry {
     pub definition: Result<McpServerDefinition, FileProblem>,
     /// The variables that it asks for, defined or not.
     pub variables: BTreeSet<String>,
+    /// It is a program that the station starts, whether its definition can be read or not.
+    pub runs_a_command: bool,
 }
 
 /// A hash over everything that a definition says, in hex.
@@ -129,8 +131,14 @@ fn read_file(file: &str, text: &str, scope: &VariableScope<'_>) -> Result<Server
         };
         let mut variables = BTreeSet::new();
         servers.get(text).into_iter().for_each(|value| collect_variables(value, &mut variables));
-        found.servers.retain(|entry| entry.name != name);
-        found.servers.push(ServerEntry { name, file: file.to_owned(), definition, variables });
+        let mut runs_a_command = servers.get(text).is_some_and(|value| value.get("command").is_some());
+        if let Some(at) = found.servers.iter().position(|entry| entry.name == name) {
+            let same = found.servers.remove(at);
+            variables.extend(same.variables);
+            runs_a_command |= same.runs_a_command;
+        }
+        let entry = ServerEntry { name, file: file.to_owned(), definition, variables, runs_a_command };
+        found.servers.push(entry);
     }
     Ok(found)
 }

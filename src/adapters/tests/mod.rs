@@ -8,3 +8,4 @@ mod leases;
 mod local;
 mod mcp;
 mod tools;
+mod variables;

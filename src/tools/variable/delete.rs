@@ -1,6 +1,6 @@
 //! `variable_delete`: removes one variable from `variables.yml`.
 
-use super::{all, change};
+use super::{all, change, may_change_users_of};
 use crate::domain::{Effect, Scope, nearest};
 use crate::error::{Error, Result};
 use crate::tools::{Call, Method, ToolSpec};
@@ -46,6 +46,7 @@ pub async fn delete(call: Call, input: Input) -> Result<Output> {
         };
         return Err(Error::not_found(message).hint(hint).field("name"));
     };
+    may_change_users_of(&call, &input.name).await?;
     change(&call, &input.name, None).await?;
     Ok(Output { deleted: input.name.clone(), used_by: variable.used_by.clone() })
 }

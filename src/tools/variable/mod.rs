@@ -4,10 +4,11 @@ pub mod delete;
 pub mod list;
 pub mod set;
 
+use super::dispatch::{Deed, authorize};
 use super::environment::sync;
 use super::{Call, Environment, files};
-use crate::config;
-use crate::domain::AuditEntry;
+use crate::config::{self, EnvironmentFiles};
+use crate::domain::{AuditEntry, Scope};
 use crate::error::{Error, Result};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -75,6 +76,36 @@ async fn all(call: &Call) -> Result<Vec<Variable>> {
         }
     });
     Ok(variables.collect())
+}
+
+/// Whoever changes a variable changes the servers that are made of it. An error, with its audit row, for whoever may not do that: a server
+/// that is a command is for those who may let commands run, since nobody is asked again where commands are accepted by themselves. Whoever
+/// calls this holds the files' lock.
+async fn may_change_users_of(call: &Call, name: &str) -> Result<()> {
+    let environment = call.environment()?;
+    let files = sync::read(&call.station, environment).await?;
+    let Some((scope, why)) = needed_for(&files, name) else { return Ok(()) };
+    let deed = Deed { action: call.action().to_owned(), target: Some(name.to_owned()) };
+    authorize(&call.station, &call.ctx, scope, &deed, Some(environment)).await.map_err(|error| {
+        let roles = error.hint_text().unwrap_or_default().to_owned();
+        error
+            .hint(format!("{why}; {roles}. At a terminal the owner of the home may do it, with `stn variable`"))
+            .field("name")
+    })
+}
+
+/// The right that a change of this variable needs beside that to change variables, and why.
+fn needed_for(files: &EnvironmentFiles, name: &str) -> Option<(Scope, String)> {
+    let users = || files.servers.iter().filter(|server| server.variables.contains(name));
+    if let Some(server) = users().find(|server| server.runs_a_command) {
+        return Some((Scope::McpServersExec, format!("server `{}` runs a command with it", server.name)));
+    }
+    // What can't be read now is read again once somebody has mended it.
+    if let Some(broken) = files.problems.iter().find(|problem| problem.file.ends_with(".json")) {
+        return Some((Scope::McpServersExec, format!("nobody can tell what `{}` does with it: {broken}", broken.file)));
+    }
+    let server = users().next()?;
+    Some((Scope::McpServersWrite, format!("server `{}` is made of it", server.name)))
 }
 
 /// Sets or removes one variable in the file, then takes the environment's files up. `false`: the file says so already.

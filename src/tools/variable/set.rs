@@ -1,6 +1,6 @@
 //! `variable_set`: writes one variable into `variables.yml`; the rest of the file stays as its author left it.
 
-use super::{Variable, all, change};
+use super::{Variable, all, change, may_change_users_of};
 use crate::config;
 use crate::domain::{Effect, Scope};
 use crate::error::{Error, Result};
@@ -21,7 +21,7 @@ pub fn spec() -> ToolSpec {
     ToolSpec::new::<Input, Variable>("variable_set", Scope::VariablesWrite)
         .describe(
             "Set a variable",
-            "Writes a plain variable into the environment's variables.yml and takes the files up: servers that use it start again with the new value. Not for secrets.",
+            "Writes a plain variable into the environment's variables.yml and takes the files up: servers that use it start again with the new value, so that changing one that a command uses needs the right to let commands run. Not for secrets.",
         )
         .changes(Effect::Write, true)
         .rest(Method::Post, "/variables")
@@ -32,6 +32,7 @@ pub async fn set(call: Call, input: Input) -> Result<Variable> {
     let environment = call.environment()?;
     config::check_variable(&input.name, &input.value)?;
     let _one_at_a_time = environment.files.lock().await;
+    may_change_users_of(&call, &input.name).await?;
     change(&call, &input.name, Some(&input.value)).await?;
     let found = all(&call).await?.into_iter().find(|variable| variable.name == input.name);
     found.ok_or_else(|| Error::conflict(format!("`{}` was removed from variables.yml again meanwhile", input.name)))
