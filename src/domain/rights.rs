@@ -127,7 +127,7 @@ const RIGHTS: &[(Scope, [Where; 4])] = &[
     (Scope::RunsCancel,        [NONE,   DEV_STAGING,  ALL,      ALL]),
     (Scope::RunsRespond,       [NONE,   NONE,         ALL,      ALL]),
     (Scope::EnvironmentsRead,  [ALL,    ALL,          ALL,      ALL]),
-    (Scope::EnvironmentsWrite, [NONE,   DEV_STAGING,  NONE,     ALL]),
+    (Scope::EnvironmentsWrite, [NONE,   DEV_NAMED,    NONE,     ALL]),
     (Scope::McpServersRead,    [ALL,    ALL,          ALL,      ALL]),
     (Scope::McpServersWrite,   [NONE,   DEV,          NONE,     ALL]),
     (Scope::McpServersExec,    [NONE,   NONE,         NONE,     ALL]),
@@ -218,6 +218,17 @@ mod tests {
         let edits = |kind, by_name| Role::Developer.holds(Scope::AgentsWrite, kind, by_name);
         assert!(edits(EnvironmentKind::Development, false) && edits(EnvironmentKind::Staging, true));
         assert!(!edits(EnvironmentKind::Staging, false) && !edits(EnvironmentKind::Production, true));
+    }
+
+    #[test]
+    fn putting_edits_in_force_takes_what_it_takes_to_edit() {
+        for (role, kind) in Role::ALL.into_iter().flat_map(|role| EnvironmentKind::ALL.map(|kind| (role, kind))) {
+            for by_name in [false, true] {
+                let [puts, edits] =
+                    [Scope::EnvironmentsWrite, Scope::AgentsWrite].map(|s| role.holds(s, kind, by_name));
+                assert!(!puts || edits, "{} in {}", role.as_str(), kind.as_str());
+            }
+        }
     }
 
     #[test]
