@@ -52,11 +52,13 @@ impl Principal {
         Self::new(who, Grant::everywhere(Role::Admin))
     }
 
-    /// The agent of a run, which may do the same in every kind of environment: call tools, run agents and look at runs, where it runs.
-    /// Whoever started it was allowed to; keys, users, commands and everything else are out of its reach.
+    /// What the agent of a run may do: a part of what every role has that may run agents.
+    pub const AGENT: [Scope; 4] = [Scope::ToolsCall, Scope::ToolsRead, Scope::AgentsRun, Scope::RunsRead];
+
+    /// The agent of a run, which may do the same in every kind of environment, where it runs. Keys, users, commands and everything else are
+    /// out of its reach.
     pub fn agent(who: PrincipalRef, environment: Name) -> Self {
-        let scopes = [Scope::ToolsCall, Scope::ToolsRead, Scope::AgentsRun, Scope::RunsRead];
-        Self::new(who, Grant::within(environment, Role::Admin).only(scopes))
+        Self::new(who, Grant::within(environment, Role::Admin).only(Self::AGENT))
     }
 
     /// The same principal, with no more rights than `grant` allows.

@@ -202,6 +202,7 @@ impl Scope {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::Principal;
 
     #[test]
     fn reading_is_for_every_role_and_secrets_keys_and_users_are_not() {
@@ -227,6 +228,24 @@ mod tests {
                 let [puts, edits] =
                     [Scope::EnvironmentsWrite, Scope::AgentsWrite].map(|s| role.holds(s, kind, by_name));
                 assert!(!puts || edits, "{} in {}", role.as_str(), kind.as_str());
+            }
+        }
+    }
+
+    /// Why an agent's rights need not be cut down to those of who started its run.
+    #[test]
+    fn a_role_that_may_run_agents_may_do_by_itself_whatever_an_agent_may() {
+        for (role, kind) in Role::ALL.into_iter().flat_map(|role| EnvironmentKind::ALL.map(|kind| (role, kind))) {
+            for by_name in [false, true].into_iter().filter(|by_name| role.holds(Scope::AgentsRun, kind, *by_name)) {
+                for scope in Principal::AGENT {
+                    assert!(
+                        role.holds(scope, kind, by_name),
+                        "{} {} in {}",
+                        role.as_str(),
+                        scope.as_str(),
+                        kind.as_str()
+                    );
+                }
             }
         }
     }

@@ -3,9 +3,9 @@
 use super::keys::{self, Entered, Lease, Refused};
 use super::{Doors, RequestId};
 use crate::adapters::rest::{Problem, query_of};
+use crate::clock::ClockExt;
 use crate::domain::{AuditEntry, AuditOutcome, Cause, Origin, PrincipalKind, PrincipalRef};
 use crate::error::{Error, ErrorKind};
-use crate::clock::ClockExt;
 use crate::mcp::serve::{Leave, Stay};
 use crate::tools::model::ProviderVariables;
 use axum::body::{Body, HttpBody};

@@ -37,7 +37,11 @@ async fn two_gifts_at_once_give_no_more_than_one_after_the_other() {
         assert_eq!(set("*", json!("viewer")).await, 200);
         assert_eq!(set("staging", json!("viewer")).await, 200);
         let (raised, freed) = tokio::join!(set("*", json!("admin")), set("staging", Value::Null));
-        assert!([(200, 403), (403, 200)].contains(&(raised, freed)), "{raised} {freed}: {:?}", roles(&test, "puppet").await);
+        assert!(
+            [(200, 403), (403, 200)].contains(&(raised, freed)),
+            "{raised} {freed}: {:?}",
+            roles(&test, "puppet").await
+        );
         // Whichever came first, the puppet is no admin of staging.
         let now = roles(&test, "puppet").await;
         assert!(now == ["* admin", "staging viewer"] || now == ["* viewer"], "{now:?}");

@@ -11,7 +11,13 @@ pub(super) async fn ask(test: &TestStation, key: &str, line: &str, body: Option<
     open(test, key, line, &[], body).await.read().await
 }
 
-pub(super) async fn open(test: &TestStation, key: &str, line: &str, more: &[(&str, &str)], body: Option<Value>) -> Coming {
+pub(super) async fn open(
+    test: &TestStation,
+    key: &str,
+    line: &str,
+    more: &[(&str, &str)],
+    body: Option<Value>,
+) -> Coming {
     let bearer = format!("Bearer {key}");
     let headers: Vec<_> = [HOST, ("authorization", bearer.as_str())].into_iter().chain(more.iter().copied()).collect();
     send(&test.routers.tcp, line, &headers, body).await
