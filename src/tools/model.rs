@@ -329,6 +329,13 @@ impl Models {
         if let Some(given) = self.given.get(name) {
             return Ok(self.redacted(Arc::clone(given)));
         }
+        let config = self.config(environment, name, caller)?;
+        self.make_key_known(&config);
+        Ok(self.redacted(llm::provider(config, self.http.clone(), Arc::clone(&self.clock))))
+    }
+
+    /// What the provider is built with.
+    fn config(&self, environment: &Name, name: &str, caller: Option<&ProviderVariables>) -> Result<ProviderConfig> {
         let (api, settings) = (self.api(name)?, self.settings.providers.get(name));
         let access = self.access(environment, name, caller)?;
         if access.is_none() && api != Api::Offline {
@@ -340,22 +347,30 @@ impl Models {
                 )),
             });
         }
+        let headers = match settings {
+            Some(settings) if access.as_ref().is_none_or(Access::takes_headers) => {
+                self.headers(environment, name, settings)?
+            }
+            Some(settings) if !settings.headers.is_empty() => {
+                tracing::warn!(
+                    provider = name,
+                    "`providers.{name}.headers` isn't sent to an address that a variable names; give it as `providers.{name}.base_url`"
+                );
+                Vec::new()
+            }
+            _ => Vec::new(),
+        };
         let (api_key, base_url) = access.map(|access| (access.api_key, access.base_url)).unwrap_or_default();
-        let config = ProviderConfig {
+        Ok(ProviderConfig {
             name: name.to_owned(),
             api,
             retries: self.retries(name, base_url.as_deref()),
             base_url,
             api_key,
-            headers: settings
-                .map(|settings| self.headers(environment, name, settings))
-                .transpose()?
-                .unwrap_or_default(),
+            headers,
             timeout: settings.and_then(|settings| settings.timeout_ms).map_or(PROVIDER_TIMEOUT, Duration::from_millis),
             ollama: settings.map(ollama_options).unwrap_or_default(),
-        };
-        self.make_key_known(&config);
-        Ok(self.redacted(llm::provider(config, self.http.clone(), Arc::clone(&self.clock))))
+        })
     }
 
     fn redacted(&self, provider: Arc<dyn Provider>) -> Arc<dyn Provider> {

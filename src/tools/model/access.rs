@@ -1,7 +1,7 @@
 //! Where a provider's key and address come from.
 //!
 //! Both come from one source: `station.yml`, the process, or the caller. An address from one place and a key from another would send the
-//! key to a host that it was never meant for.
+//! key to a host that it was never meant for. Nor do the headers of `station.yml`, which often are keys, go to an address of somebody else.
 
 use super::{Models, ProviderVariables};
 use crate::config::{ProviderSettings, SecretOr};
@@ -31,6 +31,13 @@ pub(super) struct Access {
     pub(super) api_key: Option<SecretString>,
     /// Absent = the dialect's own address.
     pub(super) base_url: Option<String>,
+}
+
+impl Access {
+    /// Whether the headers of `station.yml` may go there: nobody but that file, or the dialect, has named the host.
+    pub(super) fn takes_headers(&self) -> bool {
+        self.base_url.is_none() || matches!(self.source, Source::Settings | Source::Nobody)
+    }
 }
 
 impl Models {
