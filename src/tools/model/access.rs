@@ -152,9 +152,16 @@ impl Models {
         let Some(row) = defaults::of_provider(name).filter(same_vendor) else { return Ok(None) };
         let sources = [(Source::Process, Some(&self.process)), (Source::Caller, caller)];
         for (source, variables) in sources {
-            let Some(variables) = variables.map(|variables| self.allowed(environment, variables)) else { continue };
+            let Some(all) = variables else { continue };
+            let variables = self.allowed(environment, all);
             let found = row.key_variables.iter().find_map(|variable| Some((*variable, variables.get(variable)?)));
             let Some((variable, key)) = found else { continue };
+            if let Some(address) = row.base_url_variable
+                && all.get(address).is_some()
+                && variables.get(address).is_none()
+            {
+                return Err(torn_apart(environment, name, variable, address));
+            }
             let base_url = row.base_url_variable.and_then(|variable| variables.get(variable));
             let base_url = base_url.map(|url| url.expose_secret().to_owned());
             if let (Some(variable), Some(url)) = (row.base_url_variable, &base_url) {
@@ -194,6 +201,17 @@ impl Models {
         let all = self.settings.kind(environment) == EnvironmentKind::Development;
         variables.only(|variable| all || named.is_some_and(|named| named.iter().any(|name| name == variable)))
     }
+}
+
+/// The environment lets in a key without the address that is set beside it, and for which it may be.
+fn torn_apart(environment: &Name, provider: &str, key: &str, address: &str) -> Error {
+    Error::unavailable(format!(
+        "environment `{environment}` lets in {key}, but not {address}, which is set beside it: the key may be for that address only"
+    ))
+    .hint(format!(
+        "name both {key} and {address} under `environments.{environment}.variables_from_process`, or set `providers.{provider}.api_key` \
+         in station.yml"
+    ))
 }
 
 /// Whether station.yml names the provider's key or its address.

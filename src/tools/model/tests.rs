@@ -142,6 +142,57 @@ fn key_and_address_come_from_one_source() {
 }
 
 #[test]
+fn the_headers_of_station_yml_go_to_no_host_that_somebody_else_has_named() {
+    let set = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let variables = |pairs: &[(String, String)]| ProviderVariables::from_map(&pairs.iter().cloned().collect());
+    let openai = |rest: &str| format!("  openai: {{ api: openai_chat, headers: {{ X-Gateway-Token: gw }}{rest} }}");
+    let ollama = |rest: &str| format!("  ollama: {{ api: ollama, headers: {{ X-Gateway-Token: gw }}{rest} }}");
+    let key = set("OPENAI_API_KEY", "sk-a");
+    let (address, host) =
+        (set("OPENAI_BASE_URL", "https://other.example"), set("OLLAMA_HOST", "https://other.example"));
+    for (provider, yaml, set, is_sent) in [
+        ("openai", openai(""), vec![key.clone()], true),
+        ("openai", openai(""), vec![key.clone(), address.clone()], false),
+        ("openai", openai(", base_url: 'https://gate.example'"), vec![key.clone(), address.clone()], true),
+        ("openai", openai(", api_key: sk-file"), vec![key, address], true),
+        ("ollama", ollama(""), vec![], true),
+        ("ollama", ollama(""), vec![host.clone()], false),
+        ("ollama", ollama(", base_url: 'https://gate.example'"), vec![host], true),
+    ] {
+        let given = variables(&set);
+        let by_process = Models { process: given.clone(), ..models(&yaml, &[]) };
+        let by_caller = models(&yaml, &[]);
+        for (station, caller) in [(by_process, None), (by_caller, Some(&given))] {
+            let config = station.config(&name("development"), provider, caller).unwrap();
+            assert_eq!(config.headers.len(), usize::from(is_sent), "{yaml} {set:?} {:?}", config.base_url);
+        }
+    }
+}
+
+#[test]
+fn a_key_whose_address_the_environment_does_not_let_in_is_sent_nowhere() {
+    let process = BTreeMap::from([
+        ("OPENAI_API_KEY".to_owned(), "sk-gateway".to_owned()),
+        ("OPENAI_BASE_URL".to_owned(), "https://gate.example".to_owned()),
+    ]);
+    let station = |yaml: &str| Models { process: ProviderVariables::from_map(&process), ..models(yaml, &[]) };
+    let torn = station("environments: { production: { variables_from_process: [OPENAI_API_KEY] } }");
+    for asked in [None, Some("openai/m")] {
+        let refused = torn.choose(&name("production"), asked, None, None).now_or_never().unwrap().unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Unavailable);
+        assert!(
+            refused.message().contains("OPENAI_API_KEY") && refused.message().contains("OPENAI_BASE_URL"),
+            "{refused}"
+        );
+        let hint = refused.hint_text().unwrap();
+        assert!(hint.contains("`environments.production.variables_from_process`"), "{hint}");
+    }
+    let both = "environments: { production: { variables_from_process: [OPENAI_API_KEY, OPENAI_BASE_URL] } }";
+    let access = station(both).access(&name("production"), "openai", None).unwrap().unwrap();
+    assert_eq!(access.base_url.as_deref(), Some("https://gate.example"));
+}
+
+#[test]
 fn an_address_in_a_variable_is_held_to_the_rule_for_addresses() {
     let process = BTreeMap::from([
         ("OPENAI_API_KEY".to_owned(), "sk-a".to_owned()),
