@@ -115,21 +115,33 @@ pub fn base_url(api: Api) -> &'static str {
 /// Is this one of OpenAI's reasoning models (`o3`, `gpt-5` and later, tuned ones too)? They keep what they thought only over Responses,
 /// and refuse tools over Chat Completions unless they don't think.
 pub fn wants_responses(model: &str) -> bool {
-    let model = model.strip_prefix("ft:").unwrap_or(model);
-    let number =
-        |rest: &str| rest.split(|c: char| !c.is_ascii_digit()).next().and_then(|digits| digits.parse::<u32>().ok());
-    let generation = model.strip_prefix("gpt-").and_then(number);
-    generation.is_some_and(|generation| generation >= 5) || model.strip_prefix('o').and_then(number).is_some()
+    let model = base(model);
+    generation(model).is_some_and(|(generation, _)| generation >= 5)
+        || model.strip_prefix('o').is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_digit()))
 }
 
-/// OpenAI's models of today refuse tools over Chat Completions unless `reasoning_effort` is `none`; these, older or special, don't know
-/// that value.
-const WITHOUT_EFFORT_NONE: [&str; 9] =
-    ["gpt-3.5", "gpt-4", "chatgpt-", "o1", "o3", "o4", "gpt-5-", "gpt-6-astra", "gpt-6.1-sol"];
+/// Models of a generation that takes it which refuse `reasoning_effort: none` all the same.
+const WITHOUT_EFFORT_NONE: [&str; 2] = ["gpt-6-astra", "gpt-6.1-sol"];
 
-/// Does this model of OpenAI's take `reasoning_effort: none`?
+/// Does this model of OpenAI's take `reasoning_effort: none`, without which it refuses tools over Chat Completions? Those since `gpt-5.1`
+/// do; older and other ones don't know the value.
 pub fn takes_effort_none(model: &str) -> bool {
-    model != "gpt-5" && !WITHOUT_EFFORT_NONE.iter().any(|prefix| model.starts_with(prefix))
+    let model = base(model);
+    generation(model).is_some_and(|generation| generation >= (5, 1))
+        && !WITHOUT_EFFORT_NONE.iter().any(|prefix| model.starts_with(prefix))
+}
+
+/// The model that a tuned one was made of.
+fn base(model: &str) -> &str {
+    model.strip_prefix("ft:").unwrap_or(model)
+}
+
+/// The numbers in `gpt-5.4-mini`; without the second one it is 0.
+fn generation(model: &str) -> Option<(u32, u32)> {
+    let leading = |text: &str| text.split(|c: char| !c.is_ascii_digit()).next().and_then(|digits| digits.parse().ok());
+    let numbers = model.strip_prefix("gpt-")?;
+    let minor = numbers.trim_start_matches(|c: char| c.is_ascii_digit()).strip_prefix('.').and_then(leading);
+    Some((leading(numbers)?, minor.unwrap_or(0)))
 }
 
 #[cfg(test)]
@@ -141,6 +153,25 @@ mod tests {
         let openai = of_provider("openai").unwrap();
         assert!(takes_effort_none(openai.model));
         assert!(takes_effort_none("gpt-6.2-sol") && !takes_effort_none("gpt-5-mini") && !takes_effort_none("gpt-4o"));
+        for model in ["gpt-5.4", "gpt-5.1-mini", "gpt-6-luna", "gpt-10", "ft:gpt-5.4-mini:me::x"] {
+            assert!(takes_effort_none(model), "{model}");
+        }
+        for model in [
+            "ft:gpt-4o-mini-2024-07-18:me::x",
+            "ft:gpt-6.1-sol:me::x",
+            "gpt-5",
+            "gpt-5-2025-08-07",
+            "gpt-6-astra",
+            "gpt-4.1",
+            "gpt-oss-120b",
+            "gpt-audio",
+            "chatgpt-4o-latest",
+            "o3",
+            "codex-mini-latest",
+            "",
+        ] {
+            assert!(!takes_effort_none(model), "{model}");
+        }
         assert_eq!(base_url(Api::Anthropic), "https://api.anthropic.com");
         for api in [Api::Openai, Api::OpenaiChat, Api::OpenaiResponses] {
             assert_eq!(base_url(api), openai.base_url);
