@@ -76,6 +76,16 @@ impl Executor<'_, '_> {
                 let declined = format!("model `{}` declined to answer{why}", self.model_name());
                 Err(Stop::failed(RunErrorKind::Provider, declined))
             }
+            (Finish::Other(word), _) if empty => {
+                let word = bounded(word.escape_debug().to_string());
+                let why = reply.notice.as_deref().filter(|why| !why.contains(&word));
+                let why = why.map(|why| format!(": {why}")).unwrap_or_default();
+                let ended = format!(
+                    "model `{}` said nothing: its provider ended the answer with `{word}`{why}",
+                    self.model_name()
+                );
+                Err(Stop::failed(RunErrorKind::Provider, ended))
+            }
             (_, None) => Ok(Value::String(reply.text.clone())),
             (_, Some(contract)) => match contract.judge(&reply.text) {
                 Ok(value) => Ok(value),

@@ -91,16 +91,18 @@ async fn a_provider_that_refuses_fails_the_run_with_its_words() {
 
 #[tokio::test]
 async fn an_answer_without_a_word_fails_where_it_was_cut_off() {
-    let script = [Finish::Length, Finish::Refusal, Finish::Stop].map(|finish| Say::Cut("", finish));
+    let other = Finish::Other("unexpected_tool_call".into());
+    let script = [Finish::Length, Finish::Refusal, Finish::Stop, other].map(|finish| Say::Cut("", finish));
     let bench = Bench::started(script.into()).await;
     let mut ended = Vec::new();
-    for _ in 0..3 {
+    for _ in 0..4 {
         let run = bench.submit().await;
         ended.push(bench.settled(run).await);
     }
     failed(&ended[0], RunErrorKind::Provider, &["`scripted/m`", "output limit"]);
     failed(&ended[1], RunErrorKind::Provider, &["declined"]);
     assert_eq!(ended[2].output, Some(json!("")));
+    failed(&ended[3], RunErrorKind::Provider, &["`scripted/m`", "`unexpected_tool_call`"]);
 }
 
 #[tokio::test]
