@@ -68,6 +68,8 @@ pub struct ProviderSettings {
     pub headers: BTreeMap<String, SecretOr>,
     /// Milliseconds for one request; absent = the provider's own default.
     pub timeout_ms: Option<u64>,
+    /// The most tokens that one answer may have; absent = what the server allows, or ours where it wants to be told.
+    pub max_output_tokens: Option<u32>,
     /// Of Ollama: tokens of prompt and answer together; absent = ours, since the server's own default is too small.
     pub context_tokens: Option<u32>,
     /// Of Ollama: whether, or how much, the model thinks first; absent = as the model does by itself.

@@ -67,6 +67,7 @@ const OTHERS: [&str; 10] = [
 /// Keys of a provider that only Ollama's dialect has.
 const OLLAMA_KEYS: [&str; 2] = ["context_tokens", "think"];
 const MOST_CONTEXT: u32 = 100_000_000;
+const MOST_OUTPUT: u32 = 10_000_000;
 const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
 const FORMATS: [&str; 2] = ["text", "json"];
 const API_WORDS: [&str; 6] = [APIS[0].0, APIS[1].0, APIS[2].0, APIS[3].0, APIS[4].0, APIS[5].0];
@@ -133,6 +134,7 @@ static PROVIDER: Keys = Keys::of(&[
     key("api_key", Form::Text, "Its key, or {{ secret.NAME }}."),
     key("headers", Form::TextMap, "Headers of every request to it."),
     key("timeout", Form::Duration, "The longest that one request may take, such as 2m."),
+    key("max_output_tokens", Form::Count(MOST_OUTPUT), "The most tokens that one answer of its models may have."),
     key("context_tokens", Form::Count(MOST_CONTEXT), "With api: ollama: the tokens of context that are asked for."),
     key(
         "think",
@@ -412,6 +414,9 @@ fn provider(name: &Name, fields: &Fields<'_>) -> Result<ProviderSettings, FilePr
     if let Some(key) = OLLAMA_KEYS.iter().find(|key| api != ProviderApi::Ollama && fields.get(key).is_some()) {
         return Err(fields.problem(key, "only a provider with `api: ollama` has it"));
     }
+    if api == ProviderApi::Offline && fields.get("max_output_tokens").is_some() {
+        return Err(fields.problem("max_output_tokens", "a provider with `api: offline` doesn't have it"));
+    }
     let base_url = fields.text("base_url")?;
     if let Some(url) = &base_url {
         fields.outbound("base_url", url)?;
@@ -427,6 +432,7 @@ fn provider(name: &Name, fields: &Fields<'_>) -> Result<ProviderSettings, FilePr
             .map(|(name, text)| Ok((name, secret("headers", text)?)))
             .collect::<Result<_, FileProblem>>()?,
         timeout_ms: fields.duration_ms("timeout")?,
+        max_output_tokens: fields.count("max_output_tokens", MOST_OUTPUT)?,
         context_tokens: fields.count("context_tokens", MOST_CONTEXT)?,
         think: think(fields)?,
     })
@@ -695,6 +701,11 @@ environments:
                 "providers:\n  o: { api: anthropic, context_tokens: 4096 }\n",
                 "only a provider with `api: ollama` has it",
             ),
+            (
+                "providers:\n  o: { api: offline, max_output_tokens: 100 }\n",
+                "a provider with `api: offline` doesn't have it",
+            ),
+            ("providers:\n  o: { api: anthropic, max_output_tokens: 0 }\n", "a whole number from 1"),
             ("providers:\n  o: { api: ollama, think: much }\n", "is none of low, medium, high"),
             ("providers:\n  o: { api: ollama, context_tokens: 0 }\n", "a whole number from 1"),
             ("environments:\n  a: { sandbox: strict }\n", "`environments.a.sandbox` is not supported"),

@@ -88,8 +88,9 @@ pub const OFFLINE: ProviderDefaults = ProviderDefaults {
     base_url_variable: None,
 };
 
-/// Output tokens asked of Anthropic, whose API requires a number, when the request has none.
-pub const ANTHROPIC_MAX_TOKENS: u32 = 8192;
+/// Output tokens asked of Anthropic, whose API requires a number, when the request has none: what its models of today allow, and servers
+/// that are like it mostly do.
+pub const ANTHROPIC_MAX_TOKENS: u32 = 32_000;
 
 /// Whether the provider of this row is on this machine, and wants no key.
 pub fn is_local(row: &ProviderDefaults) -> bool {

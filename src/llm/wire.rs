@@ -26,6 +26,11 @@ const HINT_PATIENCE: Duration = Duration::from_secs(5);
 /// Model ids named in a hint.
 const HINTED_MODELS: usize = 8;
 
+/// As many tools are allowed everywhere.
+const MANY_TOOLS: usize = 128;
+/// What the dialects call the limit of output, in refusals of it.
+const OUTPUT_LIMITS: [&str; 4] = ["max_tokens", "max_completion_tokens", "max_output_tokens", "maxOutputTokens"];
+
 /// How a dialect carries the key.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Credential {
@@ -206,6 +211,9 @@ impl Endpoint {
                 "this model can't use tools over Chat Completions: set `providers.{}.api` to openai_responses, or choose another model",
                 self.name
             ));
+        } else if kind == ProviderErrorKind::BadRequest && OUTPUT_LIMITS.iter().any(|name| fault.message.contains(name))
+        {
+            error.hint = Some(format!("set `providers.{}.max_output_tokens` to what this model allows", self.name));
         }
         Failure { error, retry: allowed(kind, Some(&headers), fault.wait, self.clock.now()) }
     }

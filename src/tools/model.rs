@@ -230,6 +230,13 @@ impl Models {
         self.settings.models.prices.contains_key(&format!("{}/{}", model.provider, model.id)) || is_offline()
     }
 
+    /// The most tokens that one answer of `model` may have; `None` = what its server allows.
+    pub fn max_output_tokens(&self, model: &ModelChoice) -> Option<u32> {
+        let said = self.settings.providers.get(&model.provider).and_then(|settings| settings.max_output_tokens);
+        let wants_to_be_told = || self.api(&model.provider).is_ok_and(|api| api == Api::Anthropic);
+        said.or_else(|| wants_to_be_told().then_some(defaults::ANTHROPIC_MAX_TOKENS))
+    }
+
     /// Keeps what the caller brought, for as long as the run lives in this process.
     pub fn remember(&self, run: RunId, variables: Arc<ProviderVariables>) {
         self.make_variables_known(&variables);

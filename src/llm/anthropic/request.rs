@@ -199,7 +199,7 @@ mod tests {
                 { "type": "tool_result", "tool_use_id": "t_2", "content": "r", "is_error": true },
                 { "type": "text", "text": "more" } ] })
         );
-        assert_eq!(body["max_tokens"], 8192);
+        assert_eq!(body["max_tokens"], 32_000);
         assert_eq!(body["cache_control"], json!({ "type": "ephemeral" }));
         assert!(body.get("tools").is_none());
     }

@@ -8,10 +8,11 @@ use super::stop::explain;
 use crate::domain::{ASK_USER, StepKind, StepStatus, ToolEffect, nearest};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gateway::{Catalog, CatalogTool};
-use crate::llm::ToolCall;
+use crate::llm::{Finish, ToolCall};
 use crate::store::{Closed, Intent, Outcome};
 use crate::tools::Context;
 use crate::tools::attached::{self, Permitted};
+use serde::de::IgnoredAny;
 use serde_json::Value;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -72,7 +73,10 @@ impl Executor<'_, '_> {
         let (progress, updates) = mpsc::channel(PROGRESS_QUEUE);
         let context = Context { progress: Some(progress), ..self.attempt.context(seq, self.call_off.clone()) };
         let effect = self.tools.get(&call.name).map(|tool| tool.effect);
-        let permitted = self.permit(catalog, context, call).await;
+        let permitted = match self.cut_off(at, call) {
+            Some(error) => Err(error),
+            None => self.permit(catalog, context, call).await,
+        };
         let (flight, refused, audit) = match permitted {
             Ok(permitted) => {
                 let audit = permitted.intent();
@@ -144,6 +148,20 @@ impl Executor<'_, '_> {
         let (station, environment) = (&self.attempt.station, &self.attempt.environment);
         let revision = self.attempt.run.config_revision.clone();
         attached::permit(station, context, environment, revision, tool, arguments).await
+    }
+
+    /// The call with which an answer ended at its limit, in the middle of it.
+    fn cut_off(&self, at: usize, call: &ToolCall) -> Option<Error> {
+        let (_, reply) = self.history.replied()?;
+        let is_last = reply.finish == Finish::Length && at + 1 == reply.tool_calls.len();
+        let is_half = !call.arguments.trim().is_empty() && serde_json::from_str::<IgnoredAny>(&call.arguments).is_err();
+        (is_last && is_half).then(|| {
+            let name = call.name.escape_debug();
+            Error::invalid_input(format!(
+                "the call of `{name}` was cut off at the limit of an answer, and was not made"
+            ))
+            .hint("do it in smaller pieces, in a call for each")
+        })
     }
 
     fn unknown(&self, name: &str) -> Error {

@@ -11,6 +11,9 @@ use crate::store::{Closed, Ending, Intent, Outcome};
 use serde_json::Value;
 use std::sync::Arc;
 
+/// Where no limit of ours was the reason.
+const CUT_OFF: &str = "the answer was cut off at the end of what the model may write or hold";
+
 impl Executor<'_, '_> {
     /// Makes the next model call. Its outcome waits for the intents that follow from it.
     pub(super) async fn ask_model(&mut self) -> Result<(), Stop> {
@@ -30,8 +33,8 @@ impl Executor<'_, '_> {
             reply.tool_calls.clear();
             reply.native = None;
         }
-        if reply.notice.is_none() && reply.tool_calls.is_empty() {
-            reply.notice = ended_early(&reply.finish);
+        if reply.notice.is_none() && (reply.tool_calls.is_empty() || reply.finish == Finish::Length) {
+            reply.notice = self.ended_early(&reply.finish, usage.output_tokens);
         }
         let closed = Closed {
             result: Some(reply.to_result()?),
@@ -69,7 +72,7 @@ impl Executor<'_, '_> {
         let output = match (&reply.finish, &self.output) {
             (Finish::Length, _) if empty => Err(Stop::failed(
                 RunErrorKind::Provider,
-                format!("model `{}` reached its output limit before it had said anything", self.model_name()),
+                format!("model `{}` said nothing: {}", self.model_name(), reply.notice.as_deref().unwrap_or(CUT_OFF)),
             )),
             (Finish::Refusal, _) if empty => {
                 let why = reply.notice.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
@@ -152,7 +155,7 @@ impl Executor<'_, '_> {
             system: self.system(),
             messages: transcript::messages(&self.prompt, &self.history, &self.tools, self.output.as_ref()),
             tools: if asking.plan { Vec::new() } else { self.tools.definitions() },
-            max_output_tokens: None,
+            max_output_tokens: self.max_output_tokens(),
             plan_allowed: plan_allowed(self.attempt.run.cause.kind, self.attempt.run.origin),
         };
         let signals = &self.attempt.signals;
@@ -164,6 +167,31 @@ impl Executor<'_, '_> {
             Ok(Ok(reply)) => Ok(reply),
             Ok(Err(error)) => Err(self.failed(asking, &error)),
             Err(interrupt) => Err(interrupt.into()),
+        }
+    }
+
+    fn max_output_tokens(&self) -> Option<u32> {
+        self.attempt.station.models.max_output_tokens(&self.attempt.run.model)
+    }
+
+    /// What a person should know of an answer of `tokens` that isn't whole.
+    fn ended_early(&self, finish: &Finish, tokens: i64) -> Option<String> {
+        match finish {
+            Finish::Length => Some(match self.max_output_tokens().filter(|most| tokens >= i64::from(*most)) {
+                Some(most) => {
+                    let (provider, s) = (&self.attempt.run.model.provider, if most == 1 { "" } else { "s" });
+                    format!(
+                        "the answer was cut off after {most} token{s}: `providers.{provider}.max_output_tokens` allows no more"
+                    )
+                }
+                None => CUT_OFF.to_owned(),
+            }),
+            Finish::Refusal => Some("the model, or its provider's filter, ended the answer early".to_owned()),
+            Finish::Other(word) => {
+                let word = bounded(word.escape_debug().to_string());
+                Some(format!("the answer may not be whole: the provider ended it with `{word}`"))
+            }
+            Finish::Stop | Finish::ToolCalls => None,
         }
     }
 
@@ -183,19 +211,6 @@ impl Executor<'_, '_> {
         let closed = Closed::without_result(StepStatus::Failed, Some(message.clone()));
         self.journal.outcome(Outcome { seq: asking.seq, r#try: asking.r#try, closed, audit: None });
         Stop::failed(RunErrorKind::Provider, message)
-    }
-}
-
-/// What a person should know of an answer that isn't whole.
-fn ended_early(finish: &Finish) -> Option<String> {
-    match finish {
-        Finish::Length => Some("the answer was cut off at the model's output limit".to_owned()),
-        Finish::Refusal => Some("the model, or its provider's filter, ended the answer early".to_owned()),
-        Finish::Other(word) => {
-            let word = bounded(word.escape_debug().to_string());
-            Some(format!("the answer may not be whole: the provider ended it with `{word}`"))
-        }
-        Finish::Stop | Finish::ToolCalls => None,
     }
 }
 

@@ -1,10 +1,12 @@
 //! The ways in which a run ends before its model has answered.
 
 use super::{Bench, Say};
+use crate::config::parse_settings;
 use crate::domain::{AuditOutcome, OnInDoubt, Run, RunErrorKind, RunStatus, StepStatus};
 use crate::llm::Finish;
 use crate::store::Owner;
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
@@ -99,7 +101,7 @@ async fn an_answer_without_a_word_fails_where_it_was_cut_off() {
         let run = bench.submit().await;
         ended.push(bench.settled(run).await);
     }
-    failed(&ended[0], RunErrorKind::Provider, &["`scripted/m`", "output limit"]);
+    failed(&ended[0], RunErrorKind::Provider, &["`scripted/m`", "cut off"]);
     failed(&ended[1], RunErrorKind::Provider, &["declined"]);
     assert_eq!(ended[2].output, Some(json!("")));
     failed(&ended[3], RunErrorKind::Provider, &["`scripted/m`", "`unexpected_tool_call`"]);
@@ -110,7 +112,7 @@ async fn an_answer_that_was_cut_off_is_given_with_a_word_on_that() {
     let ends = [Finish::Length, Finish::Refusal, Finish::Other("pause_turn".into()), Finish::Stop];
     let bench = Bench::started(ends.map(|finish| Say::Cut("The first half", finish)).into()).await;
     for notice in [
-        json!("the answer was cut off at the model's output limit"),
+        json!("the answer was cut off at the end of what the model may write or hold"),
         json!("the model, or its provider's filter, ended the answer early"),
         json!("the answer may not be whole: the provider ended it with `pause_turn`"),
         json!(null),
@@ -120,6 +122,35 @@ async fn an_answer_that_was_cut_off_is_given_with_a_word_on_that() {
         let result = bench.step(run, 1, 1).await.step.result.unwrap();
         assert_eq!(result.get("notice").cloned().unwrap_or_default(), notice);
     }
+}
+
+#[tokio::test]
+async fn the_limit_of_output_is_the_providers_and_whoever_is_cut_off_by_it_is_told_its_key() {
+    let yaml = "providers:\n  scripted: { api: openai_chat, base_url: 'http://127.0.0.1:1', max_output_tokens: 1 }\n";
+    let settings = parse_settings("station.yml", yaml, &BTreeMap::new()).unwrap();
+    let calls =
+        vec![("files__list_directory", r#"{"path":"."}"#), ("files__write_file", r#"{"path":"a","content":"ha"#)];
+    let script = vec![Say::CutCalls(calls), Say::Cut("The first half", Finish::Length), Say::Cut("", Finish::Length)];
+    let bench = Bench::with(script, settings);
+    bench.agent(|_| {}).await;
+    bench.start().await;
+    let run = bench.submit().await;
+    assert_eq!(bench.settled(run).await.output, Some(json!("The first half")));
+    assert_eq!(bench.model.request(0).max_output_tokens, Some(1));
+    let results = bench.model.last_results();
+    assert!(!results[0].is_error, "{results:?}");
+    assert!(results[1].is_error && results[1].content.contains("cut off"), "{results:?}");
+    assert!(results[1].content.contains("smaller"), "{results:?}");
+    let notice = "the answer was cut off after 1 token: `providers.scripted.max_output_tokens` allows no more";
+    for seq in [1, 4] {
+        assert_eq!(bench.step(run, seq, 1).await.step.result.unwrap()["notice"], notice);
+    }
+    let run = bench.submit().await;
+    failed(
+        &bench.settled(run).await,
+        RunErrorKind::Provider,
+        &["`scripted/m`", "`providers.scripted.max_output_tokens`"],
+    );
 }
 
 #[tokio::test]

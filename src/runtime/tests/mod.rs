@@ -68,6 +68,8 @@ enum Say {
     /// `(tool, arguments)`.
     Calls(Vec<(&'static str, &'static str)>),
     Cut(&'static str, Finish),
+    /// Calls, the last of them cut off at the limit of output.
+    CutCalls(Vec<(&'static str, &'static str)>),
     Fail,
     Panic,
     /// Doesn't answer until told to; then says this.
@@ -141,6 +143,7 @@ impl Provider for Scripted {
             Some(Say::Text(text)) => (text, vec![], Finish::Stop),
             Some(Say::Calls(calls)) => ("", calls, Finish::ToolCalls),
             Some(Say::Cut(text, finish)) => (text, vec![], finish),
+            Some(Say::CutCalls(calls)) => ("", calls, Finish::Length),
             Some(Say::Panic) => panic!("the provider is broken"),
             Some(Say::Wait(go, text)) => {
                 go.notified().await;

@@ -208,6 +208,15 @@ fn an_address_in_a_variable_is_held_to_the_rule_for_addresses() {
 }
 
 #[test]
+fn an_answer_may_be_as_long_as_its_provider_says() {
+    let station = models("  anthropic: { headers: {} }\n  short: { api: anthropic, max_output_tokens: 100 }", &[]);
+    for (provider, most) in [("anthropic", Some(32_000)), ("short", Some(100)), ("openai", None), ("local", None)] {
+        let model = ModelChoice { provider: provider.into(), id: "m".into(), reason: String::new() };
+        assert_eq!(station.max_output_tokens(&model), most, "{provider}");
+    }
+}
+
+#[test]
 fn all_calls_to_one_provider_at_one_address_share_their_retries() {
     let station = models("", &[]);
     let of = |name, url| station.retries(name, url);
