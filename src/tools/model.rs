@@ -51,6 +51,9 @@ const FAMILIES: [(&str, &str); 7] = [
     ("gemini-", "gemini"),
 ];
 
+/// What is called like OpenAI's own, but runs on anybody's server, often on this machine: a prompt that was meant for that must not leave.
+const OPEN_WEIGHTS: &str = "gpt-oss";
+
 /// Provider variables by name; their values are never printed.
 #[derive(Debug, Clone, Default)]
 pub struct ProviderVariables(BTreeMap<String, SecretString>);
@@ -276,7 +279,8 @@ impl Models {
         if name.contains('/') {
             return Ok(name.to_owned());
         }
-        if let Some((_, provider)) = FAMILIES.iter().find(|(family, _)| name.starts_with(family)) {
+        let family = FAMILIES.iter().find(|(family, _)| name.starts_with(family) && !name.starts_with(OPEN_WEIGHTS));
+        if let Some((_, provider)) = family {
             return Ok(format!("{provider}/{name}"));
         }
         let other = self.usual(environment, caller).await.ok().map(|chosen| chosen.model.provider);

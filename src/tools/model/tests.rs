@@ -74,6 +74,8 @@ fn a_model_without_provider_is_known_by_its_family_or_looked_up_where_the_enviro
     let key = ["OPENAI_API_KEY"];
     assert_eq!(shown(choose("", &key, None, "gpt-5-mini")).0, "openai/gpt-5-mini");
     assert_eq!(shown(choose("models: { default: local/x }", &key, None, "llama3.2")).0, "local/llama3.2");
+    let open = choose("models: { default: local/x }", &key, None, "gpt-oss:20b");
+    assert_eq!(shown(open).0, "local/gpt-oss:20b", "its weights are open: it may be anybody's");
     let nowhere = choose("", &[], None, "llama3.2").unwrap_err();
     assert!(nowhere.message().starts_with("model `llama3.2` names no provider"), "{nowhere}");
     assert!(nowhere.hint_text().is_some_and(|hint| hint.contains("provider/model")));
