@@ -81,15 +81,18 @@ pub(super) fn body(request: &TurnRequest, names: &NameMap) -> serde_json::Result
 fn entries<'a>(request: &'a TurnRequest, names: &'a NameMap) -> serde_json::Result<Vec<Entry<'a>>> {
     let mut entries = Vec::new();
     let mut user: Vec<Block<'a>> = Vec::new();
+    // Calls that go back in the provider's own bytes have its ids, whatever these look like.
+    let mut own_ids = false;
     for message in &request.messages {
         match message {
             Message::User { text } => user.extend(text_block(text)),
-            Message::ToolResults(results) => user.extend(results.iter().map(result_block)),
+            Message::ToolResults(results) => user.extend(results.iter().map(|result| result_block(result, own_ids))),
             Message::Assistant { text, calls, native } => {
                 let content = match native.as_ref().and_then(|native| native.for_model(DIALECT, &request.model)) {
                     Some(blocks) => Content::Native(blocks),
                     None => Content::Blocks(blocks(text, calls, names)?),
                 };
+                own_ids = matches!(content, Content::Native(_));
                 if matches!(&content, Content::Blocks(blocks) if blocks.is_empty()) {
                     continue;
                 }
@@ -120,8 +123,9 @@ fn blocks<'a>(text: &'a str, calls: &'a [ToolCall], names: &'a NameMap) -> serde
     Ok(blocks)
 }
 
-fn result_block(result: &ToolResult) -> Block<'_> {
-    Block::ToolResult { tool_use_id: replaced(&result.call_id), content: &result.content, is_error: result.is_error }
+fn result_block(result: &ToolResult, own_id: bool) -> Block<'_> {
+    let tool_use_id = if own_id { result.call_id.clone() } else { replaced(&result.call_id) };
+    Block::ToolResult { tool_use_id, content: &result.content, is_error: result.is_error }
 }
 
 fn tool_entry(tool: &ToolDefinition, names: &NameMap) -> Value {
@@ -138,7 +142,7 @@ mod tests {
     use super::super::super::Native;
     use super::*;
 
-    const BLOCKS: &str = r#"[{"type":"thinking","thinking":"caf\u00e9 ","signature":"Er/+=="}, {"type":"redacted_thinking","data":"x"},{"type":"tool_use","id":"t1","name":"f","input":{"n":1.0}}]"#;
+    const BLOCKS: &str = r#"[{"type":"thinking","thinking":"caf\u00e9 ","signature":"Er/+=="}, {"type":"redacted_thinking","data":"x"},{"type":"tool_use","id":"list:0","name":"f","input":{"n":1.0}}]"#;
 
     fn request(native_model: &str) -> TurnRequest {
         let native = Native {
@@ -157,10 +161,10 @@ mod tests {
                 Message::User { text: "q".into() },
                 Message::Assistant {
                     text: String::new(),
-                    calls: vec![call("t1", r#"{"n":1.0}"#), call("t|2", "{\"n\":")],
+                    calls: vec![call("list:0", r#"{"n":1.0}"#), call("t|2", "{\"n\":")],
                     native: Some(native),
                 },
-                Message::ToolResults(vec![result("t1", false), result("t|2", true)]),
+                Message::ToolResults(vec![result("list:0", false), result("t|2", true)]),
                 Message::User { text: "more".into() },
             ],
             tools: vec![],
@@ -182,10 +186,13 @@ mod tests {
         assert_eq!(
             body["messages"][1]["content"],
             json!([
-                { "type": "tool_use", "id": "t1", "name": "f", "input": { "n": 1.0 } },
+                { "type": "tool_use", "id": "list_0", "name": "f", "input": { "n": 1.0 } },
                 { "type": "tool_use", "id": "t_2", "name": "f", "input": { "INVALID_JSON": "{\"n\":" } },
             ])
         );
+        let ids =
+            body["messages"][2]["content"].as_array().unwrap().iter().filter_map(|block| block.get("tool_use_id"));
+        assert_eq!(ids.collect::<Vec<_>>(), ["list_0", "t_2"]);
     }
 
     #[test]
@@ -195,8 +202,8 @@ mod tests {
         assert_eq!(
             body["messages"][2],
             json!({ "role": "user", "content": [
-                { "type": "tool_result", "tool_use_id": "t1", "content": "r" },
-                { "type": "tool_result", "tool_use_id": "t_2", "content": "r", "is_error": true },
+                { "type": "tool_result", "tool_use_id": "list:0", "content": "r" },
+                { "type": "tool_result", "tool_use_id": "t|2", "content": "r", "is_error": true },
                 { "type": "text", "text": "more" } ] })
         );
         assert_eq!(body["max_tokens"], 32_000);
