@@ -38,7 +38,7 @@ impl Redacted {
             Message::Assistant { text, calls, native } => Message::Assistant {
                 text: self.redactor.string(text),
                 calls: self.calls(calls),
-                native: native.map(|native| self.native(native)),
+                native: native.and_then(|native| self.native(native)),
             },
             Message::ToolResults(results) => Message::ToolResults(
                 results
@@ -58,15 +58,19 @@ impl Redacted {
         calls.into_iter().map(call).collect()
     }
 
-    fn native(&self, native: Native) -> Native {
-        Native { blocks: self.redactor.raw(native.blocks), ..native }
+    /// Blocks that would be changed are left out where they may be signed: then text and calls are written anew, as for another model.
+    fn native(&self, native: Native) -> Option<Native> {
+        let before = native.blocks.get().to_owned();
+        let blocks = self.redactor.raw(native.blocks);
+        let native = Native { blocks, ..native };
+        (native.may_be_changed() || native.blocks.get() == before).then_some(native)
     }
 
     fn reply(&self, reply: TurnReply) -> TurnReply {
         TurnReply {
             text: self.redactor.string(reply.text),
             calls: self.calls(reply.calls),
-            native: reply.native.map(|native| self.native(native)),
+            native: reply.native.and_then(|native| self.native(native)),
             finish: match reply.finish {
                 Finish::Other(word) => Finish::Other(self.redactor.string(word)),
                 finish => finish,
@@ -275,9 +279,41 @@ mod tests {
         let reply = reply.unwrap();
         assert_eq!(reply.text, "it is [redacted:KEY]");
         assert_eq!(reply.calls[0].arguments, r#"{"n":1.0e2,"key":"[redacted:KEY]"}"#);
-        assert_eq!(reply.native.unwrap().blocks.get(), r#"[ {"thinking":"[redacted:KEY]"}]"#);
+        assert_eq!(reply.native, None, "changed blocks are no good to whoever made them");
         assert_eq!(reply.finish, Finish::Other("[redacted:KEY]".into()));
         assert_eq!(reply.notice.as_deref(), Some("[redacted:KEY]"));
+    }
+
+    #[tokio::test]
+    async fn blocks_that_were_signed_as_they_are_stay_so_or_are_left_out() {
+        let redactor = Redactor::default();
+        redactor.add("development", "KEY", &SECRET.into());
+        let said = |dialect: &str, thought: &str| {
+            let blocks = RawValue::from_string(format!(r#"[{{"thinking":"{thought}","signature":"Er=="}}]"#)).unwrap();
+            let native = Native { provider: dialect.into(), model: "m".into(), blocks };
+            Message::Assistant { text: "I have it".into(), calls: vec![], native: Some(native) }
+        };
+        let parrot = Arc::new(Parrot::default());
+        let provider = Redacted::new(redactor, parrot.clone());
+        let asked = |message: Message| {
+            let request = TurnRequest { messages: vec![message], ..request() };
+            let (provider, parrot) = (&provider, &parrot);
+            async move {
+                let _reply = provider.turn(&request, &mut Heard::default(), &TurnLimits::default()).await;
+                match parrot.asked.lock().unwrap().pop().unwrap().messages.pop() {
+                    Some(Message::Assistant { text, native, .. }) => (text, native),
+                    other => panic!("{other:?}"),
+                }
+            }
+        };
+        for dialect in ["anthropic", "gemini", "openai_responses"] {
+            let (text, native) = asked(said(dialect, "harmless")).await;
+            assert_eq!((text.as_str(), native.is_some()), ("I have it", true), "{dialect}");
+            let (text, native) = asked(said(dialect, SECRET)).await;
+            assert_eq!((text.as_str(), native), ("I have it", None), "{dialect}: a changed block is refused");
+        }
+        let (_, native) = asked(said("openai_chat", SECRET)).await;
+        assert!(native.unwrap().blocks.get().contains("[redacted:KEY]"), "nothing is signed there");
     }
 
     #[tokio::test]

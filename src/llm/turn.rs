@@ -1,5 +1,6 @@
 //! What a turn is made of, the same for every dialect.
 
+use super::{ollama, openai_chat};
 use crate::domain::{Effect, Timestamp, Usage};
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
@@ -51,6 +52,11 @@ pub struct Native {
 }
 
 impl Native {
+    /// Is it nothing but text that nobody has signed? All other dialects take back only what they gave.
+    pub(super) fn may_be_changed(&self) -> bool {
+        [openai_chat::DIALECT, ollama::DIALECT].contains(&self.provider.as_str())
+    }
+
     /// The blocks' JSON text, if they were made by this dialect and model.
     pub(super) fn for_model(&self, dialect: &str, model: &str) -> Option<&RawValue> {
         (self.provider == dialect && self.model == model).then_some(&*self.blocks)

@@ -17,7 +17,7 @@ use async_trait::async_trait;
 use serde::Serialize;
 use stream::LinesAssembly;
 
-const DIALECT: &str = "ollama";
+pub(super) const DIALECT: &str = "ollama";
 const MODELS: &str = "/api/tags";
 /// Where Ollama listens if nobody says otherwise.
 const PORT: u16 = 11434;

@@ -15,7 +15,7 @@ use crate::clock::SharedClock;
 use async_trait::async_trait;
 use stream::ChatAssembly;
 
-const DIALECT: &str = "openai_chat";
+pub(super) const DIALECT: &str = "openai_chat";
 const MODELS: &str = "/models";
 
 /// A server that speaks Chat Completions.
