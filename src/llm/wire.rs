@@ -176,6 +176,14 @@ impl Endpoint {
         if let Some(Some(Ok(mut models))) = listed
             && !models.is_empty()
         {
+            if models.contains(&error.model) {
+                let (name, model) = (&self.name, &error.model);
+                error.hint = Some(format!(
+                    "provider `{name}` lists `{model}`, so it is the address or the dialect: check `providers.{name}.base_url` and \
+                     `providers.{name}.api`"
+                ));
+                return error;
+            }
             models.sort_by_key(|id| std::cmp::Reverse(common_prefix(id, &error.model)));
             models.truncate(HINTED_MODELS);
             error.hint = Some(format!("provider `{}` offers, among others: {}", self.name, models.join(", ")));
