@@ -10,6 +10,9 @@ const MAX_EVENT: usize = 4 << 20;
 /// The largest answer, in bytes.
 const MAX_RESPONSE: usize = 32 << 20;
 
+/// The end marker of OpenAI's streams, and the only event that is no JSON.
+const DONE: &str = "[DONE]";
+
 /// Why an answer can't be used.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum BodyFault {
@@ -148,6 +151,17 @@ impl<A: Assembly> Body<A> {
         Ok(self.ended)
     }
 
+    /// Some servers leave out the empty line after their last event. A piece of one is no event.
+    fn take_unfinished(&mut self, sink: &mut dyn TurnSink) -> Result<(), BodyFault> {
+        let left = self.decoder.finish().map_err(|cause| BodyFault::Malformed(cause.to_string()))?;
+        let is_whole = |data: &str| data.trim() == DONE || serde_json::from_str::<IgnoredAny>(data).is_ok();
+        if let Some(event) = left.filter(|event| is_whole(&event.data)) {
+            self.events += 1;
+            self.ended = self.assembly.event(&event, sink)?;
+        }
+        Ok(())
+    }
+
     /// The reply of an answer that has ended, by its marker or with the connection.
     pub(super) fn finish(mut self, sink: &mut dyn TurnSink) -> Result<TurnReply, BodyFault> {
         if self.form == Form::Lines && !self.ended {
@@ -157,6 +171,9 @@ impl<A: Assembly> Body<A> {
                 return Err(BodyFault::Cut);
             }
             self.end_line(sink)?;
+        }
+        if self.form == Form::Events && !self.ended {
+            self.take_unfinished(sink)?;
         }
         let text = String::from_utf8_lossy(&self.text);
         match self.form {

@@ -53,6 +53,16 @@ impl SseDecoder {
         Ok(events)
     }
 
+    /// What the end of the stream leaves unfinished. The standard drops it; whoever knows better what a whole event looks like may look at it.
+    pub fn finish(&mut self) -> Result<Option<SseEvent>, EventTooLarge> {
+        if !self.line.is_empty()
+            && let Some(event) = self.end_line()?
+        {
+            return Ok(Some(event));
+        }
+        Ok(self.dispatch())
+    }
+
     fn end_line(&mut self) -> Result<Option<SseEvent>, EventTooLarge> {
         let bytes = std::mem::take(&mut self.line);
         let decoded = String::from_utf8_lossy(&bytes);
@@ -105,6 +115,18 @@ mod tests {
         assert_eq!(whole[2].data, "last");
         for step in 1..9 {
             assert_eq!(decode(text, step), whole, "cut every {step} bytes");
+        }
+    }
+
+    #[test]
+    fn what_the_end_leaves_unfinished_is_given_to_whoever_asks_for_it() {
+        for (text, left) in
+            [("data: a\n\ndata: b\n", Some("b")), ("data: a\n\ndata: b", Some("b")), ("data: a\n\n", None)]
+        {
+            let mut decoder = SseDecoder::new(1024);
+            assert_eq!(decoder.push(text.as_bytes()).unwrap().len(), 1);
+            assert_eq!(decoder.finish().unwrap().map(|event| event.data).as_deref(), left, "{text:?}");
+            assert_eq!(decoder.finish().unwrap(), None);
         }
     }
 

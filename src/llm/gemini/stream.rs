@@ -338,6 +338,17 @@ mod tests {
     }
 
     #[test]
+    fn the_last_chunk_needs_no_empty_line_after_it() {
+        let chunks = chunks();
+        let text = stream(&chunks.iter().map(String::as_str).collect::<Vec<_>>());
+        for end in ["\r\n", ""] {
+            let reply = read(&format!("{}{end}", text.trim_end())).0.unwrap();
+            assert_eq!(reply.finish, Finish::ToolCalls, "{end:?}");
+        }
+        assert_eq!(read(&text.trim_end()[..text.trim_end().len() - 3]).0.unwrap_err(), BodyFault::Cut);
+    }
+
+    #[test]
     fn a_blocked_prompt_is_a_refusal_that_says_why() {
         let blocked =
             r#"{"promptFeedback":{"blockReason":"PROHIBITED_CONTENT"},"usageMetadata":{"promptTokenCount":4}}"#;
