@@ -102,6 +102,9 @@ pub(super) struct Fault {
 /// Longest report that is shown, in characters.
 const SHOWN: usize = 600;
 
+/// The longest code in a report, in bytes.
+const LONGEST_MARK: usize = 64;
+
 const BILLING: [&str; 7] = [
     "insufficient_quota",
     "credit_balance_exhausted",
@@ -130,7 +133,7 @@ impl Fault {
     pub(super) fn parse(body: &str) -> Self {
         match serde_json::from_str::<Value>(body) {
             Ok(value) => Self::from_value(&value),
-            Err(_) => Self::saying(shown(body)),
+            Err(_) => Self { marks: marks_in(body), ..Self::saying(shown(body)) },
         }
     }
 
@@ -218,6 +221,20 @@ impl Fault {
         let found = kinds.into_iter().find(|(marks, _)| self.marked(marks));
         found.map_or(ProviderErrorKind::Server, |(_, kind)| kind)
     }
+}
+
+/// The marks in the beginning of a report that was too long to be read: where there are none, in no JSON, it has none.
+fn marks_in(beginning: &str) -> Vec<String> {
+    if !beginning.trim_start().starts_with(['{', '[']) {
+        return Vec::new();
+    }
+    let values = ["\"type\"", "\"code\"", "\"status\"", "\"error_code\"", "\"reason\""].into_iter().flat_map(|key| {
+        beginning.split(key).skip(1).filter_map(|rest| {
+            let value = rest.trim_start().strip_prefix(':')?.trim_start().strip_prefix('"')?;
+            value.split_once('"').map(|(value, _)| value.to_owned())
+        })
+    });
+    values.filter(|value| value.len() <= LONGEST_MARK).collect()
 }
 
 /// A protobuf duration, such as `13s` or `0.5s`.

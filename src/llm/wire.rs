@@ -148,9 +148,10 @@ impl Endpoint {
         }
         let mut response = self.send("-", self.http.get(self.url(path))).await.map_err(|failure| failure.error)?;
         let malformed = |what: &str| self.error("-", None, ProviderErrorKind::Malformed, what);
-        let Some(text) = self.text(&mut response, MAX_MODEL_LIST).await else {
+        let (text, is_whole) = self.text(&mut response, MAX_MODEL_LIST).await;
+        if !is_whole {
             return Err(malformed("the list of models broke off, or is too large"));
-        };
+        }
         let list: List = serde_json::from_str(&text)
             .map_err(|cause| malformed(&format!("the list of models is not what the dialect says: {cause}")))?;
         let Some(models) = list.data.or(list.models) else {
@@ -208,7 +209,8 @@ impl Endpoint {
     async fn refused(&self, model: &str, mut response: Response) -> Failure {
         let status = response.status().as_u16();
         let headers = response.headers().clone();
-        let body = self.text(&mut response, MAX_ERROR_BODY).await.unwrap_or_default();
+        // Its beginning has what counts.
+        let (body, _) = self.text(&mut response, MAX_ERROR_BODY).await;
         let fault = Fault::parse(&body);
         let kind = fault.kind(Some(status));
         let mut error = self.error(model, Some(status), kind, &fault.message);
@@ -226,16 +228,21 @@ impl Endpoint {
         Failure { error, retry: allowed(kind, Some(&headers), fault.wait, self.clock.now()) }
     }
 
-    /// A whole body as text; `None` when it breaks off, is silent or grows past `limit`.
-    async fn text(&self, response: &mut Response, limit: usize) -> Option<String> {
+    /// A body as text, up to `limit` bytes, and whether that is all of it: it may be longer, break off or fall silent.
+    async fn text(&self, response: &mut Response, limit: usize) -> (String, bool) {
         let mut bytes = Vec::new();
-        while let Some(chunk) = self.clock.timeout(self.timeout, response.chunk()).await?.ok()? {
-            if bytes.len() + chunk.len() > limit {
-                return None;
+        let is_whole = loop {
+            match self.clock.timeout(self.timeout, response.chunk()).await {
+                Some(Ok(Some(chunk))) => bytes.extend_from_slice(&chunk),
+                Some(Ok(None)) => break true,
+                Some(Err(_)) | None => break false,
             }
-            bytes.extend_from_slice(&chunk);
-        }
-        Some(String::from_utf8_lossy(&bytes).into_owned())
+            if bytes.len() > limit {
+                bytes.truncate(limit);
+                break false;
+            }
+        };
+        (String::from_utf8_lossy(&bytes).into_owned(), is_whole)
     }
 
     fn unusable(&self, model: &str, fault: BodyFault) -> Failure {
