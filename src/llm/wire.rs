@@ -66,6 +66,8 @@ impl fmt::Debug for Endpoint {
 #[derive(Debug)]
 pub(super) struct Call<'a> {
     pub(super) model: &'a str,
+    /// How many tools it offers.
+    pub(super) tools: usize,
     pub(super) path: &'a str,
     pub(super) body: Bytes,
 }
@@ -115,7 +117,8 @@ impl Endpoint {
         sink: &mut dyn TurnSink,
     ) -> Result<TurnReply, Failure> {
         let request = self.http.post(self.url(call.path)).header(CONTENT_TYPE, "application/json");
-        let mut response = self.send(call.model, request.body(call.body.clone())).await?;
+        let sent = self.send(call.model, request.body(call.body.clone())).await;
+        let mut response = sent.map_err(|failure| about_tools(failure, call.tools))?;
         let mut body = Body::new(assembly);
         loop {
             let chunk = match self.clock.timeout(self.timeout, response.chunk()).await {
@@ -345,6 +348,18 @@ impl Endpoint {
             Err(_) => "an address that is no URL".to_owned(),
         }
     }
+}
+
+/// A refused request may have offered too many tools; what the providers say of that is often hard to read.
+fn about_tools(mut failure: Failure, tools: usize) -> Failure {
+    let error = &mut failure.error;
+    if error.kind == ProviderErrorKind::BadRequest && error.hint.is_none() && tools > MANY_TOOLS {
+        error.hint = Some(format!(
+            "the request offers {tools} tools, and providers allow only so many (OpenAI has said {MANY_TOOLS}, Gemini 512): name fewer in \
+             the agent's `tools`"
+        ));
+    }
+    failure
 }
 
 fn final_failure(error: ProviderError) -> Failure {

@@ -49,8 +49,8 @@ impl Provider for Anthropic {
     ) -> Result<TurnReply, ProviderError> {
         let names = NameMap::new(request.tools.iter().map(|tool| tool.name.as_str()));
         let body = request::body(request, &names).map_err(|cause| self.endpoint.unwritable(&request.model, &cause))?;
-        let call = Call { model: &request.model, path: "/v1/messages", body: body.into() };
-        let fresh = || MessageAssembly::new(&names, &request.model);
+        let call = Call { model: &request.model, tools: request.tools.len(), path: "/v1/messages", body: body.into() };
+        let fresh = || MessageAssembly::new(&names, &request.model, request.messages.len());
         match retry::exchange(&self.endpoint, &call, &fresh, sink, limits).await {
             Err(error) => Err(self.endpoint.with_known_models(error, MODELS, &limits.cancel).await),
             done => done,

@@ -51,7 +51,7 @@ impl Gemini {
         let body = request::body(request, names, &schemas)
             .map_err(|cause| self.endpoint.unwritable(&request.model, &cause))?;
         let path = format!("/models/{}:streamGenerateContent?alt=sse", in_path(&request.model));
-        let call = Call { model: &request.model, path: &path, body: body.into() };
+        let call = Call { model: &request.model, tools: request.tools.len(), path: &path, body: body.into() };
         let fresh = || ContentAssembly::new(names, &request.model, request.messages.len());
         retry::exchange(&self.endpoint, &call, &fresh, sink, limits).await
     }

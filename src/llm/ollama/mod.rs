@@ -111,7 +111,7 @@ impl Provider for Ollama {
         let names = NameMap::new(request.tools.iter().map(|tool| tool.name.as_str()));
         let body = request::body(request, &names, self.options)
             .map_err(|cause| self.endpoint.unwritable(&request.model, &cause))?;
-        let call = Call { model: &request.model, path: "/api/chat", body: body.into() };
+        let call = Call { model: &request.model, tools: request.tools.len(), path: "/api/chat", body: body.into() };
         let fresh = || LinesAssembly::new(&names, &request.model, request.messages.len());
         match retry::exchange(&self.endpoint, &call, &fresh, sink, limits).await {
             Err(error) => Err(self.explained(self.endpoint.with_known_models(error, MODELS, &limits.cancel).await)),

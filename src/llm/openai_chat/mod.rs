@@ -54,7 +54,8 @@ impl Provider for OpenaiChat {
         let names = NameMap::new(request.tools.iter().map(|tool| tool.name.as_str()));
         let body = request::body(request, &names, self.official)
             .map_err(|cause| self.endpoint.unwritable(&request.model, &cause))?;
-        let call = Call { model: &request.model, path: "/chat/completions", body: body.into() };
+        let call =
+            Call { model: &request.model, tools: request.tools.len(), path: "/chat/completions", body: body.into() };
         let fresh = || ChatAssembly::new(&names, &request.model, request.messages.len());
         match retry::exchange(&self.endpoint, &call, &fresh, sink, limits).await {
             Err(error) => Err(self.endpoint.with_known_models(error, MODELS, &limits.cancel).await),

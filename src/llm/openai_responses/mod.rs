@@ -44,8 +44,8 @@ impl Provider for OpenaiResponses {
     ) -> Result<TurnReply, ProviderError> {
         let names = NameMap::new(request.tools.iter().map(|tool| tool.name.as_str()));
         let body = request::body(request, &names).map_err(|cause| self.endpoint.unwritable(&request.model, &cause))?;
-        let call = Call { model: &request.model, path: "/responses", body: body.into() };
-        let fresh = || ResponseAssembly::new(&names, &request.model);
+        let call = Call { model: &request.model, tools: request.tools.len(), path: "/responses", body: body.into() };
+        let fresh = || ResponseAssembly::new(&names, &request.model, request.messages.len());
         match retry::exchange(&self.endpoint, &call, &fresh, sink, limits).await {
             Err(error) => Err(self.endpoint.with_known_models(error, MODELS, &limits.cancel).await),
             done => done,

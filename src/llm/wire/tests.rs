@@ -2,9 +2,9 @@
 
 use super::*;
 use crate::clock::ManualClock;
-use crate::domain::Timestamp;
+use crate::domain::{Effect, Timestamp};
 use crate::llm::test_server::{Answer, HastyClock, Server, Transcript, broken, whole};
-use crate::llm::{Api, Message, OllamaOptions, Provider, TurnLimits, TurnRequest, provider};
+use crate::llm::{Api, Message, OllamaOptions, Provider, ToolDefinition, TurnLimits, TurnRequest, provider};
 use crate::net::testing::DeafPort;
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -124,6 +124,76 @@ async fn an_unknown_model_is_answered_with_those_there_are() {
     let provider = connect(&server.url, Api::OpenaiChat, clock);
     let turn = provider.turn(&question(), &mut Transcript::default(), &TurnLimits::default()).await;
     assert_eq!(turn.unwrap_err().hint.unwrap(), "provider `local` offers, among others: m-2, z");
+}
+
+#[tokio::test]
+async fn a_model_that_the_provider_lists_and_does_not_find_is_asked_for_in_the_wrong_place() {
+    let missing = whole("404 Not Found", "", r#"{"error":{"message":"404 page not found"}}"#);
+    let list = whole("200 OK", "", r#"{"data":[{"id":"m-1"},{"id":"m-2"}]}"#);
+    let clock = ManualClock::at(Timestamp::from_millis(0));
+    let server = Server::answering(vec![missing, list]).await;
+    let provider = connect(&server.url, Api::OpenaiChat, clock);
+    let turn = provider.turn(&question(), &mut Transcript::default(), &TurnLimits::default()).await;
+    let hint = turn.unwrap_err().hint.unwrap();
+    assert!(hint.contains("`providers.local.api`") && hint.contains("`providers.local.base_url`"), "{hint}");
+    assert!(hint.contains("`m-1`") && !hint.contains("m-2"), "{hint}");
+}
+
+#[tokio::test]
+async fn a_report_of_an_error_that_is_too_long_still_counts_as_far_as_it_is_read() {
+    let long = "x".repeat(70 << 10);
+    let code_first = format!(r#"{{"error":{{"code":"insufficient_quota","message":"{long}"}}}}"#);
+    let limited = || whole("429 Too Many Requests", "", &code_first);
+    let error = ask(vec![limited(), limited(), limited(), limited()]).await.result.unwrap_err();
+    assert_eq!(error.kind, ProviderErrorKind::Billing, "{error}");
+    let text = format!("the prompt is too long: {long}");
+    let error = ask(vec![whole("400 Bad Request", "", &text)]).await.result.unwrap_err();
+    assert_eq!(error.kind, ProviderErrorKind::ContextOverflow, "{error}");
+    assert!(error.message.contains("too long: xxx"), "{error}");
+}
+
+#[tokio::test]
+async fn the_last_event_counts_without_the_empty_line_after_it_if_it_is_whole() {
+    for end in ["data: [DONE]\n", "data: [DONE]"] {
+        let outcome = ask(vec![whole("200 OK", "", &GOOD.replace("data: [DONE]\n\n", end)), good()]).await;
+        let reply = outcome.result.unwrap();
+        assert_eq!((reply.text.as_str(), reply.wire_attempts), ("hello", 1), "{end:?}");
+    }
+    for half in ["data: [DO", "data: {\"choices\":[{\"index\":0,\"del"] {
+        let outcome = ask(vec![whole("200 OK", "", &format!("{HALF}{half}")), good()]).await;
+        assert_eq!(outcome.result.unwrap().wire_attempts, 2, "{half:?}");
+    }
+    let outcome = ask(vec![broken(&GOOD.replace("data: [DONE]\n\n", "data: [DONE]\n")), good()]).await;
+    assert_eq!(outcome.result.unwrap().wire_attempts, 2, "the connection was lost");
+}
+
+#[tokio::test]
+async fn whoever_refuses_many_tools_is_told_of_with_their_number() {
+    let refused = || {
+        let told = r#"{"error":{"message":"Invalid 'tools': array too long. Expected an array with maximum length 128, but got an array with length 129 instead.","type":"invalid_request_error","code":"array_above_max_length"}}"#;
+        whole("400 Bad Request", "", told)
+    };
+    let tool = |number: usize| ToolDefinition {
+        name: format!("t{number}"),
+        description: None,
+        input_schema: serde_json::json!({ "type": "object" }),
+        effect: Effect::Read,
+    };
+    for (count, hinted) in [(129, true), (128, false)] {
+        let server = Server::answering(vec![refused()]).await;
+        let provider = connect(&server.url, Api::OpenaiChat, HastyClock::new());
+        let question = TurnRequest { tools: (0..count).map(tool).collect(), ..question() };
+        let error = provider.turn(&question, &mut Transcript::default(), &TurnLimits::default()).await.unwrap_err();
+        let hint = error.hint.unwrap_or_default();
+        assert_eq!(hint.contains("129 tools") && hint.contains("`tools`"), hinted, "{hint}");
+    }
+}
+
+#[tokio::test]
+async fn a_refused_limit_of_output_is_told_with_its_key() {
+    let told = r#"{"type":"error","error":{"type":"invalid_request_error","message":"max_tokens: 32000 > 8192, which is the maximum allowed number of output tokens for m-1"}}"#;
+    let error = ask(vec![whole("400 Bad Request", "", told)]).await.result.unwrap_err();
+    assert!(error.hint.as_ref().unwrap().contains("`providers.local.max_output_tokens`"), "{error:?}");
 }
 
 #[tokio::test]
