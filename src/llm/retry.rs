@@ -1,7 +1,7 @@
 //! Whether and when a failed attempt is made again. The rules are pure; [`exchange`] is the loop that follows them.
 //!
 //! - At most [`MAX_ATTEMPTS`] attempts, after rate limits, server errors, lost connections, cut streams and silence. Never after a
-//!   refusal that would be the same again (400, 401, 403, 404, 413, 422) or about money.
+//!   refusal that would be the same again (400, 401, 403, 404, 413, 422) or about money. `x-should-retry` overrules that, both ways.
 //! - The wait is what the provider says (`retry-after-ms`, `Retry-After` in seconds or as an HTTP date) up to [`LONGEST_WAIT`], plus a
 //!   little jitter; a longer one ends the turn and is named. Else half a second, doubled each time up to 8 s, less up to a quarter.
 //! - A wait that would reach the deadline is not begun: the caller gets the real error while it can still use it.
@@ -59,9 +59,13 @@ pub(super) fn allowed(
             | ProviderErrorKind::CutStream
             | ProviderErrorKind::Timeout
     );
-    let forbidden =
-        headers.and_then(|headers| headers.get("x-should-retry")).is_some_and(|value| value.as_bytes() == b"false");
-    if !worth_it || forbidden {
+    // The provider's own word counts for more than the kind.
+    let worth_it = match headers.and_then(|headers| headers.get("x-should-retry")).map(|value| value.as_bytes()) {
+        Some(b"true") => true,
+        Some(b"false") => false,
+        _ => worth_it,
+    };
+    if !worth_it {
         return Retry::Never;
     }
     headers.and_then(|headers| named_wait(headers, now)).or(report).map_or(Retry::Backoff, Retry::After)
@@ -240,6 +244,11 @@ mod tests {
         assert_eq!(allowed(&[("retry-after", "soon")]), Retry::Backoff);
         assert_eq!(allowed(&[("retry-after", "-1")]), Retry::Backoff);
         assert_eq!(allowed(&[("retry-after", "2"), ("x-should-retry", "false")]), Retry::Never);
+        for kind in [ProviderErrorKind::BadRequest, ProviderErrorKind::NotFound] {
+            let asked = headers(&[("x-should-retry", "true"), ("retry-after", "2")]);
+            let after = Retry::After(Duration::from_secs(2));
+            assert_eq!(super::allowed(kind, Some(&asked), None, now), after, "the provider knows better: {kind}");
+        }
         let report = Some(Duration::from_secs(13));
         let limited = |headers: &HeaderMap| super::allowed(ProviderErrorKind::RateLimited, Some(headers), report, now);
         assert_eq!(limited(&headers(&[])), Retry::After(Duration::from_secs(13)));
