@@ -124,7 +124,10 @@ fn clean_object(schema: &mut Map<String, Value>, target: Target) {
     if target == Target::Gemini {
         schema.remove("format");
     }
-    let is_array = schema.get("type").is_some_and(|kind| kind == "array");
+    let is_array = match schema.get("type") {
+        Some(Value::Array(kinds)) => kinds.iter().any(|kind| kind == "array"),
+        kind => kind.is_some_and(|kind| kind == "array"),
+    };
     if is_array && !schema.contains_key("items") && !schema.contains_key("prefixItems") {
         schema.insert("items".into(), json!({}));
     }
@@ -181,6 +184,17 @@ mod tests {
             "required": ["title"], "additionalProperties": false
         });
         assert_eq!(cleaned(&schema, Target::OpenAi), expected);
+    }
+
+    #[test]
+    fn an_array_gets_items_also_where_it_is_one_of_several_types() {
+        let schema = json!({ "type": "object", "properties": {
+            "a": { "type": ["array", "null"] }, "b": { "type": ["string", "null"] } } });
+        for target in [Target::OpenAi, Target::Anthropic, Target::Gemini] {
+            let expected =
+                json!({ "a": { "type": ["array", "null"], "items": {} }, "b": { "type": ["string", "null"] } });
+            assert_eq!(cleaned(&schema, target)["properties"], expected, "{target:?}");
+        }
     }
 
     #[test]
