@@ -4,7 +4,8 @@
 //! `request` writes the body, `stream` puts the answer together. A model's turn goes back as the very JSON text of its parts: signatures
 //! of what it thought stand on them, and must come back where they stood.
 //!
-//! Schemas go out as JSON Schema. If Gemini refuses a tool's, that tool's goes out again in a plainer form, and the person is told.
+//! Schemas go out as JSON Schema. If Gemini refuses a tool's, that tool's goes out again in a plainer form, and the person is told. The
+//! same with signatures that it doesn't know (again): first the request goes out once more, then without them.
 
 mod request;
 mod stream;
@@ -15,8 +16,9 @@ use super::wire::{Call, Credential, Endpoint};
 use super::{Provider, ProviderConfig, ProviderError, ProviderErrorKind, TurnLimits, TurnReply, TurnRequest, TurnSink};
 use crate::clock::SharedClock;
 use async_trait::async_trait;
-use request::Schemas;
+use request::Learned;
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use stream::ContentAssembly;
 
@@ -31,13 +33,15 @@ pub(super) struct Gemini {
     endpoint: Endpoint,
     /// Tools whose schemas were refused, by our names; a run asks with the same tools again and again.
     refused: Mutex<BTreeSet<String>>,
+    /// How many messages of the conversation go back unsigned.
+    unsigned: AtomicUsize,
 }
 
 impl Gemini {
     pub(super) fn new(mut config: ProviderConfig, http: reqwest::Client, clock: SharedClock) -> Self {
         config.base_url = config.base_url.map(|url| versioned(&url));
         let endpoint = Endpoint::new(config, http, clock, Credential::GoogApiKey, &[]);
-        Self { endpoint, refused: Mutex::default() }
+        Self { endpoint, refused: Mutex::default(), unsigned: AtomicUsize::default() }
     }
 
     async fn ask(
@@ -46,18 +50,28 @@ impl Gemini {
         names: &NameMap,
         sink: &mut dyn TurnSink,
         limits: &TurnLimits,
+        attempts: &AtomicU32,
     ) -> Result<TurnReply, ProviderError> {
-        let schemas = Schemas { plain: &self.refused() };
-        let body = request::body(request, names, &schemas)
+        let learned = Learned { plain: &self.refused(), unsigned: self.unsigned.load(Ordering::Relaxed) };
+        let body = request::body(request, names, &learned)
             .map_err(|cause| self.endpoint.unwritable(&request.model, &cause))?;
         let path = format!("/models/{}:streamGenerateContent?alt=sse", in_path(&request.model));
         let call = Call { model: &request.model, tools: request.tools.len(), path: &path, body: body.into() };
-        let fresh = || ContentAssembly::new(names, &request.model, request.messages.len());
+        let fresh = || {
+            attempts.fetch_add(1, Ordering::Relaxed);
+            ContentAssembly::new(names, &request.model, request.messages.len())
+        };
         retry::exchange(&self.endpoint, &call, &fresh, sink, limits).await
     }
 
     fn refused(&self) -> BTreeSet<String> {
         self.refused.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// From now on everything that was said up to here goes back unsigned. `false`: it did already.
+    fn leave_out_signatures(&self, request: &TurnRequest) -> bool {
+        let said = request.messages.len();
+        self.unsigned.fetch_max(said, Ordering::Relaxed) < said
     }
 
     /// Takes note of the tools whose schemas were refused. `None`: nothing to be done about it that hasn't been done.
@@ -82,13 +96,25 @@ impl Provider for Gemini {
         limits: &TurnLimits,
     ) -> Result<TurnReply, ProviderError> {
         let names = NameMap::new(request.tools.iter().map(|tool| tool.name.as_str()));
-        let mut notice = None;
-        // Ends, since every round needs a tool that wasn't simplified yet.
+        let (mut notice, attempts, mut is_repeated) = (None, AtomicU32::new(0), false);
+        // Ends, since every round but one needs a tool that wasn't simplified yet, or signatures that were still there.
         loop {
-            let error = match self.ask(request, &names, sink, limits).await {
-                Ok(reply) => return Ok(TurnReply { notice: reply.notice.or(notice), ..reply }),
+            let error = match self.ask(request, &names, sink, limits, &attempts).await {
+                Ok(reply) => {
+                    let wire_attempts = attempts.load(Ordering::Relaxed);
+                    return Ok(TurnReply { notice: reply.notice.or(notice), wire_attempts, ..reply });
+                }
                 Err(error) => error,
             };
+            if is_about_signatures(&error) && !std::mem::replace(&mut is_repeated, true) {
+                tracing::warn!(reason = %error.message, "Gemini doesn't know a signature of its own; the request goes out once more");
+                continue;
+            }
+            if is_about_signatures(&error) && self.leave_out_signatures(request) {
+                tracing::warn!(reason = %error.message, "Gemini doesn't know a signature of its own; they are left out");
+                notice = Some("Gemini didn't take back what it had signed before; the conversation was sent without its signatures".to_owned());
+                continue;
+            }
             let Some(tools) = self.learn(&error, request) else {
                 let error = blaming_schemas(error, request);
                 return Err(self.endpoint.with_known_models(error, MODELS, &limits.cancel).await);
@@ -102,6 +128,15 @@ impl Provider for Gemini {
     async fn models(&self) -> Result<Vec<String>, ProviderError> {
         self.endpoint.models(MODELS).await
     }
+}
+
+/// A signature came back that this key, model or route doesn't know. One that is missing is another matter.
+fn is_about_signatures(error: &ProviderError) -> bool {
+    let message = error.message.to_lowercase();
+    let names_one =
+        ["thought signature", "thought_signature", "thoughtsignature"].iter().any(|name| message.contains(name));
+    let is_wrong = ["invalid", "not valid", "corrupt"].iter().any(|word| message.contains(word));
+    error.status == Some(400) && names_one && is_wrong
 }
 
 /// The tools that a refusal is about: those it names by their places, else all. `None` if it isn't about schemas.
@@ -140,7 +175,8 @@ fn quoted(tools: &[String]) -> String {
 /// The address with a version at its end.
 fn versioned(url: &str) -> String {
     let url = url.trim_end_matches('/');
-    let last = url.rsplit('/').next().unwrap_or_default();
+    let path = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let last = path.rsplit_once('/').map_or("", |(_, last)| last);
     let is_version = last.strip_prefix('v').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
     if is_version { url.to_owned() } else { format!("{url}/{VERSION}") }
 }

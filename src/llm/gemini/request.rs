@@ -5,18 +5,20 @@ use super::super::schema::{Target, cleaned, plain};
 use super::super::{Message, ToolCall, ToolDefinition, ToolResult, TurnRequest};
 use super::DIALECT;
 use serde::{Deserialize, Serialize};
-use serde_json::value::{RawValue, to_raw_value};
-use serde_json::{Map, Value, json};
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 /// What stands in for the signature of a call that Gemini didn't make.
 const NOT_SIGNED: &str = "skip_thought_signature_validator";
 
-/// How the tools' schemas are written.
-pub(super) struct Schemas<'a> {
-    /// The tools, by our names, that get the plainest form.
+/// What refusals have taught.
+pub(super) struct Learned<'a> {
+    /// The tools, by our names, whose schemas get the plainest form.
     pub(super) plain: &'a BTreeSet<String>,
+    /// How many messages, from the first, go back without Gemini's signatures.
+    pub(super) unsigned: usize,
 }
 
 #[derive(Serialize)]
@@ -85,30 +87,31 @@ enum Outcome<'a> {
 }
 
 /// Writes the body.
-pub(super) fn body(request: &TurnRequest, names: &NameMap, schemas: &Schemas<'_>) -> serde_json::Result<Vec<u8>> {
+pub(super) fn body(request: &TurnRequest, names: &NameMap, learned: &Learned<'_>) -> serde_json::Result<Vec<u8>> {
     let system = request.system.as_deref().filter(|text| !text.is_empty());
-    let declarations: Vec<Value> = request.tools.iter().map(|tool| declaration(tool, names, schemas)).collect();
+    let declarations: Vec<Value> = request.tools.iter().map(|tool| declaration(tool, names, learned)).collect();
     serde_json::to_vec(&Body {
         system_instruction: system.map(|text| json!({ "parts": [{ "text": text }] })),
-        contents: contents(request, names)?,
+        contents: contents(request, names, learned.unsigned)?,
         tools: if declarations.is_empty() { vec![] } else { vec![json!({ "functionDeclarations": declarations })] },
         generation_config: request.max_output_tokens.map(|most| json!({ "maxOutputTokens": most })),
     })
 }
 
 /// All results of a turn are one content, in the order of the calls. Empty texts are refused and left out.
-fn contents<'a>(request: &'a TurnRequest, names: &'a NameMap) -> serde_json::Result<Vec<Content<'a>>> {
+fn contents<'a>(request: &'a TurnRequest, names: &'a NameMap, unsigned: usize) -> serde_json::Result<Vec<Content<'a>>> {
     let mut contents = Vec::new();
     // The ids that Gemini gave to the calls of the turn before.
     let mut given: Vec<(&str, Option<String>)> = Vec::new();
-    for message in &request.messages {
+    for (position, message) in request.messages.iter().enumerate() {
         let (role, parts) = match message {
             Message::User { text } => ("user", Parts::Written(text_part(text).into_iter().collect())),
             Message::ToolResults(results) => {
                 ("user", Parts::Written(results.iter().map(|result| result_part(result, names, &given)).collect()))
             }
             Message::Assistant { text, calls, native } => {
-                let native = native.as_ref().and_then(|native| native.for_model(DIALECT, &request.model));
+                let native = native.as_ref().filter(|_| position >= unsigned);
+                let native = native.and_then(|native| native.for_model(DIALECT, &request.model));
                 let ids = native.map(call_ids).unwrap_or_default();
                 let ids = ids.into_iter().chain(std::iter::repeat(None));
                 given = calls.iter().map(|call| call.id.as_str()).zip(ids).collect();
@@ -134,18 +137,10 @@ fn text_part(text: &str) -> Option<Part<'_>> {
 fn parts<'a>(text: &'a str, calls: &'a [ToolCall], names: &'a NameMap) -> serde_json::Result<Vec<Part<'a>>> {
     let mut parts: Vec<_> = text_part(text).into_iter().collect();
     for (place, call) in calls.iter().enumerate() {
-        let function_call = Function { name: names.wire(&call.name), args: arguments(&call.arguments)? };
+        let function_call = Function { name: names.wire(&call.name), args: call.arguments_as_object()? };
         parts.push(Part::Call(Call { function_call, thought_signature: (place == 0).then_some(NOT_SIGNED) }));
     }
     Ok(parts)
-}
-
-/// Arguments as the object that the API demands. What is none is wrapped, so that the model sees what it wrote.
-fn arguments(text: &str) -> serde_json::Result<Box<RawValue>> {
-    match serde_json::from_str::<Map<String, Value>>(text) {
-        Ok(_) => RawValue::from_string(text.trim().to_owned()),
-        Err(_) => to_raw_value(&json!({ "INVALID_JSON": text })),
-    }
 }
 
 fn result_part<'a>(result: &'a ToolResult, names: &'a NameMap, given: &[(&str, Option<String>)]) -> Part<'a> {
@@ -173,12 +168,12 @@ fn call_ids(parts: &RawValue) -> Vec<Option<String>> {
     calls.map(|call| call.id.filter(|id| !id.is_empty())).collect()
 }
 
-fn declaration(tool: &ToolDefinition, names: &NameMap, schemas: &Schemas<'_>) -> Value {
+fn declaration(tool: &ToolDefinition, names: &NameMap, learned: &Learned<'_>) -> Value {
     let mut declaration = json!({ "name": names.wire(&tool.name) });
     if let Some(description) = &tool.description {
         declaration["description"] = json!(description);
     }
-    match schemas.plain.contains(&tool.name) {
+    match learned.plain.contains(&tool.name) {
         false => declaration["parametersJsonSchema"] = cleaned(&tool.input_schema, Target::Gemini),
         true => {
             if let Some(parameters) = plain(&tool.input_schema) {
@@ -229,7 +224,7 @@ mod tests {
     fn text(request: &TurnRequest, plain: &[&str]) -> String {
         let plain = plain.iter().map(|name| (*name).to_owned()).collect();
         let names = NameMap::new(request.tools.iter().map(|tool| tool.name.as_str()));
-        String::from_utf8(body(request, &names, &Schemas { plain: &plain }).unwrap()).unwrap()
+        String::from_utf8(body(request, &names, &Learned { plain: &plain, unsigned: 0 }).unwrap()).unwrap()
     }
 
     fn written(request: &TurnRequest, plain: &[&str]) -> Value {

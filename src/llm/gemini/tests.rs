@@ -1,7 +1,7 @@
 //! Attempts against a scripted server: addresses, refused schemas, and waits that the body names.
 
 use super::super::test_server::{Answer, HastyClock, Server, Transcript, whole};
-use super::super::{Api, Message, OllamaOptions, ToolDefinition, provider};
+use super::super::{Api, Message, Native, OllamaOptions, ToolCall, ToolDefinition, ToolResult, provider};
 use super::*;
 use crate::clock::ManualClock;
 use crate::domain::{Effect, Timestamp};
@@ -71,7 +71,16 @@ async fn ask_by(
     times: usize,
     answers: Vec<Answer>,
 ) -> (Vec<Result<TurnReply, ProviderError>>, Vec<String>) {
-    let count = answers.len();
+    ask_with(clock, path, &vec![question(); times], answers).await
+}
+
+/// Asks these, one after the other.
+async fn ask_with(
+    clock: SharedClock,
+    path: &str,
+    questions: &[TurnRequest],
+    answers: Vec<Answer>,
+) -> (Vec<Result<TurnReply, ProviderError>>, Vec<String>) {
     let mut server = Server::answering(answers).await;
     let config = ProviderConfig {
         name: "gemini".into(),
@@ -85,13 +94,11 @@ async fn ask_by(
     };
     let gemini = provider(config, reqwest::Client::builder().no_proxy().build().unwrap(), clock);
     let mut turns = Vec::new();
-    for _ in 0..times {
-        turns.push(gemini.turn(&question(), &mut Transcript::default(), &TurnLimits::default()).await);
+    for question in questions {
+        turns.push(gemini.turn(question, &mut Transcript::default(), &TurnLimits::default()).await);
     }
-    let mut requests = Vec::new();
-    for _ in 0..count {
-        requests.push(server.requests.recv().await.unwrap());
-    }
+    // Each was there before its answer.
+    let requests = std::iter::from_fn(|| server.requests.try_recv().ok()).collect();
     (turns, requests)
 }
 
@@ -114,6 +121,67 @@ async fn a_refused_schema_goes_out_once_more_plain_and_stays_so() {
     let replies: Vec<_> = outcome.turns.into_iter().map(Result::unwrap).collect();
     assert_eq!(replies[0].notice.as_deref(), Some("Gemini refused the input schema of `g`; a plainer one was sent"));
     assert_eq!(replies[1].notice, None);
+    let attempts: Vec<u32> = replies.iter().map(|reply| reply.wire_attempts).collect();
+    assert_eq!(attempts, [2, 1], "every request counts");
+}
+
+/// A conversation in which the model has called `f` and signed that, and is given the result.
+fn signed() -> TurnRequest {
+    let parts = r#"[{"functionCall":{"id":"g1","name":"f","args":{}},"thoughtSignature":"Er/+=="}]"#;
+    let native = Native {
+        provider: DIALECT.into(),
+        model: "m".into(),
+        blocks: serde_json::value::RawValue::from_string(parts.into()).unwrap(),
+    };
+    let call = ToolCall { id: "g1".into(), name: "f".into(), arguments: "{}".into() };
+    let result = ToolResult { call_id: "g1".into(), name: "f".into(), content: "r".into(), is_error: false };
+    let mut request = TurnRequest { model: "m".into(), ..question() };
+    request.messages.extend([
+        Message::Assistant { text: String::new(), calls: vec![call], native: Some(native) },
+        Message::ToolResults(vec![result]),
+    ]);
+    request
+}
+
+#[tokio::test]
+async fn a_signature_that_gemini_does_not_know_is_sent_once_more_and_then_left_out() {
+    let corrupted =
+        || refused(r#"{"error":{"code":400,"message":"Corrupted thought signature.","status":"INVALID_ARGUMENT"}}"#);
+    let is_signed = |requests: &[String]| -> Vec<bool> {
+        requests.iter().map(|request| request.contains(r#""thoughtSignature":"Er/+==""#)).collect()
+    };
+    let (turns, requests) = ask_with(HastyClock::new(), "", &[signed()], vec![corrupted(), good()]).await;
+    assert_eq!(is_signed(&requests), [true, true]);
+    let reply = turns[0].as_ref().unwrap();
+    assert_eq!((reply.notice.as_deref(), reply.wire_attempts), (None, 2));
+
+    // What is signed after that counts again.
+    let mut later = signed();
+    later.messages.extend(signed().messages.split_off(1));
+    let answers = vec![corrupted(), corrupted(), good(), good()];
+    let (turns, requests) = ask_with(HastyClock::new(), "", &[signed(), later], answers).await;
+    assert_eq!(is_signed(&requests), [true, true, false, true]);
+    assert!(requests[2].contains("skip_thought_signature_validator") && !requests[2].contains(r#""id":"g1""#));
+    assert_eq!(requests[3].matches("skip_thought_signature_validator").count(), 1);
+    assert_eq!(requests[3].matches("Er/+==").count(), 1);
+    let notice = turns[0].as_ref().unwrap().notice.as_deref().unwrap();
+    assert!(notice.contains("signature"), "{notice}");
+
+    let answers = vec![corrupted(), corrupted(), corrupted()];
+    let (turns, _) = ask_with(HastyClock::new(), "", &[signed()], answers).await;
+    assert_eq!(turns[0].as_ref().unwrap_err().kind, ProviderErrorKind::BadRequest, "it ends");
+}
+
+#[test]
+fn only_the_end_of_a_path_is_a_version() {
+    for (url, versioned_url) in [
+        ("https://v2proxy.example", "https://v2proxy.example/v1"),
+        ("https://v1.example:8443/", "https://v1.example:8443/v1"),
+        ("https://gate.example/v1beta", "https://gate.example/v1beta"),
+        ("https://gate.example/gemini", "https://gate.example/gemini/v1"),
+    ] {
+        assert_eq!(versioned(url), versioned_url);
+    }
 }
 
 #[tokio::test]
