@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 use std::borrow::Cow;
+use std::collections::HashSet;
 use tokio_util::sync::CancellationToken;
 
 /// A tool as the model is offered it.
@@ -86,6 +87,20 @@ impl ToolCall {
     pub(super) fn arguments_as_object(&self) -> serde_json::Result<Box<RawValue>> {
         object_of(&self.arguments)
     }
+}
+
+/// Gives calls without an id of their own, or with that of another, one that is made of the `position` in the conversation. Whether any
+/// had to get one: then the provider's own blocks can't go back, because results would name calls that aren't in them.
+pub(super) fn with_ids(calls: &mut [ToolCall], position: usize) -> bool {
+    let mut ids = HashSet::new();
+    let mut changed = false;
+    for (number, call) in calls.iter_mut().enumerate() {
+        if call.id.is_empty() || !ids.insert(call.id.clone()) {
+            call.id = format!("call_{position}_{number}");
+            changed = true;
+        }
+    }
+    changed
 }
 
 /// See [`ToolCall::arguments_as_object`].

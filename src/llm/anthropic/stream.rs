@@ -3,7 +3,7 @@
 use super::super::body::{Assembly, BodyFault};
 use super::super::error::Fault;
 use super::super::names::NameMap;
-use super::super::turn::object_of;
+use super::super::turn::{object_of, with_ids};
 use super::super::{Finish, Native, ToolCall, TurnReply, TurnSink};
 use super::DIALECT;
 use crate::domain::Usage;
@@ -88,6 +88,8 @@ struct Draft {
 pub(super) struct MessageAssembly<'a> {
     names: &'a NameMap,
     model: &'a str,
+    /// The length of the conversation so far, for calls without an id.
+    position: usize,
     drafts: BTreeMap<usize, Draft>,
     /// Input, cache reads, cache writes, output, thinking: as the wire counts them.
     counts: [i64; 5],
@@ -96,8 +98,8 @@ pub(super) struct MessageAssembly<'a> {
 }
 
 impl<'a> MessageAssembly<'a> {
-    pub(super) fn new(names: &'a NameMap, model: &'a str) -> Self {
-        Self { names, model, drafts: BTreeMap::new(), counts: [0; 5], stop: None, explanation: None }
+    pub(super) fn new(names: &'a NameMap, model: &'a str, position: usize) -> Self {
+        Self { names, model, position, drafts: BTreeMap::new(), counts: [0; 5], stop: None, explanation: None }
     }
 
     fn count(&mut self, usage: Option<WireUsage>) {
@@ -224,6 +226,9 @@ impl Assembly for MessageAssembly<'_> {
                 ToolCall { id: call.id, name: self.names.ours(&call.name), arguments }
             }));
         }
+        if with_ids(&mut reply.calls, self.position) {
+            reply.native = None;
+        }
         reply
     }
 }
@@ -310,7 +315,7 @@ mod tests {
 
     fn read(text: &str) -> (Result<TurnReply, BodyFault>, Transcript) {
         let names = NameMap::new(["a.b"].into_iter());
-        let mut body = Body::new(MessageAssembly::new(&names, "m"));
+        let mut body = Body::new(MessageAssembly::new(&names, "m", 3));
         let mut sink = Transcript::default();
         for chunk in text.as_bytes().chunks(11) {
             match body.push(chunk, &mut sink) {
@@ -400,6 +405,23 @@ mod tests {
             assert_eq!(arguments(reason), "", "{reason}");
         }
         assert_eq!(arguments("tool_use"), "{}");
+    }
+
+    #[test]
+    fn calls_without_an_id_of_their_own_get_one_and_go_back_written_anew() {
+        for given in [["", ""], ["t", "t"]] {
+            let call = |index: usize| {
+                let id = given[index];
+                format!(
+                    r#"{{"type":"content_block_start","index":{index},"content_block":{{"type":"tool_use","id":"{id}","name":"f","input":{{}}}}}}"#
+                )
+            };
+            let stop = r#"{"type":"message_delta","delta":{"stop_reason":"tool_use"}}"#;
+            let reply = read(&stream(&[&call(0), &call(1), stop, r#"{"type":"message_stop"}"#])).0.unwrap();
+            let ids: Vec<&str> = reply.calls.iter().map(|call| call.id.as_str()).collect();
+            assert!(ids[0] != ids[1] && ids.iter().all(|id| !id.is_empty()), "{ids:?}");
+            assert!(reply.native.is_none(), "results would be matched with the wrong call");
+        }
     }
 
     #[test]

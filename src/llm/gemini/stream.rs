@@ -4,6 +4,7 @@
 use super::super::body::{Assembly, BodyFault};
 use super::super::error::Fault;
 use super::super::names::NameMap;
+use super::super::turn::with_ids;
 use super::super::{Finish, Native, ToolCall, TurnReply, TurnSink};
 use super::DIALECT;
 use crate::domain::Usage;
@@ -11,7 +12,6 @@ use crate::net::sse::SseEvent;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
-use std::collections::HashSet;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -157,10 +157,8 @@ impl<'a> ContentAssembly<'a> {
             self.text.push_str(&text);
         }
         if let Some(call) = part.function_call {
-            let made = format!("call_{}_{}", self.position, self.calls.len());
-            let id = call.id.filter(|id| !id.is_empty()).unwrap_or(made);
             let arguments = call.args.map_or("{}", RawValue::get).to_owned();
-            self.calls.push(ToolCall { id, name: self.names.ours(&call.name), arguments });
+            self.calls.push(ToolCall { id: call.id.unwrap_or_default(), name: self.names.ours(&call.name), arguments });
         }
         Ok(())
     }
@@ -239,12 +237,8 @@ impl Assembly for ContentAssembly<'_> {
 
     fn reply(mut self) -> TurnReply {
         let finish = self.finish(!self.calls.is_empty());
-        let mut ids = HashSet::new();
-        for (number, call) in self.calls.iter_mut().enumerate() {
-            if !ids.insert(call.id.clone()) {
-                call.id = format!("call_{}_{number}", self.position);
-            }
-        }
+        // Results are matched with the parts by their order.
+        let _renamed = with_ids(&mut self.calls, self.position);
         let (native, usage) = (self.native(), self.usage());
         TurnReply { text: self.text, calls: self.calls, native, usage, finish, notice: self.message, wire_attempts: 1 }
     }

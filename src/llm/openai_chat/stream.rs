@@ -4,6 +4,7 @@
 use super::super::body::{Assembly, BodyFault};
 use super::super::error::Fault;
 use super::super::names::NameMap;
+use super::super::turn::with_ids;
 use super::super::{Finish, Native, ToolCall, TurnReply, TurnSink};
 use super::DIALECT;
 use crate::domain::Usage;
@@ -11,7 +12,6 @@ use crate::net::sse::SseEvent;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
-use std::collections::HashSet;
 
 #[derive(Deserialize)]
 struct Chunk {
@@ -230,14 +230,12 @@ impl Assembly for ChatAssembly<'_> {
         // No arguments at all means none are needed, unless the answer ended before its time.
         let is_whole = finish.is_whole();
         let none_needed = |arguments: &str| is_whole && arguments.trim().is_empty();
-        let mut ids = HashSet::new();
-        let calls = drafts.into_iter().enumerate().map(|(number, draft)| {
-            let usable = !draft.id.is_empty() && ids.insert(draft.id.clone());
-            let id = if usable { draft.id } else { format!("call_{}_{number}", self.position) };
+        let calls = drafts.into_iter().map(|draft| {
             let arguments = if none_needed(&draft.arguments) { "{}".to_owned() } else { draft.arguments };
-            ToolCall { id, name: self.names.ours(&draft.name), arguments }
+            ToolCall { id: draft.id, name: self.names.ours(&draft.name), arguments }
         });
-        let calls = calls.collect();
+        let mut calls: Vec<ToolCall> = calls.collect();
+        let _renamed = with_ids(&mut calls, self.position);
         let native = self.native();
         TurnReply { text: self.text, calls, native, usage: self.usage, finish, notice: None, wire_attempts: 1 }
     }

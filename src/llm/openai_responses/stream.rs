@@ -4,6 +4,7 @@
 use super::super::body::{Assembly, BodyFault};
 use super::super::error::Fault;
 use super::super::names::NameMap;
+use super::super::turn::with_ids;
 use super::super::{Finish, Native, ToolCall, TurnReply, TurnSink};
 use super::DIALECT;
 use crate::domain::Usage;
@@ -94,6 +95,8 @@ struct Draft {
 pub(super) struct ResponseAssembly<'a> {
     names: &'a NameMap,
     model: &'a str,
+    /// The length of the conversation so far, for calls without an id.
+    position: usize,
     drafts: BTreeMap<usize, Draft>,
     /// The message whose text was shown last.
     showing: Option<usize>,
@@ -104,10 +107,11 @@ pub(super) struct ResponseAssembly<'a> {
 }
 
 impl<'a> ResponseAssembly<'a> {
-    pub(super) fn new(names: &'a NameMap, model: &'a str) -> Self {
+    pub(super) fn new(names: &'a NameMap, model: &'a str, position: usize) -> Self {
         Self {
             names,
             model,
+            position,
             drafts: BTreeMap::new(),
             showing: None,
             refused: false,
@@ -240,9 +244,10 @@ impl Assembly for ResponseAssembly<'_> {
                 arguments: if none_needed { "{}".to_owned() } else { arguments },
             }
         });
-        let calls = calls.collect();
+        let mut calls: Vec<ToolCall> = calls.collect();
+        let renamed = with_ids(&mut calls, self.position);
         let texts: Vec<String> = items.iter().map(Item::text).filter(|text| !text.is_empty()).collect();
-        let native = self.native();
+        let native = self.native().filter(|_| !renamed);
         TurnReply {
             text: texts.join(BETWEEN),
             calls,
@@ -320,7 +325,7 @@ mod tests {
 
     fn read(text: &str) -> (Result<TurnReply, BodyFault>, Transcript) {
         let names = NameMap::new(["a.b"].into_iter());
-        let mut body = Body::new(ResponseAssembly::new(&names, "m"));
+        let mut body = Body::new(ResponseAssembly::new(&names, "m", 3));
         let mut sink = Transcript::default();
         for chunk in text.as_bytes().chunks(7) {
             match body.push(chunk, &mut sink) {
@@ -394,6 +399,22 @@ mod tests {
             cost_microusd: None,
         };
         assert_eq!(reply.usage, usage);
+    }
+
+    #[test]
+    fn calls_without_an_id_of_their_own_get_one_and_go_back_written_anew() {
+        let call = |id: &str| format!(r#"{{"type":"function_call","call_id":"{id}","name":"g","arguments":"{{}}"}}"#);
+        for given in [["", ""], ["c", "c"]] {
+            let events = [
+                item("done", 0, &call(given[0])),
+                item("done", 1, &call(given[1])),
+                ended("completed", &json!({ "status": "completed" })),
+            ];
+            let reply = read(&stream(&events)).0.unwrap();
+            let ids: Vec<&str> = reply.calls.iter().map(|call| call.id.as_str()).collect();
+            assert!(ids[0] != ids[1] && ids.iter().all(|id| !id.is_empty()), "{ids:?}");
+            assert!(reply.native.is_none(), "results would be matched with the wrong call");
+        }
     }
 
     #[test]
