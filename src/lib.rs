@@ -3,7 +3,7 @@
 //! # The map
 //!
 //! ```text
-//! domain <- error, clock, events, redact, lifecycle <- home, net, process, telemetry
+//! domain <- error, clock, events, failpoint, redact, lifecycle <- home, net, process, telemetry
 //!        <- config, store, secrets, mcp, llm <- gateway <- tools <- { runtime | adapters } <- app
 //! ```
 //!
@@ -22,6 +22,7 @@ pub mod domain;
 pub mod clock;
 pub mod error;
 pub mod events;
+pub mod failpoint;
 pub mod lifecycle;
 pub mod redact;
 

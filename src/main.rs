@@ -4,6 +4,8 @@ use station::adapters::cli::{self, Deps, OpenHome, Serve};
 use station::app::{self, ServeOptions};
 use station::redact::Redactor;
 use station::telemetry;
+#[cfg(feature = "failpoints")]
+use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -23,5 +25,10 @@ fn main() -> ExitCode {
     };
     let redactor = Redactor::default();
     telemetry::report_panics(redactor.clone());
+    #[cfg(feature = "failpoints")]
+    if let Err(problem) = station::failpoint::arm(&std::env::var(station::failpoint::VARIABLE).unwrap_or_default()) {
+        let _nowhere_else = writeln!(std::io::stderr(), "{problem}");
+        return ExitCode::from(78);
+    }
     cli::run(std::env::args_os(), std::env::vars_os(), redactor, deps)
 }

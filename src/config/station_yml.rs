@@ -241,9 +241,7 @@ fn variable_of(path: &str) -> String {
 /// Puts the variables over the file's values; answers which paths they gave.
 fn overlay(value: &mut Value, variables: &BTreeMap<String, String>) -> Result<BTreeMap<String, String>, FileProblem> {
     let mut given = BTreeMap::new();
-    for (name, text) in
-        variables.iter().filter(|(name, _)| name.starts_with("STN_") && !OTHERS.contains(&name.as_str()))
-    {
+    for (name, text) in variables.iter().filter(|(name, _)| name.starts_with("STN_") && !is_no_setting(name)) {
         let Some((path, form)) = STATIC.iter().find(|(path, _)| variable_of(path) == *name) else {
             return Err(unknown_variable(name));
         };
@@ -283,6 +281,14 @@ fn overlay_others(
 
 fn in_variable(name: &str) -> String {
     format!("environment variable {name}")
+}
+
+fn is_no_setting(variable: &str) -> bool {
+    #[cfg(feature = "failpoints")]
+    if variable == crate::failpoint::VARIABLE {
+        return true;
+    }
+    OTHERS.contains(&variable)
 }
 
 fn unknown_variable(name: &str) -> FileProblem {

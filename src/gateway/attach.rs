@@ -4,6 +4,7 @@ use super::builtin::Builtin;
 use super::{GatewayDeps, Shared};
 use crate::domain::{McpServerDefinition, SecretText, ServerTransport};
 use crate::error::{Error, Result};
+use crate::failpoint::Failpoint;
 use crate::mcp::call::{CallError, ConnectError, Connection, HttpTarget, Protocol, RawObject, RequestOptions, Setup};
 use crate::process::CommandSpec;
 use secrecy::ExposeSecret;
@@ -125,7 +126,9 @@ async fn run(
     definition: &McpServerDefinition,
     setup: &Setup,
 ) -> Result<Result<Connection, ConnectError>> {
-    let child = shared.deps.spawner.spawn(&command(&shared.deps, definition)?, &setup.tasks).await?;
+    let command = command(&shared.deps, definition)?;
+    Failpoint::ServerStart.reach(|| format!("{} {:?} {:?}", command.program, command.args, command.env));
+    let child = shared.deps.spawner.spawn(&command, &setup.tasks).await?;
     Ok(Connection::to_child(child, setup).await)
 }
 

@@ -7,6 +7,7 @@ use super::{Gateway, mirror};
 use crate::clock::ClockExt;
 use crate::domain::{McpServerDefinition, Name, ServerTransport, Timestamp};
 use crate::error::{Error, Result};
+use crate::failpoint::Failpoint;
 use crate::mcp::call::{Connection, Era, Progress, RawObject, RequestOptions};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -82,6 +83,7 @@ impl Gateway {
                 };
                 let outcome = connection.request("tools/call", params(&known.tool, arguments, &options), request).await;
                 let result = outcome.map_err(|error| error.into_error(known.server.as_str(), &known.tool))?;
+                Failpoint::ToolResult.reach(|| result.get().to_owned());
                 complete(&known, result)
             }
         }

@@ -10,6 +10,8 @@ use crate::clock::ClockExt;
 use crate::domain::{CommandState, McpServerDefinition, Name, ServerTransport, Timestamp};
 use crate::error::Result;
 use crate::mcp::call::Protocol;
+use futures_util::FutureExt;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
@@ -19,6 +21,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// A server that has lived this long has not failed at its start.
 const STABLE: Duration = Duration::from_secs(60);
+/// What is shown of a server whose connection ended in a panic.
+const BROKE: &str = "something broke inside Station; the log has the cause";
 /// Changes of a list come in bursts; the list is read once for all that come within this time.
 const BURST: Duration = Duration::from_millis(100);
 
@@ -159,7 +163,9 @@ impl Life {
         let mut failures = 0;
         while !self.stop.is_cancelled() {
             let began = self.now();
-            match self.connect_and_serve(&mut protocol).await {
+            // A panic ends this connection, not the server's life: callers wait for what becomes of it.
+            let ended = AssertUnwindSafe(self.connect_and_serve(&mut protocol)).catch_unwind().await;
+            match ended.unwrap_or_else(|_panic| self.failed_to_start(BROKE.to_owned())) {
                 End::Stopped => break,
                 End::Failed(problem) => {
                     let problem = self.shared.deps.redactor.string(problem);

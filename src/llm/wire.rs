@@ -6,6 +6,7 @@ use super::retry::{RetryBudget, allowed};
 use super::turn::TurnReply;
 use super::{ProviderConfig, ProviderErrorKind, TurnSink, defaults};
 use crate::clock::{ClockExt, SharedClock};
+use crate::failpoint::Failpoint;
 use bytes::Bytes;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{RequestBuilder, Response};
@@ -201,6 +202,10 @@ impl Endpoint {
             Ok(headers) => headers.clone(),
             Err(reason) => return Err(final_failure(self.error(model, None, ProviderErrorKind::BadRequest, reason))),
         };
+        Failpoint::ModelRequest.reach(|| {
+            let values = self.secrets.iter().map(ExposeSecret::expose_secret).collect::<Vec<_>>();
+            format!("{model} {values:?}")
+        });
         match self.clock.timeout(self.timeout, request.headers(headers).send()).await {
             None => Err(self.silence(model)),
             Some(Err(cause)) => Err(self.unreachable(model, cause)),

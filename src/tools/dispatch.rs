@@ -10,7 +10,9 @@ use crate::domain::{AuditEntry, AuditOutcome, Effect, Name, RunId, Scope, neares
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::Follower;
 use crate::redact::Redactor;
+use futures_util::FutureExt;
 use serde_json::{Map, Value};
+use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -75,12 +77,21 @@ impl Deed {
 
 /// Does `act` on behalf of `ctx.principal`. No secret is in what it answers.
 pub async fn dispatch(station: &Arc<Station>, ctx: Context, act: Act) -> Result<Answer> {
-    match answer(station, ctx, act).await {
+    let request = ctx.request_id.clone();
+    let answered = AssertUnwindSafe(answer(station, ctx, act)).catch_unwind().await;
+    match answered.unwrap_or_else(|_panic| Err(broke(&request))) {
         Ok(Answer::Output(output)) => Ok(Answer::Output(station.redactor.json(output))),
         Ok(Answer::Attached(result)) => Ok(Answer::Attached(station.redactor.raw(result))),
         Ok(following) => Ok(following),
         Err(error) => Err(redacted(&station.redactor, error)),
     }
+}
+
+/// What a panic is answered with at every door; its text goes to the log.
+fn broke(request: &str) -> Error {
+    tracing::error!(request, "an act panicked");
+    Error::internal("something broke while this was done")
+        .hint("the log has the cause; look whether it was done before you try again")
 }
 
 /// `error` without the secrets that are known.
@@ -165,9 +176,14 @@ pub(super) async fn finished<T: Send + 'static>(
 ) -> Result<T> {
     let (answer, answered) = oneshot::channel();
     station.tasks.spawn("act", async move {
-        let _gone = answer.send(work.await);
+        let _gone = answer.send(AssertUnwindSafe(work).catch_unwind().await);
     });
-    answered.await.unwrap_or_else(|_| Err(Error::unavailable("the station is stopping").hint("try again")))
+    match answered.await {
+        Ok(Ok(done)) => done,
+        // It goes on in the caller, which answers it.
+        Ok(Err(panic)) => resume_unwind(panic),
+        Err(_dropped) => Err(Error::unavailable("the station is stopping").hint("try again")),
+    }
 }
 
 /// Runs `work` until it is done, the caller goes away, or time is up; the earlier deadline counts. `hint` says what then becomes of it.

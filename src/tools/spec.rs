@@ -3,6 +3,7 @@
 use super::context::Call;
 use crate::domain::{Effect, Scope};
 use crate::error::{Error, Result};
+use crate::failpoint::Failpoint;
 use futures_util::future::BoxFuture;
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde::Serialize;
@@ -282,6 +283,7 @@ impl Tool {
         let name = spec.name;
         let erased: Run = Box::new(move |call, input| {
             Box::pin(async move {
+                Failpoint::Act.reach(|| format!("{name} {input}"));
                 let input: I = serde_json::from_value(input)
                     .map_err(|cause| Error::invalid_input(format!("the input of `{name}` is not valid: {cause}")))?;
                 let output = run(call, input).await?;

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 /// The rooms by layer, lowest first. A room imports from lower layers only; `app` and `main` import anything.
 const LAYERS: [&[&str]; 8] = [
     &["domain"],
-    &["error", "clock", "events", "redact", "lifecycle"],
+    &["error", "clock", "events", "failpoint", "redact", "lifecycle"],
     &["home", "net", "process", "telemetry"],
     &["config", "store", "secrets", "mcp", "llm"],
     &["gateway"],

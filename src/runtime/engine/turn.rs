@@ -6,6 +6,7 @@ use super::shown::bounded;
 use super::stop::{Stop, explain};
 use super::{Executor, transcript};
 use crate::domain::{CauseKind, Origin, RunErrorKind, StepKind, StepStatus, Usage, WaitingFor};
+use crate::failpoint::Failpoint;
 use crate::llm::{Finish, Provider, ProviderError, ProviderErrorKind, TurnLimits, TurnReply, TurnRequest};
 use crate::store::{Closed, Ending, Intent, Outcome};
 use serde_json::Value;
@@ -17,6 +18,7 @@ const CUT_OFF: &str = "the answer was cut off at the end of what the model may w
 impl Executor<'_, '_> {
     /// Makes the next model call. Its outcome waits for the intents that follow from it.
     pub(super) async fn ask_model(&mut self) -> Result<(), Stop> {
+        Failpoint::RunTurn.reach(|| format!("{:?} {:?}", self.prompt, self.history));
         let provider = self.provider()?;
         self.within_planned()?;
         self.within_budget().await?;

@@ -6,6 +6,7 @@ use super::steps;
 use super::transaction::Tx;
 use crate::domain::{Answer, Decision, EventType, StepStatus};
 use crate::error::{Error, Result};
+use crate::failpoint::Failpoint;
 use crate::store::{Closed, Grant, Intent, JournalBatch, Outcome, Written};
 use rusqlite::{OptionalExtension, named_params};
 use serde_json::json;
@@ -32,6 +33,7 @@ pub(super) fn journal(tx: &mut Tx<'_>, grant: &Grant, batch: JournalBatch) -> Re
         state.turns = batch.turns;
         pin_tools(tx, &state, batch.pinned_tools.as_deref())?;
     }
+    Failpoint::StoreJournal.reach(|| format!("{batch:?}"));
     state.save_progress(tx)?;
     Ok(if refused { Journaled::OutcomesOnly } else { Journaled::Whole(Written::Done) })
 }
