@@ -383,6 +383,37 @@ fn a_stream_that_was_cut_goes_on_without_a_gap_or_a_repetition() {
 }
 
 #[test]
+fn a_stream_tells_what_the_model_says_between_the_beginning_and_the_end_of_its_step() {
+    let call = Turn::calling("filesystem__list_allowed_directories", &json!({}));
+    let llm = FakeLlm::start([call, Turn::saying("As it is said.").held()]);
+    let home = TestHome::with_agent_using(&["filesystem"], "slow", &llm.settings());
+    let serve = home.serve();
+    let http = Http::new(&home, &serve);
+    let run = http.post("/api/v1/agents/slow/queue", &json!({ "input": "go" })).with(202).json();
+    llm.wait_for(1);
+    let mut events = http.events(&format!("/api/v1/runs/{}/events", run["id"].as_str().unwrap()), None);
+    let mut seen = Vec::new();
+    // The third step is the second answer of the model.
+    let third = |event: &Event| event.data["data"]["step"]["seq"] == 3;
+    while !seen.last().is_some_and(third) {
+        seen.push(events.next().expect("the stream goes on"));
+    }
+    llm.release();
+    seen.extend(events);
+    let of_third: Vec<&str> = seen.iter().skip_while(|event| !third(event)).map(|event| event.name.as_str()).collect();
+    assert_eq!(of_third[..3], ["step.started", "model.delta", "step.completed"], "{of_third:?}");
+    let text: String = seen
+        .iter()
+        .filter(|event| event.name == "model.delta")
+        .map(|event| {
+            assert_eq!((event.id.as_str(), &event.data["data"]["step"]), ("", &json!(3)), "{event:?}");
+            event.data["data"]["text"].as_str().unwrap()
+        })
+        .collect();
+    assert_eq!(text, "As it is said.");
+}
+
+#[test]
 fn the_stored_events_of_a_run_are_the_same_whoever_owns_the_home() {
     let home = TestHome::new();
     let run = home.json(&["agent", "run", "hello", "What is here?"]);

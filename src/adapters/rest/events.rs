@@ -19,7 +19,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use serde_json::json;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -160,6 +160,8 @@ struct Feed {
     stopping: CancellationToken,
     /// The last stored event that the reader has, or will have after `waiting`.
     seq: i64,
+    /// Steps that have ended for this reader: what is still told of them was told before.
+    over: BTreeSet<i64>,
     /// Read and not yet sent.
     waiting: VecDeque<Event>,
     /// The store may hold more than what was read.
@@ -175,7 +177,8 @@ impl Feed {
         clock: SharedClock,
         stopping: CancellationToken,
     ) -> Self {
-        Self { run, store, follower, clock, stopping, seq: 0, waiting: VecDeque::new(), unread: true, ended: false }
+        let (over, waiting) = (BTreeSet::new(), VecDeque::new());
+        Self { run, store, follower, clock, stopping, seq: 0, over, waiting, unread: true, ended: false }
     }
 
     /// Tells the reader to forget what it has, and starts over.
@@ -222,9 +225,19 @@ impl Feed {
         let read = self.store.events_after(self.run, self.seq, PAGE).await;
         let events = read.inspect_err(|error| tracing::error!(?error, run = %self.run, "events can't be read")).ok()?;
         self.unread = events.len() == PAGE as usize;
-        self.seq = events.last().map_or(self.seq, |event| event.seq);
-        self.waiting.extend(events);
+        events.into_iter().for_each(|event| self.tell(event));
         Some(())
+    }
+
+    /// A stored event, in turn.
+    fn tell(&mut self, event: Event) {
+        self.seq = event.seq;
+        match (event.r#type, step_of(&event)) {
+            (EventType::StepStarted, Some(step)) => _ = self.over.remove(&step),
+            (EventType::StepCompleted | EventType::StepFailed, Some(step)) => _ = self.over.insert(step),
+            _ => {}
+        }
+        self.waiting.push_back(event);
     }
 
     /// Takes up what was published. Stored events that come out of turn are read from the store, in turn.
@@ -234,17 +247,22 @@ impl Feed {
             return;
         };
         if event.r#type.is_transient() {
-            // One that was published before what the store has told is old news.
-            if event.seq == self.seq {
+            if step_of(&event).is_none_or(|step| !self.over.contains(&step)) {
                 self.waiting.push_back(event);
             }
         } else if event.seq == self.seq + 1 {
-            self.seq = event.seq;
-            self.waiting.push_back(event);
+            self.tell(event);
         } else if event.seq > self.seq {
             self.unread = true;
         }
     }
+}
+
+/// The step that an event tells of.
+fn step_of(event: &Event) -> Option<i64> {
+    // What is stored has the whole step.
+    let step = event.data.get("step")?;
+    step.get("seq").unwrap_or(step).as_i64()
 }
 
 fn frame(event: &Event) -> Bytes {
