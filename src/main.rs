@@ -2,6 +2,7 @@
 
 use station::adapters::cli::{self, Deps, OpenHome, Serve};
 use station::app::{self, ServeOptions};
+use station::process;
 use station::redact::Redactor;
 use station::telemetry;
 #[cfg(feature = "failpoints")]
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
             Box::pin(app::serve(ServeOptions { home, variables, redactor, listen, background, idle, ask }))
         },
     };
+    process::leave_no_image();
     let redactor = Redactor::default();
     telemetry::report_panics(redactor.clone());
     #[cfg(feature = "failpoints")]

@@ -164,6 +164,16 @@ fn command(spec: &CommandSpec) -> Command {
     command
 }
 
+/// Keeps the memory of this process, which holds secrets, to itself: no core file, for children neither, and on Linux nobody but root may
+/// look into it. A debug build stays open to a debugger, and to tests that look for its processes. What can't be set stops nobody.
+pub fn leave_no_image() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let hard = getrlimit(Resource::RLIMIT_CORE).map(|(_, hard)| hard);
+    let _unlimited = hard.and_then(|hard| setrlimit(Resource::RLIMIT_CORE, 0, hard));
+    #[cfg(all(target_os = "linux", not(debug_assertions)))]
+    let _readable = nix::sys::prctl::set_dumpable(false);
+}
+
 /// Asks the kernel to kill the child when the spawning thread ends, so that a station that is killed leaves no child behind.
 #[cfg(target_os = "linux")]
 #[expect(unsafe_code, reason = "a death signal can only be set between fork and exec")]
