@@ -309,12 +309,13 @@ impl<'a> Fields<'a> {
 }
 
 /// A value in a message: short, and with its type.
+/// Not what a text or a number says: it may be a key, at the wrong place or without its quotes.
 fn shown(value: &Value) -> String {
     match value {
         Value::Null => "nothing".to_owned(),
         Value::Bool(value) => format!("`{value}`"),
-        Value::Number(number) => format!("the number {number}"),
-        Value::String(text) => format!("the text `{}`", text.chars().take(40).collect::<String>()),
+        Value::Number(_) => "a number".to_owned(),
+        Value::String(_) => "a text".to_owned(),
         Value::Array(_) => "a list".to_owned(),
         Value::Object(_) => "a map".to_owned(),
     }
@@ -372,7 +373,7 @@ mod tests {
     #[test]
     fn a_wrong_type_names_the_path_and_what_was_found() {
         let problem = check("a:\n  b: [1, two]\n", |fields| fields.map("a")?.unwrap().texts("b")).unwrap_err();
-        assert_eq!(problem.to_string(), "x.prompt:3:7: `a.b[0]`: expected a text, found the number 1");
+        assert_eq!(problem.to_string(), "x.prompt:3:7: `a.b[0]`: expected a text, found a number");
         let problem = check("n: 0\n", |fields| fields.count("n", 10)).unwrap_err();
         assert!(problem.to_string().contains("from 1 to 10"), "{problem}");
         assert!(check("b: yes\n", |fields| fields.boolean("b")).is_err());

@@ -464,7 +464,7 @@ mod tests {
             ("{ \"url\": \"http://y\", \"env\": { \"a\": \"b\" } }", "`env` doesn't go with `url`"),
             ("{ \"url\": \"ftp://y\" }", "`mcpServers.s.url`: `ftp://y` is no http or https URL"),
             ("{ \"url\": \"http://y/mcp\" }", "`mcpServers.s.url`: `http://y` is plain http to another machine"),
-            ("{ \"command\": \"x\", \"args\": [1] }", "expected a text, found the number 1"),
+            ("{ \"command\": \"x\", \"args\": [1] }", "expected a text, found a number"),
             ("{ \"command\": \"x\", \"timeout\": \"soon\" }", "not a duration"),
             ("{ \"command\": \"x\", \"env\": { \"A=B\": \"c\" } }", "can't be a name"),
         ] {
