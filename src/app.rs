@@ -14,7 +14,7 @@ use crate::home::{self, Home, OwnerLock};
 use crate::lifecycle::Tasks;
 use crate::net;
 use crate::process::Spawner;
-use crate::redact::Redactor;
+use crate::redact::{Redactor, STATION, scope_of};
 use crate::runtime::Workers;
 use crate::secrets::{self, Ask, NewPassphrase, Secrets, Unlocked};
 use crate::store::sqlite::{SqliteControl, SqliteStore};
@@ -163,7 +163,7 @@ pub async fn open(parts: Parts) -> Result<App> {
     let Parts { home, settings, variables, clock, lock, redactor, root, executes, starts_servers } = parts;
     let settings = Arc::new(settings);
     let tasks = Tasks::new();
-    let events = Events::new(redactor.clone());
+    let events = Events::new(redactor.within(STATION));
     let http = net::http_client()?;
     let spawner = Spawner::start()?;
     let control = open_control(&home, &clock, &redactor).await?;
@@ -174,7 +174,7 @@ pub async fn open(parts: Parts) -> Result<App> {
     let environments = Environments::default();
     let mut opened = Vec::new();
     for row in rows {
-        let store = open_store(&home, &row, &clock, &events, &redactor).await?;
+        let store = open_store(&home, &row, &clock, &events, &redactor.within(&scope_of(&row.name))).await?;
         opened.push((row, store));
     }
     let root = match root {
@@ -184,6 +184,7 @@ pub async fn open(parts: Parts) -> Result<App> {
     let mut values = BTreeMap::new();
     for (row, store) in opened {
         let (name, kept) = (row.name.clone(), Arc::clone(&store));
+        let redactor = redactor.within(&scope_of(&name));
         let secrets = Secrets::open(root.clone(), name, kept, redactor.clone()).await?;
         values.insert(row.name.clone(), secrets.values().clone());
         let deps = GatewayDeps {
@@ -206,6 +207,7 @@ pub async fn open(parts: Parts) -> Result<App> {
             store,
             gateway,
             secrets,
+            redactor,
             files: Mutex::new(()),
             problems: FileProblems::default(),
         }));
@@ -235,7 +237,7 @@ pub async fn open(parts: Parts) -> Result<App> {
         giving: tokio::sync::Mutex::default(),
         tasks: tasks.clone(),
         spawner: spawner.clone(),
-        redactor,
+        redactor: redactor.within(STATION),
     });
     Ok(App { station, workers, tasks, spawner, lock, root })
 }

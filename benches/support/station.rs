@@ -125,6 +125,7 @@ fn environment(station: &Station, home: &Home, tasks: &Tasks) -> (Arc<Environmen
             store: store.clone(),
             gateway,
             secrets,
+            redactor: station::redact::Redactor::default(),
             files,
             problems: FileProblems::default(),
         }),

@@ -198,6 +198,7 @@ fn environment(
         number: row.number,
         store,
         gateway,
+        redactor: crate::redact::Redactor::default(),
         secrets,
         files: tokio::sync::Mutex::default(),
         problems: crate::tools::FileProblems::default(),

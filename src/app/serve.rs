@@ -7,7 +7,7 @@ use crate::clock::{ClockExt, SharedClock, SystemClock};
 use crate::config;
 use crate::error::{Error, Result};
 use crate::home::{self, Handshake, Home, LocalKey, LocalListener, OwnerLock, Subreaper};
-use crate::redact::Redactor;
+use crate::redact::{Redactor, STATION};
 use crate::runtime;
 use crate::secrets::{self, Ask};
 use crate::telemetry::{self, LogFormat, LogSettings, LogTarget};
@@ -79,7 +79,7 @@ pub async fn serve(options: ServeOptions) -> Result<()> {
     let socket = LocalListener::bind(&home, &lock)?;
     let key = LocalKey::load(&home)?;
     if let Ok(text) = std::fs::read_to_string(home.local_key()) {
-        redactor.add("station", "local.key", &text.into());
+        redactor.add(STATION, "local.key", &text.into());
     }
     let (executes, starts_servers) = (true, true);
     let parts =

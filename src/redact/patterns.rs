@@ -1,26 +1,33 @@
-//! What is looked for: every spelling of every known value, in one automaton.
+//! What is looked for: every spelling of every known value of a scope, in one automaton.
 
 use super::SHORTEST;
 use super::spellings::spellings;
 use aho_corasick::{AhoCorasick, BuildError};
 use std::collections::BTreeMap;
+use std::ops::Range;
 
-/// All spellings of all known values.
+/// How much of a spelling the automaton looks for; what follows is compared. So its size doesn't grow with a long value's length, and what
+/// was cut off behind this much of a value is found too.
+const HEAD: usize = 64;
+
+/// All spellings of the known values of one scope.
 pub(super) struct Patterns {
+    /// Finds heads.
     automaton: AhoCorasick,
-    /// By pattern: its bytes, sorted, and what takes its place.
+    /// By head: the spellings that begin with it.
+    heads: Vec<Range<usize>>,
+    /// The spellings and what takes their place, sorted.
     sorted: Vec<(Vec<u8>, String)>,
-    /// The bytes that a pattern begins with.
+    /// The bytes that a spelling begins with.
     first: [bool; 256],
     longest: usize,
 }
 
-/// A place in a text that a known value covers, or several that overlap.
+/// A place in a text that a known value covers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Span {
+pub(super) struct Found {
     pub(super) start: usize,
     pub(super) end: usize,
-    /// The pattern that begins first, the longest of those.
     pattern: usize,
 }
 
@@ -38,11 +45,18 @@ impl Patterns {
             return Ok(None);
         }
         let sorted: Vec<(Vec<u8>, String)> = all.into_iter().collect();
-        let automaton = AhoCorasick::new(sorted.iter().map(|(pattern, _)| pattern))?;
+        let mut heads: Vec<Range<usize>> = Vec::new();
+        for at in 0..sorted.len() {
+            match heads.last_mut() {
+                Some(last) if head(&sorted[last.start].0) == head(&sorted[at].0) => last.end = at + 1,
+                _ => heads.push(at..at + 1),
+            }
+        }
+        let automaton = AhoCorasick::new(heads.iter().map(|same| head(&sorted[same.start].0)))?;
         let mut first = [false; 256];
         sorted.iter().for_each(|(pattern, _)| first[usize::from(pattern[0])] = true);
         let longest = sorted.iter().map(|(pattern, _)| pattern.len()).max().unwrap_or_default();
-        Ok(Some(Self { automaton, sorted, first, longest }))
+        Ok(Some(Self { automaton, heads, sorted, first, longest }))
     }
 
     /// Whether there is any in `bytes`.
@@ -50,41 +64,19 @@ impl Patterns {
         self.automaton.is_match(bytes)
     }
 
-    /// The places of all known values, in order, none overlapping another.
-    pub(super) fn spans(&self, bytes: &[u8]) -> Vec<Span> {
-        let mut found: Vec<Span> = self
-            .automaton
-            .find_overlapping_iter(bytes)
-            .map(|found| Span { start: found.start(), end: found.end(), pattern: found.pattern().as_usize() })
-            .collect();
-        found.sort_by_key(|span| (span.start, std::cmp::Reverse(span.end)));
-        found.into_iter().fold(Vec::new(), |mut merged: Vec<Span>, span| {
-            match merged.last_mut() {
-                Some(last) if span.start < last.end => last.end = last.end.max(span.end),
-                _ => merged.push(span),
-            }
-            merged
+    /// The places of all known values, in no order; they may overlap. One ends where the text begins to differ from the value.
+    pub(super) fn found<'a>(&'a self, bytes: &'a [u8]) -> impl Iterator<Item = Found> + 'a {
+        self.automaton.find_overlapping_iter(bytes).map(|found| {
+            let (start, same) = (found.start(), &self.heads[found.pattern().as_usize()]);
+            let far = same.clone().map(|pattern| (common(&self.sorted[pattern].0, &bytes[start..]), pattern)).max();
+            let (length, pattern) = far.unwrap_or((found.len(), same.start));
+            Found { start, end: start + length, pattern }
         })
     }
 
-    /// What takes the place of `span`.
-    pub(super) fn replacement(&self, span: &Span) -> &str {
-        &self.sorted[span.pattern].1
-    }
-
-    /// `bytes` without the known values; `None` when there was none.
-    pub(super) fn redact(&self, bytes: &[u8]) -> Option<Vec<u8>> {
-        if !self.any(bytes) {
-            return None;
-        }
-        let (mut redacted, mut copied) = (Vec::with_capacity(bytes.len()), 0);
-        for span in self.spans(bytes) {
-            redacted.extend_from_slice(&bytes[copied..span.start]);
-            redacted.extend_from_slice(self.replacement(&span).as_bytes());
-            copied = span.end;
-        }
-        redacted.extend_from_slice(&bytes[copied..]);
-        Some(redacted)
+    /// What takes the place of `found`.
+    pub(super) fn replacement(&self, found: &Found) -> &str {
+        &self.sorted[found.pattern].1
     }
 
     /// Where in `bytes` a pattern may have begun that goes on behind its end: the earliest such place, else the length.
@@ -100,4 +92,13 @@ impl Patterns {
             self.sorted.get(behind).is_some_and(|(pattern, _)| pattern.starts_with(part))
         }
     }
+}
+
+fn head(spelling: &[u8]) -> &[u8] {
+    &spelling[..spelling.len().min(HEAD)]
+}
+
+/// How many bytes both begin with.
+fn common(one: &[u8], other: &[u8]) -> usize {
+    one.iter().zip(other).take_while(|(one, other)| one == other).count()
 }

@@ -46,19 +46,19 @@ impl RedactedStream {
     fn release(&mut self, all: bool) -> Vec<u8> {
         let held = std::mem::take(&mut self.held);
         let mut shown = std::mem::take(&mut self.replaced);
-        let Some(patterns) = self.redactor.patterns() else {
+        let Some(view) = self.redactor.view() else {
             return held[shown..].to_vec();
         };
-        let cut = if all { held.len() } else { patterns.begun(&held) };
+        let cut = if all { held.len() } else { view.begun(&held) };
         let mut output = Vec::with_capacity(cut);
-        for span in patterns.spans(&held) {
+        for span in view.spans(&held) {
             // One that begins inside what has been replaced only makes that longer.
             if span.start >= shown {
                 if span.start >= cut {
                     break;
                 }
                 output.extend_from_slice(&held[shown..span.start]);
-                output.extend_from_slice(patterns.replacement(&span).as_bytes());
+                output.extend_from_slice(view.replacement(&span).as_bytes());
             }
             shown = shown.max(span.end);
         }

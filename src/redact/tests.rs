@@ -195,3 +195,35 @@ fn scopes_are_replaced_added_to_and_removed_and_all_clones_know() {
     assert_eq!(redactor.text("sk-1-of-many sk-99-of-many"), "sk-1-of-many [redacted:OPENAI_API_KEY]");
     assert!(!format!("{redactor:?}").contains("of-many"));
 }
+
+#[test]
+fn who_looks_within_a_scope_sees_its_values_and_those_of_the_station() {
+    let redactor = Redactor::default();
+    let named = |name: &str, value: &str| vec![(name.to_owned(), SecretString::from(value.to_owned()))];
+    redactor.replace("environment development", named("DEV", "swordfish one"));
+    redactor.replace("environment production", named("PROD", "swordfish two"));
+    redactor.add(PROVIDERS, "openai", &"swordfish three".into());
+    let text = "swordfish one, swordfish two, swordfish three";
+    assert_eq!(redactor.text(text), "[redacted:DEV], [redacted:PROD], [redacted:openai]");
+    let development = redactor.within("environment development");
+    assert_eq!(development.text(text), "[redacted:DEV], swordfish two, [redacted:openai]");
+    assert_eq!(redactor.within(STATION).text(text), "swordfish one, swordfish two, [redacted:openai]");
+    development.add("environment development", "NEW", &"swordfish two".into());
+    assert_eq!(development.text("swordfish two"), "[redacted:NEW]");
+}
+
+#[test]
+fn a_long_value_is_found_whole_and_as_far_as_it_was_cut() {
+    let value: String = (0..20_000).map(|at| char::from(b'a' + u8::try_from(at * at % 23).unwrap())).collect();
+    let redactor = knowing(&[("LONG", &value)]);
+    assert_eq!(redactor.text(&format!("<{value}>")), "<[redacted:LONG]>");
+    assert_eq!(redactor.text(&format!("<{}>", &value[..3000])), "<[redacted:LONG]>");
+    assert_eq!(redactor.text(&value[..40]), value[..40], "less than is looked for");
+    let mut stream = redactor.stream();
+    let mut told = String::new();
+    for piece in format!("<{value}>{}!", &value[..100]).as_bytes().chunks(777) {
+        told.push_str(&String::from_utf8_lossy(&stream.push(piece)));
+    }
+    told.push_str(&stream.finish_str());
+    assert_eq!(told, "<[redacted:LONG]>[redacted:LONG]!");
+}

@@ -6,7 +6,7 @@ use super::values::Values;
 use crate::domain::{AuditEntry, Name};
 use crate::error::Result;
 use crate::home::misconfigured;
-use crate::redact::Redactor;
+use crate::redact::{Redactor, scope_of};
 use crate::store::{DataKeyRow, SecretRow, Store};
 use secrecy::{ExposeSecret, SecretString};
 use std::collections::BTreeMap;
@@ -65,7 +65,7 @@ impl Secrets {
             }
             self.values.put(&row.name, value);
         }
-        self.redactor.replace(&scope(&self.environment), named);
+        self.redactor.replace(&scope_of(&self.environment), named);
         Ok(())
     }
 
@@ -79,7 +79,7 @@ impl Secrets {
         let mut ring = self.ring.lock().await;
         let (generation, key) = self.sealing_key(&mut ring).await?;
         // Known before it is kept: from here on it may show up anywhere.
-        self.redactor.add(&scope(&self.environment), name, &value);
+        self.redactor.add(&scope_of(&self.environment), name, &value);
         let (install, environment) = (self.root.install().to_owned(), self.environment.clone());
         let (owned, plain) = (name.to_owned(), value.clone());
         let seal = Box::new(move |id, version| {
@@ -116,11 +116,6 @@ impl Secrets {
         ring.active = Some(generation);
         Ok((generation, key))
     }
-}
-
-/// How the redactor calls the secrets of an environment.
-fn scope(environment: &Name) -> String {
-    format!("environment {environment}")
 }
 
 fn key_place(root: &Unlocked, environment: &Name, generation: u32, kek_id: &str) -> Vec<u8> {

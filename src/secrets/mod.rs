@@ -105,7 +105,7 @@ fn read_root(home: &Home) -> Result<Option<Root>> {
 fn open(home: &Home, root: &Root, found: Found) -> Result<Unlocked> {
     root.unlock(&found.material)?.ok_or_else(|| {
         misconfigured(format!("{} is not the one that this home's secrets are under", found.from)).hint(format!(
-            "`{}` says which one that is; give that one, or restore the file from a backup",
+            "give the one that the home was made with, or restore `{}` from the backup that belongs to this one",
             home.root_key().display()
         ))
     })

@@ -41,12 +41,23 @@ pub async fn act(station: &Arc<Station>, ctx: Context, name: &str, arguments: Va
     let environment = find_environment(station, &ctx, &deed, EnvironmentUse::Required, &mut input).await?;
     let environment =
         environment.ok_or_else(|| Error::internal("an attached tool was called without an environment"))?;
+    let redactor = environment.redactor.clone();
+    act_in(station, ctx, environment, deed, arguments).await.map_err(|error| redacted(&redactor, error))
+}
+
+async fn act_in(
+    station: &Arc<Station>,
+    ctx: Context,
+    environment: Arc<Environment>,
+    deed: Deed,
+    arguments: Value,
+) -> Result<Box<RawValue>> {
     // Before the name is looked up: that takes time, and tells which tools there are.
     authorize(station, &ctx, Scope::ToolsCall, &deed, Some(&environment)).await?;
     let gone = ctx.cancel.child_token();
     let _leaving = gone.clone().drop_guard();
-    let (inner, name) = (Context { cancel: gone, ..ctx.clone() }, name.to_owned());
-    let owned = Arc::clone(station);
+    let inner = Context { cancel: gone, ..ctx.clone() };
+    let (owned, name) = (Arc::clone(station), deed.target.unwrap_or_default());
     let work = async move { call(&owned, inner, &environment, &name, arguments).await };
     limited(station, &ctx, HARD_CAP, ENDED, finished(station, work)).await
 }
@@ -136,7 +147,7 @@ impl Permitted {
 
     /// Makes the call; what comes of it holds no secret. Whoever uses this has committed, or will commit, the audit entries.
     pub async fn run(&self, idempotency_key: Option<String>) -> Result<Box<RawValue>> {
-        let redactor = &self.call.station.redactor;
+        let redactor = &self.environment.redactor;
         let (progress, mut updates) = mpsc::channel(16);
         let options = CallOptions {
             idempotency_key,

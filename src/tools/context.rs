@@ -103,6 +103,8 @@ pub struct Environment {
     pub store: Arc<dyn Store>,
     pub gateway: Gateway,
     pub secrets: Secrets,
+    /// Knows the secrets of this environment and of the station; stands before whatever leaves or is kept of it.
+    pub redactor: Redactor,
     /// Held while files and their rows are changed together.
     pub files: Mutex<()>,
     /// What the last sync, or the start, found wrong with the files.
@@ -199,7 +201,7 @@ pub struct Station {
     /// For what must not end with the request that began it.
     pub tasks: Tasks,
     pub spawner: Spawner,
-    /// Knows the secrets of all environments and of the station; stands before whatever leaves or is kept.
+    /// Knows the secrets of the station; stands before what belongs to no environment.
     pub redactor: Redactor,
     /// Fired once the files have been taken up; acts wait for it.
     pub ready: CancellationToken,

@@ -75,16 +75,11 @@ impl Deed {
     }
 }
 
-/// Does `act` on behalf of `ctx.principal`. No secret is in what it answers.
+/// Does `act` on behalf of `ctx.principal`. No secret of its environment, nor of the station, is in what it answers.
 pub async fn dispatch(station: &Arc<Station>, ctx: Context, act: Act) -> Result<Answer> {
     let request = ctx.request_id.clone();
     let answered = AssertUnwindSafe(answer(station, ctx, act)).catch_unwind().await;
-    match answered.unwrap_or_else(|_panic| Err(broke(&request))) {
-        Ok(Answer::Output(output)) => Ok(Answer::Output(station.redactor.json(output))),
-        Ok(Answer::Attached(result)) => Ok(Answer::Attached(station.redactor.raw(result))),
-        Ok(following) => Ok(following),
-        Err(error) => Err(redacted(&station.redactor, error)),
-    }
+    answered.unwrap_or_else(|_panic| Err(broke(&request)))
 }
 
 /// What a panic is answered with at every door; its text goes to the log.
@@ -133,9 +128,25 @@ async fn native(station: &Arc<Station>, ctx: Context, tool: &Tool, arguments: Va
     let deed = Deed { action: tool.spec.action(), target: tool.spec.target(&arguments) };
     ask_a_person(station, &ctx, &tool.spec, &deed).await?;
     let mut input = object(tool.spec.name, arguments)?;
-    let environment = find_environment(station, &ctx, &deed, tool.spec.environment, &mut input).await?;
+    let found = find_environment(station, &ctx, &deed, tool.spec.environment, &mut input).await;
+    let environment = found.map_err(|error| redacted(&station.redactor, error))?;
+    let redactor = environment.as_ref().map_or(&station.redactor, |environment| &environment.redactor).clone();
+    match carry_out(station, ctx, tool, deed, environment, Value::Object(input)).await {
+        Ok(output) => Ok(redactor.json(output)),
+        Err(error) => Err(redacted(&redactor, error)),
+    }
+}
+
+/// The rest of the road, in the environment that the act concerns.
+async fn carry_out(
+    station: &Arc<Station>,
+    ctx: Context,
+    tool: &Tool,
+    deed: Deed,
+    environment: Option<Arc<Environment>>,
+    input: Value,
+) -> Result<Value> {
     authorize(station, &ctx, tool.spec.scope, &deed, environment.as_ref()).await?;
-    let input = Value::Object(input);
     station.table.validate(tool, &input)?;
     let started = station.clock.now();
     let gone = ctx.cancel.child_token();

@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::llm::{
     self, Api, OllamaOptions, Provider, ProviderConfig, RetryBudget, Think, ThinkLevel, defaults, defaults::OFFLINE,
 };
-use crate::redact::Redactor;
+use crate::redact::{Redactor, scope_of};
 use crate::secrets::Values;
 use access::{Access, Source};
 pub use local::LocalServers;
@@ -338,11 +338,11 @@ impl Models {
         caller: Option<&ProviderVariables>,
     ) -> Result<Arc<dyn Provider>> {
         if let Some(given) = self.given.get(name) {
-            return Ok(self.redacted(Arc::clone(given)));
+            return Ok(self.redacted(environment, Arc::clone(given)));
         }
         let config = self.config(environment, name, caller)?;
         self.make_key_known(&config);
-        Ok(self.redacted(llm::provider(config, self.http.clone(), Arc::clone(&self.clock))))
+        Ok(self.redacted(environment, llm::provider(config, self.http.clone(), Arc::clone(&self.clock))))
     }
 
     /// What the provider is built with.
@@ -384,8 +384,8 @@ impl Models {
         })
     }
 
-    fn redacted(&self, provider: Arc<dyn Provider>) -> Arc<dyn Provider> {
-        Arc::new(llm::Redacted::new(self.redactor.clone(), provider))
+    fn redacted(&self, environment: &Name, provider: Arc<dyn Provider>) -> Arc<dyn Provider> {
+        Arc::new(llm::Redacted::new(self.redactor.within(&scope_of(environment)), provider))
     }
 
     /// The retries that all calls to one provider at one address share.

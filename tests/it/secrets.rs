@@ -2,6 +2,7 @@
 //! before it touches anything.
 
 use crate::support::counter::Counter;
+use crate::support::fake_llm::{FakeLlm, Turn};
 use crate::support::home::{Output, TestHome, within};
 use crate::support::http::{Http, Listening};
 use crate::support::stdio::StdioClient;
@@ -265,4 +266,97 @@ fn a_passphrase_keeps_the_home_and_every_start_needs_it() {
     write("correct horse battery");
     assert_eq!(home.json(&["secret", "list"])["items"][0]["name"], "TOKEN");
     assert!(!home.read("secrets/root.json").contains("horse"));
+}
+
+#[test]
+fn a_secret_that_is_a_word_of_the_stations_own_is_refused() {
+    let home = TestHome::new();
+    let _created = home.stn(&["init"]).ok();
+    for own in ["completed", "complete", "environment", "agent_create", "production", " \t      "] {
+        let refused = home.stn_with_input(&["secret", "set", "WEAK", "--json"], own);
+        assert_eq!(refused.code, 2, "`{own}`: {refused:?}");
+        assert!(refused.stderr.contains("word that Station itself uses"), "{refused:?}");
+    }
+    assert_eq!(home.json(&["secret", "list"])["items"], json!([]));
+    assert_eq!(home.json(&["agent", "run", "hello", "hi"])["status"], "completed");
+}
+
+#[test]
+fn a_secret_hides_itself_in_its_own_environment_and_leaves_the_audit_readable() {
+    let home = TestHome::new();
+    let _created = home.stn(&["init"]).ok();
+    home.write_agent("development", "forecaster", "");
+    let _synced = home.stn(&["sync"]).ok();
+    let _set = set(&home, "BLIND", "forecaster");
+    let _set = home.stn_with_input(&["secret", "set", "DATABASE", "-e", "production"], "Winter2026!prod-db").ok();
+    let _paused = home.stn(&["agent", "pause", "forecaster"]).ok();
+    let audited = home.read("audit/development.jsonl");
+    let pause = audited.lines().find(|line| line.contains("agent.pause")).expect("a row");
+    let pause: Value = serde_json::from_str(pause).unwrap();
+    assert_eq!(pause["target"], "forecaster", "{pause}");
+    // Who may not look at production learns nothing of its secrets by guessing.
+    let created =
+        home.json(&["call", "agent_create", r#"{"name":"guess","prompt":"Winter2026!prod-db and forecaster"}"#]);
+    assert_eq!(created["prompt"], "Winter2026!prod-db and [redacted:BLIND]");
+    let there = home.json(&[
+        "call",
+        "agent_create",
+        r#"{"name":"guess","prompt":"Winter2026!prod-db","environment":"production"}"#,
+    ]);
+    assert_eq!(there["prompt"], "[redacted:DATABASE]");
+}
+
+#[test]
+fn what_was_kept_before_it_became_a_secret_leaves_by_no_stream() {
+    let llm = FakeLlm::start([Turn::saying("It says later-a-secret-7Fq.")]);
+    let home = TestHome::with_agent("reader", &llm.settings());
+    let run = home.json(&["agent", "run", "reader", "go"]);
+    let _set = set(&home, "LATER", "later-a-secret-7Fq");
+    let serve = home.serve();
+    let http = Http::new(&home, &serve);
+    let path = format!("/api/v1/runs/{}/events", run["id"].as_str().unwrap());
+    let streamed: Vec<String> = http.events(&path, None).map(|event| event.data.to_string()).collect();
+    let paged = http.get(&path).with(200).body;
+    for told in [streamed.concat(), paged] {
+        assert!(told.contains("[redacted:LATER]") && !told.contains("later-a-secret-7Fq"), "{told}");
+    }
+}
+
+#[test]
+fn a_key_without_its_quotes_or_at_the_wrong_place_is_not_repeated() {
+    for wrong in [
+        "{ p: { api: openai_chat, base_url: 'http://127.0.0.1:9/v1', api_key: 1234567890123 } }",
+        "{ p: sk-misplaced-1234567890123 }",
+    ] {
+        let home = TestHome::new();
+        home.write("station.yml", &format!("providers: {wrong}\n"));
+        let refused = home.stn(&["status"]);
+        assert!(refused.code == 78 && !refused.stderr.contains("1234567890123"), "{refused:?}");
+        assert!(refused.stderr.contains("station.yml:1:"), "{refused:?}");
+    }
+}
+
+#[test]
+fn neither_a_station_nor_its_children_leave_a_core_file() {
+    let home = TestHome::new();
+    let _created = home.stn(&["init"]).ok();
+    home.write_servers("development", &Counter::beside(&home).servers(&json!({})));
+    // As far up as this machine lets it be, which has to be something to be taken down.
+    let mut shell = home.program("sh");
+    shell.args(["-c", "ulimit -c \"$(ulimit -Hc)\" && [ \"$(ulimit -c)\" != 0 ] && exec \"$0\" tool list --json"]);
+    shell.arg(env!("CARGO_BIN_EXE_stn"));
+    let _spawned = crate::support::home::run(shell, "").ok();
+    let owner = home.owner().expect("the background owner");
+    let ready = || (server(&home, "counter")["state"] == "ready").then_some(());
+    within("the server", ready);
+    let child_of_owner = |pid: &i32| {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        status.lines().any(|line| line == format!("PPid:\t{owner}"))
+    };
+    let child = within("the server's process", || home.processes().into_iter().find(child_of_owner));
+    for pid in [owner, child] {
+        let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+        let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+        assert_eq!(core.split_whitespace().nth(4), Some("0"), "{core}");
+    }
 }

@@ -448,6 +448,7 @@ fn environment(
         number,
         store,
         gateway,
+        redactor: crate::redact::Redactor::default(),
         secrets,
         files,
         problems: crate::tools::FileProblems::default(),

@@ -1,6 +1,6 @@
 //! `secret_set`: keeps a value under a name, encrypted. A person's act: a model that knew the value would have to be trusted with it.
 
-use super::{LONGEST, SecretValue, SecretView, check_name, view};
+use super::{LONGEST, SecretValue, SecretView, check_name, view, words};
 use crate::domain::{Effect, EnvironmentKind, Scope};
 use crate::error::{Error, Result};
 use crate::redact::SHORTEST;
@@ -49,6 +49,16 @@ pub async fn set(call: Call, input: Input) -> Result<SecretView> {
             "use a longer value; only environments of the kind `development` take a shorter one, and `{}` is none",
             environment.name
         ))
+        .field("value"));
+    }
+    if length >= SHORTEST
+        && (value.expose_secret().trim().is_empty() || words::is_own(&call.station, value.expose_secret()))
+    {
+        return Err(Error::invalid_input(
+            "the value is part of a word that Station itself uses, or nothing but white space: taking it out of logs and answers would make \
+             them unreadable",
+        )
+        .hint("use a value that nobody could guess")
         .field("value"));
     }
     let row = environment.secrets.set(&input.name, value, call.audit(&input.name)).await?;
