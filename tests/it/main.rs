@@ -17,6 +17,7 @@ mod filesystem;
 mod first_run;
 mod following;
 mod go_station;
+mod keys;
 mod mcp;
 mod owners;
 mod parity;

@@ -2,7 +2,7 @@
 
 use super::request::Request;
 use crate::error::{Error, ErrorKind, ErrorReport, Result};
-use crate::home::LocalClient;
+use crate::home::{ApiKey, LocalClient};
 use crate::net::{OUTBOUND_HINT, check_outbound};
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
@@ -11,9 +11,6 @@ use reqwest::Url;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use std::error::Error as StdError;
-
-/// What to do about a key that is missing or wrong. Only a remote station asks for one.
-const KEY_HINT: &str = "give the station's key with `--key` or STN_KEY; `stn status` on the station's own machine says which file it is in";
 
 /// The longest answer that is read.
 const ANSWER_BYTES: usize = 64 * 1024 * 1024;
@@ -37,6 +34,8 @@ pub(super) enum Connection {
 pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) body: BoxStream<'static, Result<Bytes>>,
+    /// What to do if it says that the key is missing or wrong. Only a remote station asks for one.
+    about_key: Option<String>,
 }
 
 /// The cause of an error that stands for a broken connection: whether the request arrived, nobody knows.
@@ -93,7 +92,26 @@ impl Remote {
             let error = Error::unavailable("the connection to the station broke").hint("try again");
             error.source(Broken(Box::new(cause)))
         };
-        Ok(Answer { status, body: response.bytes_stream().map_err(broken).boxed() })
+        let about_key = (status == 401).then(|| self.about_key());
+        Ok(Answer { status, body: response.bytes_stream().map_err(broken).boxed(), about_key })
+    }
+
+    /// What to do about a key that this station doesn't take.
+    fn about_key(&self) -> String {
+        let at = self.base.as_str().trim_end_matches('/');
+        let there =
+            "`stn api-key list` on its machine shows the ids of its keys, `stn status` the file of its local one";
+        match self.key.as_ref().map(|key| ApiKey::parse(key.expose_secret())) {
+            None => format!("give a key of the station at `{at}` with `--key` or STN_KEY: {there}"),
+            Some(Ok(key)) => {
+                let id = key.id();
+                format!("a key belongs to the one station that made it, and `{id}` is none of `{at}`: {there}")
+            }
+            Some(Err(_)) => format!(
+                "what `--key` or STN_KEY gives is no key, or not a whole one: it looks like `stn_key_<id>_<secret>`. \
+                 For the station at `{at}`, {there}"
+            ),
+        }
     }
 
     fn unreachable(&self, cause: reqwest::Error) -> Error {
@@ -122,7 +140,7 @@ async fn local(client: &LocalClient, request: &Request) -> Result<Answer> {
     }
     let body = body.unwrap_or_default();
     let response = client.request(request.method(), &path, &headers, body).await.map_err(lost)?;
-    Ok(Answer { status: response.status.as_u16(), body: response.body.map_err(lost).boxed() })
+    Ok(Answer { status: response.status.as_u16(), body: response.body.map_err(lost).boxed(), about_key: None })
 }
 
 /// Over the socket every status is an answer, so that `unavailable` says that the owner has gone.
@@ -136,13 +154,19 @@ fn lost(error: Error) -> Error {
 
 impl Answer {
     /// The answer if its status is 2xx, else the error that its body reports.
-    pub(super) async fn success(self) -> Result<Self> {
+    pub(super) async fn success(mut self) -> Result<Self> {
         if (200..300).contains(&self.status) {
             return Ok(self);
         }
-        let status = self.status;
+        let (status, about_key) = (self.status, self.about_key.take());
         let body = self.bytes().await?;
-        Err(reported(status, &body))
+        let error = reported(status, &body);
+        // The station speaks to those who write requests; here the key is a flag. What has become of a key it says itself.
+        let speaks_of_header = error.hint_text().is_some_and(|hint| hint.contains("Authorization"));
+        Err(match about_key.filter(|_| speaks_of_header) {
+            Some(hint) => error.hint(hint),
+            None => error,
+        })
     }
 
     /// The JSON of the body.
@@ -170,9 +194,7 @@ impl Answer {
 /// The error in a problem document (RFC 9457); of something else, what the status says.
 fn reported(status: u16, body: &[u8]) -> Error {
     if let Ok(report) = serde_json::from_slice::<ErrorReport>(body) {
-        let error = Error::from(report);
-        // The station speaks to those who write requests; here the key is a flag.
-        return if status == 401 { error.hint(KEY_HINT) } else { error };
+        return Error::from(report);
     }
     let kind = match status {
         401 => ErrorKind::Unauthenticated,
@@ -238,12 +260,35 @@ mod tests {
         assert_eq!(reported(401, b"").kind(), ErrorKind::Unauthenticated);
     }
 
-    #[test]
-    fn whoever_lacks_the_key_is_told_the_flag_and_not_the_header() {
-        let report = Error::unauthenticated("no key was given").hint("send `Authorization: Bearer <key>`").report();
-        let error = reported(401, &serde_json::to_vec(&report).unwrap());
-        assert_eq!(error.message(), "no key was given");
-        assert!(error.hint_text().is_some_and(|hint| hint.contains("`--key` or STN_KEY")), "{error}");
+    /// What is said of a 401 of the station at `http://localhost/base/` that came with `hint`.
+    async fn unauthenticated(key: Option<&str>, hint: &str) -> Error {
+        let remote = Remote::new("http://localhost/base/", key, crate::net::http_client().unwrap()).unwrap();
+        let report =
+            serde_json::to_vec(&Error::unauthenticated("the key is not valid here").hint(hint).report()).unwrap();
+        let body = futures_util::stream::once(async { Ok(Bytes::from(report)) }).boxed();
+        let answer = Answer { status: 401, body, about_key: Some(remote.about_key()) };
+        answer.success().await.err().unwrap()
+    }
+
+    #[tokio::test]
+    async fn whose_key_isn_t_taken_is_told_which_station_that_was_and_how_to_find_its_keys() {
+        let key = ApiKey::generate().unwrap();
+        let text = key.reveal();
+        let header = "send `Authorization: Bearer <key>`";
+        for (given, told) in [
+            (None, "give a key of the station at `http://localhost/base` with `--key` or STN_KEY"),
+            (Some(text.expose_secret()), "a key belongs to the one station that made it"),
+            (Some(&text.expose_secret()[..40]), "no key, or not a whole one"),
+        ] {
+            let error = unauthenticated(given, header).await;
+            let hint = error.hint_text().unwrap();
+            assert_eq!(error.message(), "the key is not valid here");
+            assert!(hint.contains(told) && hint.contains("`http://localhost/base`"), "{hint}");
+            assert!(hint.contains("`stn api-key list`") && !hint.contains("Authorization"), "{hint}");
+            assert_eq!(hint.contains(key.id()), told.starts_with("a key belongs"), "{hint}");
+        }
+        let deleted = unauthenticated(Some(text.expose_secret()), "an admin can make another one").await;
+        assert_eq!(deleted.hint_text(), Some("an admin can make another one"));
     }
 
     #[test]
