@@ -478,6 +478,32 @@ fn on_the_command_line_every_key_may_do_what_the_table_says() {
 }
 
 #[test]
+fn who_may_not_accept_a_command_is_refused_by_the_station_which_records_it() {
+    let station = Station::open();
+    let waiting = r#"{ "mcpServers": { "waiting": { "command": "true" } } }"#;
+    station.home.write("environments/staging/servers.json", waiting);
+    let _taken_up = station.home.stn(&["sync", "staging"]).ok();
+    let state = || station.home.json(&["mcp-server", "get", "waiting", "-e", "staging"])["command_state"].clone();
+    for person in station.people().into_iter().filter(|person| person.granted.is_none()) {
+        let place = ["--url", &station.serve.url, "--key", &person.key, "-e", "staging"];
+        let done =
+            station.home.stn(&[&["mcp-server", "accept", "waiting", "--yes", "--json"], place.as_slice()].concat());
+        let rows = denials(&station.home.path().join("data/staging.db"));
+        let recorded: Vec<_> = rows.iter().filter(|(_, denial)| denial.who == person.id).collect();
+        if person.role == "admin" {
+            assert_eq!((done.code, recorded.len(), state()), (0, 0, json!("accepted")), "{done:?}");
+            continue;
+        }
+        let error: Value = serde_json::from_str(&done.stderr).unwrap();
+        let told = told(error.get("error").unwrap_or(&error), done.code.into());
+        assert_eq!((told.kind.as_str(), told.status), ("permission_denied", 3), "{done:?}");
+        let denial = Denial { action: "mcp_server.accept".into(), origin: "rest".into(), who: person.id.clone() };
+        assert_eq!(recorded, [&(told.request, denial)], "{}", person.role);
+        assert_eq!(state(), "pending");
+    }
+}
+
+#[test]
 fn a_role_that_is_none_opens_no_session_and_is_told_those_that_are() {
     let home = TestHome::new();
     let _created = home.stn(&["init"]).ok();

@@ -12,6 +12,9 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use serde_json::Value;
 use std::io::{self, BufRead, IsTerminal, Write};
 
+/// The hash of no command.
+const UNSEEN: &str = "-";
+
 /// The command.
 pub(super) fn command(spec: &ToolSpec) -> Command {
     fields::command(spec, "accept", &["command_hash"]).arg(
@@ -35,8 +38,11 @@ pub(super) async fn run(target: &Target, output: Output, matches: &ArgMatches, s
         return Err(Error::conflict(message).field("server").into());
     };
     let Some(command) = server.get("command").filter(|command| !command.is_null()) else {
-        let message = format!("you may not see, nor accept, the command of MCP server `{name}`");
-        return Err(Error::permission_denied(message).hint("that takes the scope `mcp_servers:exec`").into());
+        // Who may not see the command may not accept it. That is the station's to say, and to record; without a hash nothing is accepted.
+        input.insert("command_hash".into(), UNSEEN.into());
+        target.call(spec.name, input).await?;
+        let message = format!("the command of MCP server `{name}` was not shown, and so nothing was accepted");
+        return Err(Error::permission_denied(message).hint("try again").into());
     };
     output
         .always(format_args!("MCP server `{name}` in environment `{environment}` wants to run this on your machine:"));

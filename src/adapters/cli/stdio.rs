@@ -28,7 +28,7 @@ pub(super) fn command() -> Command {
                 .long("role")
                 .value_name("ROLE")
                 .value_parser(PossibleValuesParser::new(["viewer", "developer", "operator", "admin"]))
-                .help("What the client may do at most; developer without it"),
+                .help("What the client may do at most, in its environment alone; developer without it"),
         )
 }
 
