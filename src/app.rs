@@ -5,12 +5,12 @@ mod serve;
 pub use serve::{ServeOptions, serve};
 
 use crate::clock::{SharedClock, SystemClock};
-use crate::config::{self, Settings};
+use crate::config::{self, FIRST_ENVIRONMENTS, STATION_YML, Settings};
 use crate::domain::{AuditEntry, Name};
 use crate::error::{Error, Result};
 use crate::events::Events;
 use crate::gateway::{Gateway, GatewayDeps};
-use crate::home::{self, Home, OwnerLock};
+use crate::home::{self, Home, Layout, OwnerLock};
 use crate::lifecycle::Tasks;
 use crate::net;
 use crate::process::Spawner;
@@ -29,12 +29,6 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
-
-/// The environments of a new home; the first is the default one.
-const FIRST_ENVIRONMENTS: [&str; 3] = ["development", "staging", "production"];
-
-/// The settings file, as people know it.
-const STATION_YML: &str = "station.yml";
 
 /// A home that this process owns, opened.
 #[derive(Debug)]
@@ -72,15 +66,32 @@ pub fn settings(home: &Home, variables: &BTreeMap<String, String>) -> Result<Set
     config::load_settings(&home.station_yml(), STATION_YML, variables)
 }
 
+/// Where a home has its schemas, as the sample files name it for editors; the other layout has its cache elsewhere.
+const SAMPLE_SCHEMAS: (&str, &str) = ("cache/schemas/", "../data/cache/schemas/");
+
 /// Creates what an empty home lacks, with the sample agent. `true` when it was empty.
 pub fn first_use(home: &Home) -> Result<bool> {
     let own = config::HOME_FILES.iter().map(|file| (file.path.to_owned(), file.contents));
     let sample = config::SAMPLE_ENVIRONMENT_FILES
         .iter()
         .map(|file| (format!("environments/{}/{}", FIRST_ENVIRONMENTS[0], file.path), file.contents));
-    let files: Vec<(String, &str)> = own.chain(sample).collect();
+    let placed = |text: &str| match home.layout() {
+        Layout::Home => text.to_owned(),
+        Layout::System => text.replace(SAMPLE_SCHEMAS.0, SAMPLE_SCHEMAS.1),
+    };
+    let files: Vec<(String, String)> = own.chain(sample).map(|(path, text)| (path, placed(text))).collect();
     let files: Vec<(&str, &[u8])> = files.iter().map(|(path, text)| (path.as_str(), text.as_bytes())).collect();
-    home::create(home, &files)
+    let is_new = home::create(home, &files)?;
+    if is_new {
+        write_schemas(home)?;
+    }
+    Ok(is_new)
+}
+
+/// Writes the JSON Schemas of this version into the home's cache, where editors find what the sample files name.
+fn write_schemas(home: &Home) -> Result<()> {
+    config::schema_texts()
+        .try_for_each(|(name, text)| home::keep_in_cache(home, &config::schema_path(name), text.as_bytes()))
 }
 
 /// Gives a home without a root one: for this passphrase, or for what the environment names, or for a new key. A passphrase for a home
@@ -166,6 +177,10 @@ pub async fn open(parts: Parts) -> Result<App> {
     let events = Events::new(redactor.within(STATION));
     let http = net::http_client()?;
     let spawner = Spawner::start()?;
+    let written = home.clone();
+    if let Err(error) = blocking(move || write_schemas(&written)).await {
+        tracing::warn!(?error, "the schemas for editors can't be written");
+    }
     let control = open_control(&home, &clock, &redactor).await?;
     let rows = known_environments(&*control, &home, &clock).await?;
     let default_environment = default_environment(&settings, &rows)?;
@@ -308,29 +323,14 @@ fn create_directory(directory: &Path) -> Result<()> {
 
 /// The directories that are environments. One whose name can't be an environment's is left alone and said so.
 fn environment_directories(directory: &Path) -> Result<Vec<Name>> {
-    let unreadable = |cause: std::io::Error| {
-        Error::unavailable(format!("can't read `{}`: {cause}", directory.display())).source(cause)
+    let told = |found| match found {
+        Ok(name) => Some(name),
+        Err(problem) => {
+            tracing::error!("{problem}");
+            None
+        }
     };
-    let mut names = Vec::new();
-    for entry in std::fs::read_dir(directory).map_err(unreadable)? {
-        let entry = entry.map_err(unreadable)?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if name.starts_with('.') || !entry.path().is_dir() {
-            continue;
-        }
-        match Name::new(&name) {
-            Ok(name) => names.push(name),
-            Err(invalid) => {
-                tracing::error!(
-                    directory = name,
-                    reason = invalid.reason,
-                    "a directory in environments/ is no environment; rename it"
-                );
-            }
-        }
-    }
-    names.sort();
-    Ok(names)
+    Ok(config::environment_directories(directory)?.into_iter().filter_map(told).collect())
 }
 
 /// The environment of whoever names none: the configured one, `development`, or the first one there is.

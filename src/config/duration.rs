@@ -30,6 +30,15 @@ pub fn parse_duration(text: &str) -> Result<u64, String> {
     if total == 0 { Err(problem("it is zero")) } else { Ok(total) }
 }
 
+/// The shortest text that [`parse_duration`] reads as so many milliseconds: `90s`, `10m`.
+pub fn duration_text(ms: u64) -> String {
+    let whole = UNITS.iter().rev().find(|(_, unit)| ms > 0 && ms.is_multiple_of(*unit));
+    match whole {
+        Some((name, unit)) => format!("{}{name}", ms / unit),
+        None => "0s".to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -41,6 +50,13 @@ mod tests {
             assert_eq!(parse_duration(text), Ok(ms));
         }
         assert_eq!(parse_duration("45"), Ok(45_000));
+    }
+
+    #[test]
+    fn a_duration_is_written_as_it_can_be_read() {
+        for text in ["30s", "90s", "10m", "1h", "36h", "2d", "1500ms"] {
+            assert_eq!(duration_text(parse_duration(text).unwrap()), text);
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! One environment's directory: every file read, and every fault kept with the file that it belongs to.
 
 use super::children::check_files;
+use super::faults::Faulty;
 use super::file::read_file;
 use super::placeholder::VariableScope;
 use super::problem::FileProblem;
@@ -32,6 +33,8 @@ pub struct EnvironmentFiles {
     pub warnings: Vec<FileProblem>,
     /// Of `variables.yml`, or what is wrong with it, which is among the problems too.
     pub variables: Result<BTreeMap<String, String>, FileProblem>,
+    /// The files that were read, as people know them.
+    pub read: Vec<String>,
     /// Over the names and bytes of all files but the agents', in hex: of those, not everything that is read is in force.
     pub hash_without_agents: String,
 }
@@ -46,6 +49,8 @@ pub struct AgentFile {
     /// SHA-256 of the bytes, in hex.
     pub revision: String,
     pub definition: Result<AgentDefinition, FileProblem>,
+    /// Faults beside the one of `definition`.
+    pub further: Vec<FileProblem>,
     /// What the file says without effect.
     pub warnings: Vec<FileProblem>,
 }
@@ -72,12 +77,15 @@ pub fn load_environment(
         problems: Vec::new(),
         warnings: Vec::new(),
         variables: Ok(BTreeMap::new()),
+        read: Vec::new(),
         hash_without_agents: String::new(),
     };
     let mut hashed = Hashed::new();
     reader.variables(&mut files, &mut hashed);
     reader.servers(process, &mut files, &mut hashed)?;
     reader.agents(&mut files)?;
+    let agents = files.agents.iter().map(|agent| agent.file.clone());
+    files.read = hashed.iter().map(|(name, _)| reader.shown(name)).chain(agents).collect();
     files.hash_without_agents = content_hash(hashed.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())));
     Ok(files)
 }
@@ -170,17 +178,21 @@ impl Reader<'_> {
                 continue;
             };
             let warnings = RefCell::default();
-            let (bytes, definition) = match self.read(&relative) {
+            let (bytes, read) = match self.read(&relative) {
                 Ok(bytes) => {
-                    let definition = parse_warned(&slug, &file, &bytes, &warnings);
-                    (bytes, definition)
+                    let read = parse_warned(&slug, &file, &bytes, &warnings);
+                    (bytes, read)
                 }
-                Err(problem) => (Vec::new(), Err(problem)),
+                Err(problem) => (Vec::new(), Err(problem.into())),
+            };
+            let (definition, further) = match read {
+                Ok(definition) => (Ok(definition), Vec::new()),
+                Err(Faulty { first, further }) => (Err(*first), further),
             };
             let revision = revision_of(&bytes);
             add_agent(
                 &mut found,
-                AgentFile { name: slug, file, bytes, revision, definition, warnings: warnings.into_inner() },
+                AgentFile { name: slug, file, bytes, revision, definition, further, warnings: warnings.into_inner() },
             );
         }
         check_files(&mut found);

@@ -80,18 +80,28 @@ impl<'a> Fields<'a> {
     /// Refuses every key that isn't in `keys`, naming the nearest. Those that are not in force yet are refused too, as
     /// [`Fields::unsupported`] says, and never advised; those without effect are told in a warning.
     pub(super) fn check(&self, keys: &Keys) -> Result<(), FileProblem> {
-        keys.later.iter().try_for_each(|key| self.unsupported(key))?;
+        match self.faults(keys).into_iter().next() {
+            Some(first) => Err(first),
+            None => Ok(()),
+        }
+    }
+
+    /// The same, for whoever reads on: every key that is refused.
+    pub(super) fn faults(&self, keys: &Keys) -> Vec<FileProblem> {
+        let mut faults: Vec<FileProblem> = keys.later.iter().filter_map(|key| self.unsupported(key)).collect();
         for (key, why) in keys.idle.iter().filter(|(key, _)| self.get(key).is_some()) {
             let message = format!("`{}` has no effect here: {why}", self.path_of(key));
             self.warn(self.key_problem(key, message));
         }
         let others = keys.later.iter().copied().chain(keys.idle.iter().map(|(key, _)| *key));
         let all: Vec<&str> = keys.names().chain(others).collect();
-        let Some(unknown) = self.object.keys().find(|key| !all.contains(&key.as_str())) else { return Ok(()) };
-        let guess = nearest(unknown, keys.names()).map(|near| format!("; did you mean `{near}`?"));
-        let message = format!("unknown key `{}`{}", self.path_of(unknown), guess.unwrap_or_default());
         let known: Vec<&str> = keys.names().collect();
-        Err(self.key_problem(unknown, message).hint(format!("the keys here are {}", known.join(", "))))
+        for unknown in self.object.keys().filter(|key| !all.contains(&key.as_str())) {
+            let guess = nearest(unknown, keys.names()).map(|near| format!("; did you mean `{near}`?"));
+            let message = format!("unknown key `{}`{}", self.path_of(unknown), guess.unwrap_or_default());
+            faults.push(self.key_problem(unknown, message).hint(format!("the keys here are {}", known.join(", "))));
+        }
+        faults
     }
 
     /// Tells what is accepted and has no effect, or another one than its writer may expect.
@@ -205,8 +215,9 @@ impl<'a> Fields<'a> {
         let read = |(index, item): (usize, &Value)| match item {
             Value::String(text) => Ok(text.clone()),
             other => {
-                let message = format!("`{}[{index}]`: expected a text, found {}", self.path_of(key), shown(other));
-                Err(self.located(key, self.item_at(key, index), message))
+                let place = format!("{}[{index}]", self.path_of(key));
+                let message = format!("`{place}`: expected a text, found {}", shown(other));
+                Err(self.located(key, self.item_at(key, index), message).about(place))
             }
         };
         items.iter().enumerate().map(read).collect()
@@ -234,17 +245,14 @@ impl<'a> Fields<'a> {
     }
 
     /// Refuses `key`, which is part of the format but not of this version, unless it says that there is none: `false`, or an empty list.
-    fn unsupported(&self, key: &str) -> Result<(), FileProblem> {
+    fn unsupported(&self, key: &str) -> Option<FileProblem> {
         let says_none = match self.get(key) {
             None | Some(Value::Bool(false)) => true,
             Some(Value::Array(items)) => items.is_empty(),
             Some(_) => false,
         };
-        if says_none {
-            return Ok(());
-        }
         let message = format!("`{}` is not supported by this version", self.path_of(key));
-        Err(self.key_problem(key, message).hint("remove it"))
+        (!says_none).then(|| self.key_problem(key, message).hint("remove it"))
     }
 
     /// A problem with the value of `key`, whose path opens the message.
@@ -255,7 +263,7 @@ impl<'a> Fields<'a> {
 
     /// A problem with this map as a whole.
     pub(super) fn problem_here(&self, reason: impl std::fmt::Display) -> FileProblem {
-        self.source.problem(self.node.map(|node| node.at), format!("`{}`: {reason}", self.path))
+        self.source.problem(self.node.map(|node| node.at), format!("`{}`: {reason}", self.path)).about(&self.path)
     }
 
     /// A problem with the value that stands at `path`, names and indices, inside the value of `key`.
@@ -268,7 +276,7 @@ impl<'a> Fields<'a> {
         });
         let at = found.or(self.node_of(key)).map(|node| node.at);
         let place = path.iter().fold(self.path_of(key), |place, step| format!("{place}.{step}"));
-        self.located(key, at, format!("`{place}`: {reason}"))
+        self.located(key, at, format!("`{place}`: {reason}")).about(place)
     }
 
     /// A problem with the key itself.
@@ -300,11 +308,12 @@ impl<'a> Fields<'a> {
 
     fn located(&self, key: &str, at: Option<Position>, message: String) -> FileProblem {
         let path = self.path_of(key);
-        match self.source.overrides.and_then(|overrides| overrides.get(&path)) {
+        let problem = match self.source.overrides.and_then(|overrides| overrides.get(&path)) {
             Some(variable) => FileProblem::new(&format!("environment variable {variable}"), message),
             // Reached through an alias or a merge key: the map that it came into is the nearest place.
             None => self.source.problem(at.or(self.node.map(|node| node.at)), message),
-        }
+        };
+        problem.about(path)
     }
 }
 
@@ -377,6 +386,28 @@ mod tests {
         let problem = check("n: 0\n", |fields| fields.count("n", 10)).unwrap_err();
         assert!(problem.to_string().contains("from 1 to 10"), "{problem}");
         assert!(check("b: yes\n", |fields| fields.boolean("b")).is_err());
+    }
+
+    #[test]
+    fn a_credential_that_is_no_text_is_not_quoted() {
+        for text in
+            ["o: { api_key: 123454321 }\n", "o: { headers: { X: 123454321 } }\n", "o: { headers: [123454321] }\n"]
+        {
+            let problem = check(text, |fields| {
+                let inner = fields.map("o")?.unwrap();
+                inner.text("api_key").and(inner.text_map("headers"))
+            });
+            let problem = problem.unwrap_err();
+            assert!(!format!("{problem:?}").contains("12345"), "{problem}");
+            assert!(problem.message.contains("found a "), "{problem}");
+        }
+    }
+
+    #[test]
+    fn a_problem_names_the_key_that_it_is_about() {
+        let about = |text: &str| check(text, |fields| fields.map("a")?.unwrap().texts("b")).unwrap_err().key;
+        assert_eq!(about("a: { b: [1] }\n").as_deref(), Some("a.b[0]"));
+        assert_eq!(about("a: { b: 1 }\n").as_deref(), Some("a.b"));
     }
 
     #[test]

@@ -6,10 +6,13 @@
 //!
 //! A new key of a file: read it in that file's module through `fields::Fields`, add a row to the file's table of keys (`keys.rs`), and test its problem.
 
+mod check;
 mod children;
 mod duration;
 mod edit;
+mod effective;
 mod environment;
+mod faults;
 mod fields;
 mod file;
 mod front_matter;
@@ -34,22 +37,24 @@ mod template;
 mod variables;
 mod yaml;
 
+pub use check::{ConfigReport, STATION_YML, check, environment_directories};
 pub use children::{ChildAgents, ChildFault, check_children};
-pub use duration::parse_duration;
+pub use duration::{duration_text, parse_duration};
 pub use edit::{
     AgentPatch, LimitsPatch, MAX_VARIABLE_BYTES, check_variable, new_prompt, update_prompt, update_variable,
 };
+pub use effective::{EffectiveKey, ValueSource, effective};
 pub use environment::{AgentFile, EnvironmentFiles, Promised, allow_listed, load_environment, slug};
 pub use file::read_file;
 pub use input::validate_input;
 pub use model::split_model;
 pub use placeholder::{VariableScope, is_name as is_variable_name};
 pub use plan::{KnownAgent, KnownServer, PlanAction, PlanItem, PlanKind, SyncPlan, plan};
-pub use problem::{FileProblem, ProblemKind, Severity};
+pub use problem::{FileProblem, Severity};
 pub use prompt::{MAX_PROMPT_BYTES, base_name, parse_prompt, revision_of};
 pub use revision::{ConfigRevision, Git, changed_revision, config_revision, in_force_hash, lacks_only_the_commit};
-pub use sample::{HOME_FILES, SAMPLE_ENVIRONMENT_FILES, SampleFile};
-pub use schema::{FILE_SCHEMAS, file_schema};
+pub use sample::{FIRST_ENVIRONMENTS, HOME_FILES, SAMPLE_ENVIRONMENT_FILES, SampleFile};
+pub use schema::{FILE_SCHEMAS, file_schema, schema_path, schema_texts};
 pub use servers::{ServerEntry, ServersFile, parse_servers, server_hash};
 pub use settings::{
     EnvironmentSettings, HttpSettings, LogFormat, LogSettings, ModelSettings, ProviderApi, ProviderSettings,

@@ -149,7 +149,15 @@ mod tests {
     fn agent(name: &str, text: &str) -> AgentFile {
         let (name, file, bytes) = (Name::new(name).unwrap(), format!("agents/{name}.prompt"), text.as_bytes().to_vec());
         let definition = parse_prompt(&name, &file, &bytes);
-        AgentFile { revision: revision_of(&bytes), name, file, bytes, definition, warnings: Vec::new() }
+        AgentFile {
+            revision: revision_of(&bytes),
+            name,
+            file,
+            bytes,
+            definition,
+            further: Vec::new(),
+            warnings: Vec::new(),
+        }
     }
 
     fn known(agent: &AgentFile, state: AgentState) -> KnownAgent {
@@ -165,6 +173,7 @@ mod tests {
             servers: parsed.servers,
             problems: parsed.problems,
             variables: Ok(BTreeMap::new()),
+            read: Vec::new(),
             hash_without_agents: String::new(),
         }
     }

@@ -1,6 +1,6 @@
 //! What is wrong with a file, and where.
 
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -15,17 +15,6 @@ pub(super) struct Position {
 
 impl Position {
     pub(super) const START: Self = Self { line: 1, column: 1 };
-}
-
-/// Whether the writer of the file or this station is at fault.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum ProblemKind {
-    /// The file has to change.
-    #[default]
-    Invalid,
-    /// The file is fine; what it asks for isn't available here.
-    Unavailable,
 }
 
 /// Whether the file counts.
@@ -46,16 +35,17 @@ pub struct FileProblem {
     pub file: String,
     /// From 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub line: Option<usize>,
+    pub line: Option<u32>,
     /// From 1, in characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub column: Option<usize>,
+    pub column: Option<u32>,
+    /// What it is about, as a dotted path: `http.listen`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
     pub message: String,
     /// The fix.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
-    #[serde(default)]
-    pub kind: ProblemKind,
     #[serde(default)]
     pub severity: Severity,
 }
@@ -66,17 +56,24 @@ impl FileProblem {
             file: file.to_owned(),
             line: None,
             column: None,
+            key: None,
             message: message.into(),
             hint: None,
-            kind: ProblemKind::Invalid,
             severity: Severity::Error,
         }
     }
 
     #[must_use]
     pub(super) fn at(mut self, position: Position) -> Self {
-        self.line = Some(position.line);
-        self.column = Some(position.column);
+        let number = |found: usize| u32::try_from(found).ok();
+        self.line = number(position.line);
+        self.column = number(position.column);
+        self
+    }
+
+    #[must_use]
+    pub(super) fn about(mut self, key: impl Into<String>) -> Self {
+        self.key = Some(key.into());
         self
     }
 
@@ -84,6 +81,12 @@ impl FileProblem {
     pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
+    }
+
+    /// `file:line:column`, as much of it as is known.
+    pub fn place(&self) -> String {
+        let numbers = self.line.into_iter().chain(self.line.and(self.column));
+        numbers.fold(self.file.clone(), |place, number| format!("{place}:{number}"))
     }
 
     #[must_use]
@@ -95,24 +98,13 @@ impl FileProblem {
 
 impl fmt::Display for FileProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.file)?;
-        if let Some(line) = self.line {
-            write!(f, ":{line}")?;
-            if let Some(column) = self.column {
-                write!(f, ":{column}")?;
-            }
-        }
-        write!(f, ": {}", self.message)
+        write!(f, "{}: {}", self.place(), self.message)
     }
 }
 
 impl From<FileProblem> for Error {
     fn from(problem: FileProblem) -> Self {
-        let kind = match problem.kind {
-            ProblemKind::Invalid => ErrorKind::InvalidInput,
-            ProblemKind::Unavailable => ErrorKind::Unavailable,
-        };
-        let error = Self::new(kind, problem.to_string()).details(json!({
+        let error = Self::invalid_input(problem.to_string()).details(json!({
             "file": problem.file,
             "line": problem.line,
             "column": problem.column,
@@ -127,6 +119,7 @@ impl From<FileProblem> for Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::ErrorKind;
 
     #[test]
     fn a_problem_names_its_place_as_compilers_do_and_becomes_an_error_with_details() {
@@ -138,12 +131,5 @@ mod tests {
         assert_eq!(report.kind, ErrorKind::InvalidInput);
         assert_eq!(report.details.unwrap()["line"], 3);
         assert_eq!(report.hint.as_deref(), Some("known keys: model"));
-    }
-
-    #[test]
-    fn what_this_station_lacks_is_unavailable_rather_than_invalid() {
-        let error =
-            Error::from(FileProblem { kind: ProblemKind::Unavailable, ..FileProblem::new("a.json", "not here") });
-        assert_eq!(error.kind(), ErrorKind::Unavailable);
     }
 }

@@ -1,6 +1,7 @@
 //! `.prompt` files: the front matter's keys, their checks, and the definition they make.
 
 use super::environment::slug;
+use super::faults::{Faults, Faulty};
 use super::fields::{Fields, Source};
 use super::front_matter::{self, LINES_BEFORE_YAML};
 use super::input;
@@ -124,29 +125,30 @@ pub fn revision_of(bytes: &[u8]) -> String {
 /// Reads the bytes of the file that people know as `file`. Its base name, given as `name`, is the agent's identity; a base name that can't
 /// be one stays as the name for people.
 pub fn parse_prompt(name: &Name, file: &str, bytes: &[u8]) -> Result<AgentDefinition, FileProblem> {
-    parse_warned(name, file, bytes, &RefCell::default())
+    parse_warned(name, file, bytes, &RefCell::default()).map_err(|faulty| *faulty.first)
 }
 
-/// The same; what is accepted and has no effect comes into `warnings`.
+/// The same, with every fault; what is accepted and has no effect comes into `warnings`.
 pub(super) fn parse_warned(
     name: &Name,
     file: &str,
     bytes: &[u8],
     warnings: &RefCell<Vec<FileProblem>>,
-) -> Result<AgentDefinition, FileProblem> {
+) -> Result<AgentDefinition, Faulty> {
     let text = decode(file, bytes)?;
     let halves = front_matter::split(text).map_err(|syntax| Source::file(file).syntax(syntax))?;
     let source = Source { lines_before: LINES_BEFORE_YAML, warnings: Some(warnings), ..Source::file(file) };
     let yaml = yaml::parse(&text[halves.yaml]).map_err(|syntax| source.syntax(syntax))?;
     let prompt = body(&text[halves.body]);
     let mut definition = empty(name, prompt);
+    let mut faults = Faults::default();
     if let Some(fields) = Fields::root(source, &yaml.value, &yaml.root)? {
-        read(&fields, &mut definition)?;
+        read(&fields, &mut definition, &mut faults);
     }
-    check_template(file, &definition.prompt, halves.lines_before_body)?;
+    faults.take(check_template(file, &definition.prompt, halves.lines_before_body));
     let old_name = Some(base_name(file)).filter(|base| *name != **base).map(str::to_owned);
     definition.display_name = definition.display_name.or(old_name);
-    Ok(definition)
+    faults.or(definition)
 }
 
 /// `Cost Forecaster` of `environments/development/agents/Cost Forecaster.prompt`.
@@ -204,34 +206,32 @@ fn empty(name: &Name, prompt: String) -> AgentDefinition {
     }
 }
 
-fn read(fields: &Fields<'_>, definition: &mut AgentDefinition) -> Result<(), FileProblem> {
-    fields.check(&KEYS)?;
-    if let Some(metadata) = fields.map("metadata")? {
-        metadata.check(&METADATA)?;
-        definition.display_name = metadata.note("name")?;
-        definition.description = metadata.note("description")?;
-        definition.tags = metadata.texts("tags")?;
-        definition.max_steps = metadata.count("max_steps", MOST_STEPS)?;
+fn read(fields: &Fields<'_>, definition: &mut AgentDefinition, faults: &mut Faults) {
+    faults.0.extend(fields.faults(&KEYS));
+    if let Some(metadata) = faults.section(fields, "metadata", &METADATA) {
+        definition.display_name = faults.take(metadata.note("name")).flatten();
+        definition.description = faults.take(metadata.note("description")).flatten();
+        definition.tags = faults.take(metadata.texts("tags")).unwrap_or_default();
+        definition.max_steps = faults.take(metadata.count("max_steps", MOST_STEPS)).flatten();
     }
-    definition.model = fields.agent_model("model")?;
-    definition.max_steps = fields.count("max_steps", MOST_STEPS)?.or(definition.max_steps);
-    definition.timeout_ms = fields.duration_ms("timeout")?;
-    definition.plan = plan(fields, definition.max_steps)?;
-    definition.tools = tools(fields)?;
-    definition.agents = agents(fields)?;
+    definition.model = faults.take(fields.agent_model("model")).flatten();
+    let max_steps = faults.take(fields.count("max_steps", MOST_STEPS)).flatten();
+    definition.max_steps = max_steps.or(definition.max_steps);
+    definition.timeout_ms = faults.take(fields.duration_ms("timeout")).flatten();
+    definition.plan = faults.take(plan(fields, definition.max_steps)).unwrap_or_default();
+    definition.tools = faults.take(tools(fields)).unwrap_or_default();
+    definition.agents = faults.take(agents(fields)).unwrap_or_default();
     for (at, tool) in definition.tools.iter().enumerate().filter(|(_, tool)| tool.starts_with("__agent_")) {
         let reason = format!("`{tool}` has no effect here: name the agent under `agents`");
         fields.warn(fields.problem_inside("tools", &[at.to_string()], reason));
     }
-    definition.input_schema = input_schema(fields, &definition.prompt)?;
-    definition.output_schema = output_schema(fields)?;
-    definition.limits = limits(fields)?;
-    if let Some(retry) = fields.map("retry")? {
-        retry.check(&RETRY)?;
-        definition.on_in_doubt = on_in_doubt(&retry)?.unwrap_or_default();
+    definition.input_schema = faults.take(input_schema(fields, &definition.prompt)).flatten();
+    definition.output_schema = faults.take(output_schema(fields)).flatten();
+    definition.limits = faults.take(limits(fields)).flatten();
+    if let Some(retry) = faults.section(fields, "retry", &RETRY) {
+        definition.on_in_doubt = faults.take(on_in_doubt(&retry)).flatten().unwrap_or_default();
         definition.retry = fields.get("retry").cloned();
     }
-    Ok(())
 }
 
 fn tools(fields: &Fields<'_>) -> Result<Vec<String>, FileProblem> {

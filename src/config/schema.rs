@@ -6,26 +6,47 @@ use crate::domain::Name;
 use serde_json::{Map, Value, json};
 
 /// The files that have a schema: what they are called, and what of them it describes.
-pub const FILE_SCHEMAS: [(&str, &str); 3] = [
-    ("station.yml", "Settings of a station (station.yml)."),
+pub const FILE_SCHEMAS: [(&str, &str); 4] = [
+    ("station", "Settings of a station (station.yml)."),
     ("prompt", "The front matter of an agent's file (agents/*.prompt)."),
     ("servers", "Attached MCP servers (*.json of an environment)."),
+    ("variables", "Plain variables of an environment (variables.yml)."),
 ];
+
+/// Where a schema is kept below a home's cache, and below `docs/` of the sources.
+pub fn schema_path(name: &str) -> String {
+    format!("schemas/{name}.schema.json")
+}
+
+/// Every schema as it is published: its name, and its text.
+pub fn schema_texts() -> impl Iterator<Item = (&'static str, String)> {
+    let text = |schema: &Value| serde_json::to_string_pretty(schema).unwrap_or_default() + "\n";
+    FILE_SCHEMAS.iter().filter_map(move |(name, _)| Some((*name, text(&file_schema(name)?))))
+}
 
 /// The JSON Schema (draft 2020-12) of one of [`FILE_SCHEMAS`].
 pub fn file_schema(name: &str) -> Option<Value> {
     let (name, about) = FILE_SCHEMAS.iter().find(|(known, _)| *known == name)?;
-    let keys = match *name {
-        "station.yml" => &station_yml::KEYS,
-        "prompt" => &prompt::KEYS,
-        _ => &servers::FILE_KEYS,
-    };
     let mut schema = Map::new();
     schema.insert("$schema".into(), "https://json-schema.org/draft/2020-12/schema".into());
     schema.insert("title".into(), (*name).into());
     schema.insert("description".into(), (*about).into());
-    schema.extend(map(keys));
+    schema.extend(match *name {
+        "station" => map(&station_yml::keys::KEYS),
+        "prompt" => map(&prompt::KEYS),
+        "servers" => map(&servers::FILE_KEYS),
+        _ => variables(),
+    });
     Some(Value::Object(schema))
+}
+
+/// A flat map of names and single values.
+fn variables() -> Map<String, Value> {
+    object(json!({
+        "type": ["object", "null"],
+        "propertyNames": { "pattern": "^[A-Za-z_][A-Za-z0-9_]*$" },
+        "additionalProperties": { "type": ["string", "number", "boolean", "null"] },
+    }))
 }
 
 fn map(keys: &Keys) -> Map<String, Value> {
@@ -97,9 +118,9 @@ mod tests {
     /// `STN_WRITE_SCHEMAS=1` writes them anew.
     #[test]
     fn the_published_schemas_are_those_of_the_code() {
-        for (name, _) in FILE_SCHEMAS {
-            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("docs/schemas/{name}.schema.json"));
-            let now = serde_json::to_string_pretty(&file_schema(name).unwrap()).unwrap() + "\n";
+        let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+        for (name, now) in schema_texts() {
+            let path = docs.join(schema_path(name));
             if std::env::var_os("STN_WRITE_SCHEMAS").is_some() {
                 std::fs::write(&path, &now).unwrap();
             }
@@ -107,6 +128,8 @@ mod tests {
             assert!(published == now, "{} is not what the code says: set STN_WRITE_SCHEMAS=1", path.display());
         }
         assert!(file_schema("other").is_none());
+        let kept = std::fs::read_dir(docs.join("schemas")).unwrap().count();
+        assert_eq!(kept, FILE_SCHEMAS.len(), "a schema that no file has");
     }
 
     fn faults(name: &str, value: &Value) -> Vec<String> {
@@ -118,10 +141,12 @@ mod tests {
     fn what_the_parsers_read_fits_the_schemas_and_what_they_refuse_does_not() {
         for file in HOME_FILES.iter().chain(&SAMPLE_ENVIRONMENT_FILES) {
             let found = if file.path == "station.yml" {
-                faults("station.yml", &yaml::parse(file.contents).unwrap().value)
+                faults("station", &yaml::parse(file.contents).unwrap().value)
             } else if file.path.ends_with(".prompt") {
                 let halves = front_matter::split(file.contents).unwrap();
                 faults("prompt", &yaml::parse(&file.contents[halves.yaml]).unwrap().value)
+            } else if file.path.ends_with("variables.yml") {
+                faults("variables", &yaml::parse(file.contents).unwrap().value)
             } else if file.path.ends_with(".json") {
                 faults("servers", &serde_json::from_str(file.contents).unwrap())
             } else {
@@ -130,10 +155,12 @@ mod tests {
             assert!(found.is_empty(), "{}: {found:?}", file.path);
         }
         let cases = [
-            ("station.yml", json!({ "http": { "listn": "x" } })),
-            ("station.yml", json!({ "runs": { "workers": 0 } })),
-            ("station.yml", json!({ "environments": { "Bad Name": {} } })),
-            ("station.yml", json!({ "models": { "default": "gpt" } })),
+            ("variables", json!({ "A": ["list"] })),
+            ("variables", json!({ "a-b": "x" })),
+            ("station", json!({ "http": { "listn": "x" } })),
+            ("station", json!({ "runs": { "workers": 0 } })),
+            ("station", json!({ "environments": { "Bad Name": {} } })),
+            ("station", json!({ "models": { "default": "gpt" } })),
             ("prompt", json!({ "max_step": 3 })),
             ("prompt", json!({ "retry": { "on_in_doubt": "perhaps" } })),
             ("prompt", json!({ "tools": "one" })),
@@ -143,7 +170,7 @@ mod tests {
         for (name, value) in cases {
             assert!(!faults(name, &value).is_empty(), "{name}: {value}");
         }
-        assert!(faults("station.yml", &json!({ "environments": { "production": null } })).is_empty());
+        assert!(faults("station", &json!({ "environments": { "production": null } })).is_empty());
         assert!(faults("prompt", &json!({ "model": "gpt-5-mini", "sandbox": "python" })).is_empty());
     }
 }

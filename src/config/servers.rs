@@ -17,6 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(super) static FILE_KEYS: Keys = Keys::of(&[
     key("mcpServers", Form::Named("", &SERVER_KEYS), "The attached MCP servers, by name."),
     key("servers", Form::Named("", &SERVER_KEYS), "The same as mcpServers."),
+    key("$schema", Form::Note, "Where editors find the schema of this file."),
     key("name", Form::Note, "For people."),
     key("description", Form::Note, "For people."),
 ]);
@@ -96,6 +97,7 @@ fn read_file(file: &str, text: &str, scope: &VariableScope<'_>) -> Result<Server
     let mut found = ServersFile::default();
     let Some(root) = Fields::root(source, &value, &node)? else { return Ok(found) };
     root.check(&FILE_KEYS)?;
+    root.note("$schema")?;
     root.note("name")?;
     root.note("description")?;
     let key = match (root.get("mcpServers"), root.get("servers")) {
@@ -127,7 +129,10 @@ fn read_file(file: &str, text: &str, scope: &VariableScope<'_>) -> Result<Server
                 .key_problem(text, format!("two servers of this file would be called `{name}`"))
                 .hint("rename one of them"))
         } else {
-            server(source, &servers, text, &name, scope)
+            server(source, &servers, text, &name, scope).map_err(|problem| match problem.key {
+                Some(_) => problem,
+                None => problem.about(servers.path_of(text)),
+            })
         };
         let mut variables = BTreeSet::new();
         servers.get(text).into_iter().for_each(|value| collect_variables(value, &mut variables));
@@ -346,7 +351,6 @@ impl Filler<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::problem::ProblemKind;
     use super::*;
 
     fn parse(text: &str) -> ServersFile {
@@ -406,7 +410,7 @@ mod tests {
   "c": { "command": "ok" } } }"#,
         );
         let secret = file.servers[0].definition.clone().unwrap_err();
-        assert_eq!((secret.kind, secret.line), (ProblemKind::Invalid, Some(2)));
+        assert_eq!((secret.key.as_deref(), secret.line), (Some("servers.a"), Some(2)));
         assert!(secret.message.contains("`TOKEN` can't stand here"), "{secret}");
         let missing = file.servers[1].definition.clone().unwrap_err().to_string();
         assert!(

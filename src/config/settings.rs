@@ -1,9 +1,9 @@
 //! What `station.yml` decides, with the defaults in one place.
 
-use super::problem::Position;
+use super::problem::{FileProblem, Position};
 use crate::domain::{EnvironmentKind, Name, Price};
 use secrecy::SecretString;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
@@ -21,8 +21,19 @@ pub struct Settings {
     pub environments: BTreeMap<Name, EnvironmentSettings>,
     /// Whether an owner that executes runs takes up files when they change; else at its start and when asked to.
     pub watch: bool,
+    /// Which of them the file or a variable says, by dotted path.
+    pub(super) origins: BTreeMap<String, Origin>,
     /// SHA-256 of the file that they were read from; `None` without a file.
     pub(super) file_hash: Option<String>,
+}
+
+/// Where a value comes from that is no default.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// This line of the file.
+    Line(usize),
+    /// The environment variable of this name.
+    Variable(String),
 }
 
 #[derive(Debug, Clone)]
@@ -140,6 +151,29 @@ pub struct EnvironmentSettings {
 }
 
 impl Settings {
+    /// The environment variables that say something of them, by name.
+    pub(super) fn variables(&self) -> impl Iterator<Item = &str> {
+        let names: BTreeSet<&str> = self
+            .origins
+            .values()
+            .filter_map(|origin| match origin {
+                Origin::Variable(name) => Some(name.as_str()),
+                Origin::Line(_) => None,
+            })
+            .collect();
+        names.into_iter()
+    }
+
+    /// A problem with the key at this path, where whoever said it will look; `file` is where the settings stand.
+    pub(super) fn place(&self, path: &str, file: &str, message: String) -> FileProblem {
+        let problem = match self.origins.get(path) {
+            Some(Origin::Variable(name)) => FileProblem::new(&format!("environment variable {name}"), message),
+            Some(Origin::Line(line)) => FileProblem::new(file, message).at(Position { line: *line, column: 1 }),
+            None => FileProblem::new(file, message),
+        };
+        problem.about(path)
+    }
+
     /// The settings of one environment; an environment that isn't mentioned has the defaults.
     pub fn environment(&self, name: &Name) -> EnvironmentSettings {
         self.environments.get(name).cloned().unwrap_or_default()
@@ -174,6 +208,7 @@ impl Default for Settings {
             },
             environments: BTreeMap::new(),
             watch: true,
+            origins: BTreeMap::new(),
             file_hash: None,
         }
     }

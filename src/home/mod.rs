@@ -10,6 +10,7 @@
 mod api_key;
 mod attach;
 mod background;
+mod cache;
 mod client;
 mod filesystem;
 mod first_use;
@@ -30,6 +31,7 @@ mod testing;
 pub use api_key::ApiKey;
 pub use attach::{Door, Handshake, attach, attach_or_own, take_over};
 pub use background::{SpawnOwner, attach_or_spawn, own_in_background};
+pub use cache::keep_in_cache;
 pub use client::{LocalBody, LocalClient, LocalResponse, LocalStream};
 pub use first_use::create;
 pub use layout::{Home, Layout};
@@ -46,7 +48,7 @@ use std::io;
 use std::path::Path;
 
 /// The exit code of a station whose configuration or keys can't be used (`EX_CONFIG` of sysexits).
-const EXIT_MISCONFIGURED: u8 = 78;
+pub const EXIT_MISCONFIGURED: u8 = 78;
 
 /// An error that ends the process with exit code 78; the command line reads the code from `details.exit_code`.
 pub fn misconfigured(message: impl Into<String>) -> Error {

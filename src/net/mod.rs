@@ -12,4 +12,4 @@ pub(crate) mod testing;
 
 pub use client::http_client;
 pub use guard::Guard;
-pub use outbound::{OUTBOUND_HINT, check_outbound};
+pub use outbound::{OUTBOUND_HINT, check_outbound, without_credentials};

@@ -22,9 +22,37 @@ pub fn check_outbound(url: &str) -> Result<(), String> {
 /// What to do about an address that [`check_outbound`] refuses.
 pub const OUTBOUND_HINT: &str = "use https, or reach it through a loopback address such as http://127.0.0.1:8080";
 
+/// `url` without the credentials that it may carry: those before its host, and what stands behind a `?`.
+pub fn without_credentials(url: &str) -> String {
+    const HIDDEN: &str = "[not shown]";
+    let (rest, query) = url.split_once('?').map_or((url, None), |(rest, query)| (rest, Some(query)));
+    let (scheme, rest) = rest.split_once("://").map_or(("", rest), |(scheme, rest)| (scheme, rest));
+    let end = rest.find('/').unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(end);
+    let host = match authority.rsplit_once('@') {
+        Some((_, host)) => format!("{HIDDEN}@{host}"),
+        None => authority.to_owned(),
+    };
+    let colon = if scheme.is_empty() { "" } else { "://" };
+    let query = query.map(|_| format!("?{HIDDEN}")).unwrap_or_default();
+    format!("{scheme}{colon}{host}{path}{query}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_is_shown_without_its_credentials() {
+        for (url, shown) in [
+            ("https://api.example.com/v1", "https://api.example.com/v1"),
+            ("https://me:pass@word@api.example.com:8443/v1", "https://[not shown]@api.example.com:8443/v1"),
+            ("http://127.0.0.1:1?key=abc", "http://127.0.0.1:1?[not shown]"),
+            ("https://token@h", "https://[not shown]@h"),
+        ] {
+            assert_eq!(without_credentials(url), shown);
+        }
+    }
 
     #[test]
     fn requests_go_over_https_or_stay_on_this_machine() {

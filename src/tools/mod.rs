@@ -20,6 +20,7 @@ mod table;
 
 pub mod agent;
 pub mod api_key;
+pub mod config;
 pub mod environment;
 pub mod mcp_server;
 pub mod request;
@@ -72,6 +73,8 @@ pub fn table() -> Table {
         Tool::new(secret::set::spec(), secret::set::set),
         Tool::new(secret::list::spec(), secret::list::list),
         Tool::new(secret::delete::spec(), secret::delete::delete),
+        Tool::new(config::get::spec(), config::get::get),
+        Tool::new(config::check::spec(), config::check::check),
         Tool::new(station::status::spec(), station::status::status),
         Tool::new(user::create::spec(), user::create::create),
         Tool::new(user::get::spec(), user::get::get),

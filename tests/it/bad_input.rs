@@ -252,7 +252,7 @@ fn a_secret_on_a_servers_command_line() {
         let synced = doors.mcp.call("environment_sync", &json!({}));
         let items = result(&synced)["structuredContent"]["items"].as_array().unwrap();
         let problem = &items.iter().find(|item| item["name"] == "needy").unwrap()["problem"];
-        assert_eq!((&problem["kind"], &problem["line"]), (&json!("invalid"), &json!(5)), "{problem}");
+        assert_eq!((&problem["severity"], &problem["line"]), (&json!("error"), &json!(5)), "{problem}");
         said(problem["message"].as_str().unwrap(), &["`needy`", "secret `TOKEN`"]);
         said(problem["hint"].as_str().unwrap(), &["`env` or `headers`"]);
     });

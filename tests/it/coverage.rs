@@ -70,7 +70,7 @@ async fn input(station: &TestStation, tool: &str) -> Value {
         }
         "secret_list" | "request_list" | "agent_list" | "run_list" | "environment_get" | "environment_list"
         | "environment_sync" | "mcp_server_list" | "tool_list" | "variable_list" => json!({}),
-        "station_status" => json!({ "environment": "development" }),
+        "station_status" | "config_get" | "config_check" => json!({ "environment": "development" }),
         "user_create" => json!({ "name": fresh(station) }),
         "user_get" | "user_update" | "user_delete" => json!({ "user": user(station).await }),
         "role_set" => json!({ "user": user(station).await, "environment": "staging", "role": "viewer" }),

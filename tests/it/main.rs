@@ -9,6 +9,7 @@ mod attached;
 mod authorization;
 mod bad_input;
 mod canary;
+mod config;
 mod conformance;
 mod coverage;
 mod doors;

@@ -102,6 +102,15 @@ const API_KEYS: &[Column] = &[
     ("LAST USED", "/last_used_at"),
 ];
 
+const CONFIG_KEYS: &[Column] = &[
+    ("KEY", "/key"),
+    ("VALUE", "/value"),
+    ("SOURCE", "/source"),
+    ("FILE", "/file"),
+    ("LINE", "/line"),
+    ("VARIABLE", "/variable"),
+];
+
 const PLAN: &[Column] = &[
     ("ACTION", "/action"),
     ("KIND", "/kind"),
@@ -131,6 +140,7 @@ pub(super) fn of(name: &str) -> Option<&'static [Column]> {
         "user_list" => USERS,
         "roles" => ROLES,
         "api_key_list" => API_KEYS,
+        "keys" => CONFIG_KEYS,
         "environment_sync" => PLAN,
         "problems" => PROBLEMS,
         "call" => OWN_TOOLS,

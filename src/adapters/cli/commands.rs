@@ -1,6 +1,6 @@
 //! The command tree: what only the command line has by hand, every tool's command from its spec.
 
-use super::{accept, call, fields, init, run, secret, serve, stdio, sync};
+use super::{accept, call, config, fields, init, run, secret, serve, stdio, sync};
 use crate::domain::nearest;
 use crate::error::{Error, Result};
 use crate::tools::{EnvironmentUse, ToolSpec};
@@ -19,6 +19,7 @@ const NOUNS: &[(&str, &str)] = &[
     ("tool", "Tools of attached MCP servers"),
     ("variable", "Plain variables for the servers of an environment"),
     ("secret", "Secrets: values that are kept encrypted and never shown"),
+    ("config", "The configuration: what is in force, and what is wrong with its files"),
     ("user", "Users: whom API keys belong to"),
     ("role", "Roles of users, by environment"),
     ("api-key", "API keys: how programs and people elsewhere come to the station"),
@@ -167,6 +168,7 @@ fn of_tool(spec: &ToolSpec, verb: &'static str) -> Command {
         "agent_run" => run::agent_run_command(spec),
         "mcp_server_accept" => accept::command(spec),
         "environment_sync" => sync::command(spec),
+        "config_check" => config::check_command(spec),
         "secret_set" => secret::set_command(spec),
         _ => fields::command(spec, verb, &[]),
     }

@@ -14,7 +14,7 @@ pub enum Failure {
     ClosedPipe,
 }
 
-const MISCONFIGURED: u8 = 78;
+pub(super) const MISCONFIGURED: u8 = 78;
 
 /// Ended by Ctrl-C, or a run that was cancelled: 128 + SIGINT, as shells have it.
 pub(super) const INTERRUPTED: u8 = 130;

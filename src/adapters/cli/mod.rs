@@ -12,6 +12,7 @@ mod accept;
 mod call;
 mod columns;
 mod commands;
+mod config;
 mod connection;
 mod failure;
 mod feed;
@@ -297,6 +298,8 @@ impl Session {
             "agent_run" => run::agent_run(target, output, matches, spec).await,
             "run_wait" => run::wait(target, output, matches, spec).await,
             "environment_sync" => sync::run(target, output, matches, spec).await,
+            "config_check" => config::check(target, output, matches, spec).await,
+            "config_get" => config::get(target, output, matches, spec).await,
             "mcp_server_accept" => accept::run(target, output, matches, spec).await,
             "secret_set" => secret::set(target, output, matches, spec).await,
             "tool_call" => call::show_result(output, &target.call(spec.name, fields::input(matches, spec)?).await?),

@@ -91,7 +91,7 @@ fn every_command_of_the_readme_is_one() {
     let commands: BTreeSet<String> = lines.iter().map(named).collect();
     assert_eq!(
         commands.iter().map(String::as_str).collect::<Vec<_>>(),
-        ["agent", "api-key", "role", "secret", "serve", "stdio", "sync", "user", "variable"]
+        ["agent", "api-key", "config", "role", "secret", "serve", "stdio", "sync", "user", "variable"]
     );
     lines.iter().for_each(|line| understood(line));
 }

@@ -99,6 +99,21 @@ impl Target {
         }
     }
 
+    /// The report of `config_check`: of the station where one is, else of the files alone. Nothing is opened for it then, neither lock nor
+    /// key nor database, so that it also tells why no station starts.
+    pub(super) async fn check_config(&self, spec: &ToolSpec, input: Map<String, Value>) -> Result<Value, Failure> {
+        let Place::Home { home, variables, .. } = &self.place else { return self.call(spec.name, input).await };
+        let input = self.in_environment(spec, input);
+        if let Some(client) = home::attach(home, crate::SCHEMA, &self.clock).await? {
+            return Ok(self.send(&Connection::Local(client), spec, input).await?);
+        }
+        let only = input.get("environment").and_then(Value::as_str).map(Name::new).transpose();
+        let only = only.map_err(|invalid| Error::invalid_input(invalid.to_string()).field("environment"))?;
+        let report = config::check(home, variables, only.as_ref())?;
+        let report = serde_json::to_value(report);
+        Ok(report.map_err(|cause| Error::internal("the report can't be written as JSON").source(cause))?)
+    }
+
     async fn call_once(&self, spec: &ToolSpec, input: Map<String, Value>) -> Result<Value, Failure> {
         match self.way(spec.name).await? {
             Way::To(connection) => Ok(self.send(&connection, spec, input).await?),

@@ -1,0 +1,220 @@
+//! What is wrong with the files of a home as they are on disk. Nothing is opened, taken up or changed, so that it can also be told of a
+//! home in which no station starts.
+
+use super::environment::{EnvironmentFiles, Promised, allow_listed, load_environment};
+use super::problem::{FileProblem, Severity};
+use super::sample::FIRST_ENVIRONMENTS;
+use super::settings::Settings;
+use super::station_yml::{read_settings, unknown_environments};
+use crate::domain::Name;
+use crate::error::{Error, Result};
+use crate::home::Home;
+use schemars::JsonSchema;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// The settings file, as people know it.
+pub const STATION_YML: &str = "station.yml";
+
+/// What a look at the files found.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct ConfigReport {
+    /// How many of the problems are errors: what they are about isn't in force.
+    pub errors: usize,
+    pub warnings: usize,
+    /// By file and line.
+    pub problems: Vec<FileProblem>,
+    /// Every file that was read, as people know it, and the environment variables that stand above `station.yml`.
+    pub read: Vec<String>,
+}
+
+/// Reads `station.yml` under the variables of the process and every environment's directory; with `only`, that environment's directory and
+/// what `station.yml` says about it. An error when there is no such directory.
+pub fn check(home: &Home, variables: &BTreeMap<String, String>, only: Option<&Name>) -> Result<ConfigReport> {
+    let mut report = ConfigReport::default();
+    let (settings, mut problems) = read_settings(&home.station_yml(), STATION_YML, variables);
+    let directories = environment_directories(&home.environments_dir())?;
+    let (mut names, mut others) = (Vec::new(), Vec::new());
+    for directory in directories {
+        match directory {
+            Ok(name) => names.push(name),
+            Err(problem) => others.push(problem),
+        }
+    }
+    if !home.control_db().exists() {
+        // They come into being with the first command that opens the home.
+        names.extend(FIRST_ENVIRONMENTS.iter().filter_map(|name| Name::new(name).ok()));
+        names.sort();
+        names.dedup();
+    }
+    if home.station_yml().exists() {
+        report.read.push(STATION_YML.to_owned());
+    }
+    report.read.extend(settings.variables().map(|name| format!("environment variable {name}")));
+    let existing: Vec<&str> = names.iter().map(Name::as_str).collect();
+    problems.extend(unknown_environments(&settings, STATION_YML, &existing));
+    problems.extend(unknown_default(&settings, &existing));
+    problems.extend(others);
+    if let Some(only) = only {
+        if !names.contains(only) {
+            return Err(Error::not_found(format!("environment `{only}` doesn't exist"))
+                .hint(format!("environments here: {}", existing.join(", ")))
+                .field("environment"));
+        }
+        let own = format!("environments.{only}");
+        let is_own = |key: &str| key == own || key.starts_with(&format!("{own}."));
+        // Where the file as a whole can't be read, that is also what is wrong with this part of it.
+        problems.retain(|problem| problem.key.as_deref().is_none_or(is_own) && problem.file == STATION_YML);
+        names.retain(|name| name == only);
+    }
+    for name in &names {
+        environment(home, name, &settings, variables, &mut report.read, &mut problems);
+    }
+    problems.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
+    problems.dedup();
+    report.errors = problems.iter().filter(|problem| problem.severity == Severity::Error).count();
+    report.warnings = problems.len() - report.errors;
+    report.problems = problems;
+    Ok(report)
+}
+
+fn environment(
+    home: &Home,
+    name: &Name,
+    settings: &Settings,
+    variables: &BTreeMap<String, String>,
+    read: &mut Vec<String>,
+    problems: &mut Vec<FileProblem>,
+) {
+    let (directory, shown) = (home.environment_dir(name), format!("environments/{name}"));
+    if !directory.exists() {
+        return;
+    }
+    let allowed = allow_listed(&settings.environment(name).variables_from_process, variables);
+    match load_environment(&directory, &shown, &allowed, &Promised::new()) {
+        Ok(files) => {
+            read.extend(files.read.iter().cloned());
+            problems.extend(files.all_problems());
+        }
+        Err(error) => problems.push(FileProblem::new(&shown, error.message())),
+    }
+}
+
+impl EnvironmentFiles {
+    /// Everything that is wrong with the files, and what of them has no effect.
+    fn all_problems(self) -> impl Iterator<Item = FileProblem> {
+        let of_agents = self.agents.into_iter().flat_map(|agent| {
+            let first = agent.definition.err();
+            first.into_iter().chain(agent.further).chain(agent.warnings)
+        });
+        let of_servers = self.servers.into_iter().filter_map(|server| server.definition.err());
+        self.problems.into_iter().chain(self.warnings).chain(of_agents).chain(of_servers)
+    }
+}
+
+fn unknown_default(settings: &Settings, existing: &[&str]) -> Option<FileProblem> {
+    let name = settings.default_environment.as_ref().filter(|name| !existing.contains(&name.as_str()))?;
+    let message = format!("`default_environment` is `{name}`, and there is no such environment");
+    let problem = settings.place("default_environment", STATION_YML, message);
+    Some(problem.hint(format!("create the directory environments/{name}, or name another one")))
+}
+
+/// The directories that are environments, by name. One whose name can't be an environment's is a fault.
+pub fn environment_directories(directory: &Path) -> Result<Vec<Result<Name, FileProblem>>> {
+    let unreadable = |cause: std::io::Error| {
+        Error::unavailable(format!("can't read `{}`: {cause}", directory.display())).source(cause)
+    };
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(directory).map_err(unreadable)? {
+        let entry = entry.map_err(unreadable)?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.starts_with('.') || !entry.path().is_dir() {
+            continue;
+        }
+        found.push(Name::new(&name).map_err(|invalid| {
+            let message = format!("the directory is no environment: {invalid}");
+            FileProblem::new(&format!("environments/{name}"), message).hint("rename it")
+        }));
+    }
+    found.sort_by(|a, b| a.as_ref().ok().cmp(&b.as_ref().ok()));
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::home::Layout;
+
+    fn home(files: &[(&str, &str)]) -> (tempfile::TempDir, Home) {
+        let directory = tempfile::tempdir().unwrap();
+        for (file, text) in files {
+            let path = directory.path().join(file);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        let home = Home::at(directory.path(), Layout::Home, &BTreeMap::new()).unwrap();
+        (directory, home)
+    }
+
+    #[test]
+    fn every_problem_is_told_with_its_place_and_every_file_that_was_read() {
+        let (_directory, home) = home(&[
+            ("station.yml", "default_environment: dev\nruns: { workers: 0 }\nenvironments:\n  prod: { model: x }\n"),
+            ("environments/development/agents/a.prompt", "---\nmodle: x\nmax_steps: 0\nsandbox: python\n---\n{{#if}\n"),
+            ("environments/development/a.json", "{ \"mcpServers\": { \"s\": { \"command\": \"{{ .NONE }}\" } } }"),
+            ("environments/development/b.json", "{ nonsense"),
+            ("environments/development/variables.yml", "A: [1]\n"),
+            ("environments/staging/agents/fine.prompt", "---\nmodel: a/b\n---\nHi\n"),
+            ("environments/No Good/x", ""),
+        ]);
+        let variables = BTreeMap::from([("STN_RUNS_MAX_STEPS".to_owned(), "3".to_owned())]);
+        let report = check(&home, &variables, None).unwrap();
+        let told: Vec<String> =
+            report.problems.iter().map(|problem| format!("{:?} {problem}", problem.severity)).collect();
+        for start in [
+            "Error environments/No Good: the directory is no environment",
+            "Error environments/development/a.json:1:",
+            "Error environments/development/agents/a.prompt:2:1: unknown key `modle`",
+            "Error environments/development/agents/a.prompt:3:12: `max_steps`",
+            "Warning environments/development/agents/a.prompt:4:1: `sandbox`",
+            "Error environments/development/agents/a.prompt:6:",
+            "Error environments/development/b.json:",
+            "Error environments/development/variables.yml:1:",
+            "Error station.yml:1:1: `default_environment` is `dev`",
+            "Error station.yml:2:18: `runs.workers`",
+            "Error station.yml:4:3: `environments.prod`: there is no such environment",
+            "Error station.yml:4:18: `environments.prod.model`",
+        ] {
+            assert!(told.iter().any(|told| told.starts_with(start)), "{start}: {told:#?}");
+        }
+        assert_eq!((report.errors, report.warnings), (11, 1), "{told:#?}");
+        assert_eq!(
+            report.read,
+            [
+                "station.yml",
+                "environment variable STN_RUNS_MAX_STEPS",
+                "environments/development/variables.yml",
+                "environments/development/a.json",
+                "environments/development/b.json",
+                "environments/development/agents/a.prompt",
+                "environments/staging/agents/fine.prompt",
+            ]
+        );
+    }
+
+    #[test]
+    fn of_one_environment_its_own_is_told_and_nothing_else() {
+        let (_directory, home) = home(&[
+            ("station.yml", "runs: { workers: 0 }\nenvironments:\n  staging: { model: x }\n"),
+            ("environments/development/agents/a.prompt", "---\nmodle: x\n---\n"),
+            ("environments/staging/agents/a.prompt", "---\nmodle: x\n---\n"),
+        ]);
+        let report = check(&home, &BTreeMap::new(), Some(&Name::new("staging").unwrap())).unwrap();
+        let keys: Vec<_> = report.problems.iter().map(|problem| problem.key.as_deref().unwrap()).collect();
+        assert_eq!(keys, ["modle", "environments.staging.model"]);
+        assert_eq!(report.problems[0].file, "environments/staging/agents/a.prompt");
+        let missing = check(&home, &BTreeMap::new(), Some(&Name::new("qa").unwrap())).unwrap_err();
+        assert!(missing.hint_text().unwrap().contains("development, production, staging"), "{missing:?}");
+    }
+}
