@@ -37,7 +37,7 @@ pub use nearest::nearest;
 pub use network::Network;
 pub use price::Price;
 pub use principal::{Cause, CauseKind, Grant, Origin, Place, Principal, PrincipalKind, PrincipalRef, Refusal};
-pub use request::{Question, Request};
+pub use request::{QUESTION_EXPIRY, Question, Request, UNANSWERED};
 pub use rights::{EnvironmentKind, Role, Scope};
 pub use run::{AgentRef, Answer, Decision, ModelChoice, ParentStep, Run, RunErrorKind, RunStatus, Usage, WaitingFor};
 pub use secret_text::{Piece, SecretText};

@@ -3,6 +3,13 @@
 use super::{Name, RunId, Timestamp, WaitingFor};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// How long a question waits for its answer: over a weekend.
+pub const QUESTION_EXPIRY: Duration = Duration::from_secs(72 * 3600);
+
+/// What the model is told of a question that has expired.
+pub const UNANSWERED: &str = "nobody has answered within 72 hours, and the question has expired; go on without the answer, or end and say what you need to know";
 
 /// What a model asks with `ask_user`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -29,6 +36,9 @@ pub struct Request {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub choices: Vec<String>,
     pub opened_at: Timestamp,
+    /// When a question expires: its run then goes on without the answer. Everything else waits until somebody decides.
+    #[serde(default)]
+    pub expires_at: Option<Timestamp>,
     /// The command that answers it.
     pub answer_with: String,
 }

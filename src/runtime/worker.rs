@@ -76,7 +76,7 @@ impl Workers {
             if seat.tasks.soft().is_cancelled() {
                 return;
             }
-            self.end_overdue(&station).await;
+            self.keep_time(&station).await;
             self.claim_all(&station, turn).await;
             turn = turn.wrapping_add(1);
             let poll = station.clock.sleep(POLL);
@@ -89,14 +89,19 @@ impl Workers {
         }
     }
 
-    /// Ends the runs that have waited for others beyond their timeout.
-    async fn end_overdue(&self, station: &Arc<Station>) {
+    /// Does what is due to runs that nobody executes.
+    async fn keep_time(&self, station: &Arc<Station>) {
         for environment in station.environments.all() {
             if let Err(error) = self.end_overdue_in(station, &environment).await {
                 tracing::error!(environment = %environment.name, ?error, "runs that are overdue can't be ended");
             }
+            if let Err(error) = expire_questions(station, &environment).await {
+                tracing::error!(environment = %environment.name, ?error, "questions that nobody answered can't be closed");
+            }
         }
     }
+
+    /// Ends the runs that have waited for others beyond their timeout.
 
     async fn end_overdue_in(&self, station: &Station, environment: &Environment) -> Result<()> {
         for run in environment.store.overdue(station.clock.now()).await? {
@@ -212,6 +217,16 @@ impl Admission for Workers {
             cancel.cancel();
         }
     }
+}
+
+/// Lets runs go on whose questions nobody has answered in time.
+async fn expire_questions(station: &Station, environment: &Environment) -> Result<()> {
+    for run in environment.store.unanswered(station.clock.now()).await? {
+        if environment.store.expire(run).await? {
+            tracing::info!(%run, environment = %environment.name, "a question expired unanswered, and its run goes on");
+        }
+    }
+    Ok(())
 }
 
 /// Tells those that execute what was cancelled with the run that had called it.

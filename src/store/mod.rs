@@ -482,6 +482,13 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// with `retry` and no `seq`.
     async fn answer(&self, run: RunId, seq: Option<i64>, answer: Answer, audit: AuditEntry) -> Result<Run>;
 
+    /// Runs whose questions have expired at `now`, and that nobody has told so.
+    async fn unanswered(&self, now: Timestamp) -> Result<Vec<RunId>>;
+
+    /// Closes the questions of a run that [`Store::unanswered`] has named as failed, with [`crate::domain::UNANSWERED`] for the model, tells
+    /// of it, and queues the run again. From the moment of the expiry on, an answer is a `conflict`. `false`: nothing of it has expired.
+    async fn expire(&self, run: RunId) -> Result<bool>;
+
     /// What runs wait for somebody to answer, the oldest first, after a position of `(opened_at, run, step)`.
     async fn requests(&self, after: Option<(Timestamp, RunId, i64)>, limit: u32) -> Result<Vec<Request>>;
 

@@ -316,6 +316,14 @@ impl<S: Store + ?Sized> Store for Redacted<S> {
         self.store.time_out(run).await
     }
 
+    async fn unanswered(&self, now: Timestamp) -> Result<Vec<RunId>> {
+        self.store.unanswered(now).await
+    }
+
+    async fn expire(&self, run: RunId) -> Result<bool> {
+        self.store.expire(run).await
+    }
+
     async fn called_off(&self) -> Result<Vec<RunId>> {
         self.store.called_off().await
     }

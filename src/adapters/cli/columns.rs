@@ -40,6 +40,7 @@ const REQUESTS: &[Column] = &[
     ("CHOICES", "/choices"),
     ("TOOL", "/tool"),
     ("OPENED", "/opened_at"),
+    ("EXPIRES", "/expires_at"),
     ("ANSWER WITH", "/answer_with"),
 ];
 

@@ -143,6 +143,9 @@ fn asks(id: RunId, request: &Request, of: usize) -> Vec<String> {
     if !request.choices.is_empty() {
         lines.push(format!("choices: {}", request.choices.join(", ")));
     }
+    if let Some(at) = request.expires_at {
+        lines.push(format!("it goes on without an answer at {at}"));
+    }
     lines.push("hint: answer with".to_owned());
     lines.push(format!("  stn run respond {id} --answer 'TEXT'{step}"));
     lines

@@ -123,7 +123,7 @@ async fn children(attempt: &Attempt) -> Result<Vec<PinnedTool>, Stop> {
 
 /// The tool with which the model asks a person. What isn't answered yet can be asked again.
 fn ask_user() -> PinnedTool {
-    let description = "Asks the person for whom you work, and waits for the answer, however long that takes. Use it when you can't go on \
+    let description = "Asks the person for whom you work, and waits for the answer, at most three days. Use it when you can't go on \
                        without knowing, or before something that only they may decide.";
     PinnedTool {
         name: ASK_USER.to_owned(),

@@ -1,7 +1,7 @@
 //! Models that ask a person.
 
 use super::{Bench, Say};
-use crate::domain::{EventType, RunStatus, StepStatus, WaitingFor};
+use crate::domain::{AuditOutcome, EventType, QUESTION_EXPIRY, RunStatus, StepStatus, WaitingFor};
 use crate::error::{Error, ErrorKind};
 use crate::tools;
 use serde_json::{Value, json};
@@ -16,6 +16,12 @@ async fn curious(script: Vec<Say>) -> Bench {
     bench.agent(|agent| agent.tools = vec!["files__*".into(), "ask_user".into()]).await;
     bench.start().await;
     bench
+}
+
+/// The workers look again, whatever they were doing when the time came.
+fn three_days_later(bench: &Bench) {
+    bench.clock.advance(QUESTION_EXPIRY);
+    bench.station.admission.wake();
 }
 
 async fn refused(bench: &Bench, answer: Value) -> Error {
@@ -118,4 +124,66 @@ async fn a_question_that_was_cut_off_before_it_was_asked_is_asked_under_the_next
     assert_eq!(bench.settled(run).await.waiting_for, Some(WaitingFor::Question), "nobody takes over what is parked");
     bench.call("run_respond", json!({ "run": run, "answer": "because" })).await;
     assert_eq!(bench.until(run, |run| run.status.is_terminal()).await.output, Some(json!("I see")));
+}
+
+#[tokio::test]
+async fn a_question_that_nobody_answers_expires_and_the_model_goes_on_without_the_answer() {
+    let bench = curious(vec![Say::Calls(vec![WHY]), Say::Text("without, then")]).await;
+    let run = bench.submit().await;
+    let asked = bench.settled(run).await.requests.remove(0);
+    assert_eq!(asked.expires_at, Some(asked.opened_at + QUESTION_EXPIRY));
+    three_days_later(&bench);
+    let ended = bench.until(run, |run| run.status.is_terminal()).await;
+    assert_eq!(ended.output, Some(json!("without, then")), "three days are no part of its minute: {:?}", ended.error);
+    let told = bench.model.last_results().remove(0);
+    assert!(told.is_error && told.content.contains("nobody has answered within 72 hours"), "{}", told.content);
+    assert_eq!(bench.step(run, 2, 1).await.step.status, StepStatus::Failed);
+    let events = bench.environment.store.events_after(run, 0, 100).await.unwrap();
+    let expired = events.iter().find(|event| event.r#type == EventType::RequestExpired).unwrap();
+    assert_eq!(expired.data["steps"], json!([2]));
+    assert_eq!(bench.audited("request.expire").await, [AuditOutcome::Done]);
+    let late = refused(&bench, json!({ "run": run, "answer": "because" })).await;
+    assert_eq!((late.kind(), late.field_name()), (ErrorKind::Conflict, Some("answer")));
+    assert!(late.message().contains("in step 2 has expired"), "{late}");
+}
+
+#[tokio::test]
+async fn a_question_that_expired_while_nobody_was_there_expires_with_the_next_owner() {
+    let bench = Bench::new(vec![Say::Calls(vec![WHY]), Say::Text("without, then")]);
+    bench.agent(|agent| agent.tools = vec!["ask_user".into()]).await;
+    // An owner that does what is submitted to it, and looks at nothing else.
+    bench.workers.attach(&bench.station, &bench.tasks);
+    let run = bench.submit().await;
+    bench.settled(run).await;
+    bench.clock.advance(QUESTION_EXPIRY + Duration::from_secs(1));
+    let late = refused(&bench, json!({ "run": run, "answer": "because" })).await;
+    assert!(late.kind() == ErrorKind::Conflict && late.message().contains("has expired"), "{late}");
+    assert_eq!(bench.settled(run).await.status, RunStatus::InputRequired, "nobody has told it");
+    let (workers, tasks) = (super::Workers::new(1, crate::store::Owner("next".into())), super::Tasks::new());
+    super::super::start(&bench.station, &workers, &tasks).await;
+    assert_eq!(bench.until(run, |run| run.status.is_terminal()).await.output, Some(json!("without, then")));
+}
+
+#[tokio::test]
+async fn a_childs_question_that_expires_takes_nothing_of_its_callers_time() {
+    let bench = Bench::new(vec![
+        Say::Calls(vec![super::children::CALL]),
+        Say::Calls(vec![WHY]),
+        Say::Text("without, then"),
+        Say::Text("thanks"),
+    ]);
+    bench.agent(super::children::parent).await;
+    let asks = |agent: &mut crate::domain::AgentDefinition| {
+        super::children::child(agent);
+        agent.tools = vec!["ask_user".into()];
+    };
+    bench.agent(asks).await;
+    bench.start().await;
+    let run = bench.submit().await;
+    bench.until(run, |run| run.waiting_for == Some(WaitingFor::Child)).await;
+    let child = bench.called_by(run).await.remove(0).id;
+    bench.settled(child).await;
+    three_days_later(&bench);
+    let ended = bench.until(run, |run| run.status.is_terminal()).await;
+    assert_eq!(ended.output, Some(json!("thanks")), "{:?}", ended.error);
 }

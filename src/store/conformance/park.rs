@@ -2,7 +2,9 @@
 
 use super::cases;
 use super::fixture::{Subject, begins, owner, present, tool_call};
-use crate::domain::{Answer, Decision, EventType, RunStatus, StepStatus, WaitingFor};
+use crate::domain::{
+    Answer, AuditOutcome, Decision, EventType, QUESTION_EXPIRY, RunId, RunStatus, StepStatus, UNANSWERED, WaitingFor,
+};
 use crate::error::{ErrorKind, Result};
 use crate::store::{Intent, Written};
 use serde_json::json;
@@ -16,6 +18,8 @@ cases!(
     only_the_newest_try_of_a_call_is_in_doubt,
     a_settled_step_is_not_in_doubt_again,
     a_question_stays_open_until_its_answer_is_its_result,
+    a_question_that_nobody_answers_expires_and_its_run_goes_on,
+    what_is_no_question_never_expires,
 );
 
 async fn a_parked_run_holds_no_worker_and_says_what_it_waits_for(case: Subject) -> Result<()> {
@@ -107,9 +111,9 @@ async fn a_settled_step_is_not_in_doubt_again(case: Subject) -> Result<()> {
     Ok(())
 }
 
-async fn a_question_stays_open_until_its_answer_is_its_result(case: Subject) -> Result<()> {
+/// A run that asks in the steps 1 and 2.
+async fn asking(case: &Subject) -> Result<RunId> {
     let claim = case.running().await?;
-    let id = claim.run.id;
     let ask = |seq| Intent {
         name: "ask_user".into(),
         arguments: Some(json!({ "question": format!("{seq}?"), "choices": ["yes", "no"] })),
@@ -117,6 +121,15 @@ async fn a_question_stays_open_until_its_answer_is_its_result(case: Subject) -> 
     };
     assert_eq!(case.store.journal(&claim.grant, begins(vec![ask(1), ask(2)])).await?, Written::Done);
     assert_eq!(case.store.park(&claim.grant, WaitingFor::Question, &[1, 2]).await?, Written::Done);
+    Ok(claim.run.id)
+}
+
+fn yes() -> Answer {
+    Answer { decision: Decision::Result, result: Some("yes".to_owned()) }
+}
+
+async fn a_question_stays_open_until_its_answer_is_its_result(case: Subject) -> Result<()> {
+    let id = asking(&case).await?;
     let run = case.run(id).await?;
     let asked: Vec<_> = run.requests.iter().map(|request| (request.step, request.question.clone())).collect();
     assert_eq!(asked, [(Some(1), Some("1?".to_owned())), (Some(2), Some("2?".to_owned()))]);
@@ -124,7 +137,6 @@ async fn a_question_stays_open_until_its_answer_is_its_result(case: Subject) -> 
     let first = &run.requests[0];
     let rest = case.store.requests(Some((first.opened_at, id, 1)), 10).await?;
     assert_eq!(rest, run.requests[1..]);
-    let yes = || Answer { decision: Decision::Result, result: Some("yes".to_owned()) };
     for (step, answer) in
         [(None, yes()), (Some(3), yes()), (Some(1), Answer { decision: Decision::Skip, result: None })]
     {
@@ -138,5 +150,52 @@ async fn a_question_stays_open_until_its_answer_is_its_result(case: Subject) -> 
     let steps = case.store.steps(id, None, 10).await?;
     assert!(steps.iter().all(|step| step.status == StepStatus::Completed && step.waiting_for.is_none()), "{steps:?}");
     assert_eq!(case.store.requests(None, 10).await?, []);
+    Ok(())
+}
+
+async fn a_question_that_nobody_answers_expires_and_its_run_goes_on(case: Subject) -> Result<()> {
+    let id = asking(&case).await?;
+    let expires_at = case.now() + QUESTION_EXPIRY;
+    assert!(case.run(id).await?.requests.iter().all(|request| request.expires_at == Some(expires_at)));
+    case.advance(u64::try_from(QUESTION_EXPIRY.as_millis()).unwrap_or_default() - 1);
+    case.store.answer(id, Some(1), yes(), case.entry("run.respond")).await?;
+    assert_eq!(case.store.unanswered(case.now()).await?, []);
+    assert!(!case.store.expire(id).await?, "there is time");
+    case.advance(1);
+    assert_eq!(case.store.unanswered(case.now()).await?, [id]);
+    let late = case.store.answer(id, Some(2), yes(), case.entry("run.respond")).await;
+    let late = late.err().map(|error| (error.kind(), error.message().contains("expired")));
+    assert_eq!(late, Some((ErrorKind::Conflict, true)), "also before anybody has told the run");
+    assert!(case.store.expire(id).await?);
+    assert!(!case.store.expire(id).await?);
+    let run = case.run(id).await?;
+    assert_eq!((run.status, run.waiting_for, run.requests.len()), (RunStatus::Queued, None, 0));
+    let steps = case.store.steps(id, None, 10).await?;
+    assert_eq!((steps[0].status, steps[1].status), (StepStatus::Completed, StepStatus::Failed));
+    assert_eq!((steps[1].error.as_deref(), steps[1].waiting_for), (Some(UNANSWERED), None));
+    assert_eq!(steps[1].ended_at, Some(case.now()));
+    let told = present(case.store.events_after(id, 0, 100).await?.pop(), "the event")?;
+    assert_eq!(told.r#type, EventType::RequestExpired);
+    assert_eq!(told.data, json!({ "waiting_for": "question", "steps": [2] }));
+    let entry = present(case.store.audit_after(0, 100).await?.pop(), "the entry")?.entry;
+    assert_eq!((entry.action.as_str(), entry.outcome), ("request.expire", AuditOutcome::Done));
+    assert_eq!(entry.target, Some(id.to_string()));
+    assert_eq!((case.store.unanswered(case.now()).await?, case.store.requests(None, 10).await?), (vec![], vec![]));
+    let claim = case.claim("b").await?;
+    assert_eq!(claim.deadline, present(claim.run.started_at, "the start")? + QUESTION_EXPIRY + Duration::from_secs(60));
+    Ok(())
+}
+
+async fn what_is_no_question_never_expires(case: Subject) -> Result<()> {
+    let claim = case.running().await?;
+    assert_eq!(case.store.journal(&claim.grant, begins(vec![tool_call(1, 1)])).await?, Written::Done);
+    assert_eq!(case.store.park(&claim.grant, WaitingFor::InDoubt, &[1]).await?, Written::Done);
+    let requests = case.run(claim.run.id).await?.requests;
+    assert_eq!((requests.len(), requests[0].expires_at), (1, None));
+    case.advance(u64::MAX >> 24);
+    assert_eq!(case.store.unanswered(case.now()).await?, []);
+    assert!(!case.store.expire(claim.run.id).await?);
+    let skip = Answer { decision: Decision::Skip, result: None };
+    case.store.answer(claim.run.id, None, skip, case.entry("run.respond")).await?;
     Ok(())
 }

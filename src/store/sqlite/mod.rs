@@ -14,6 +14,7 @@ mod column;
 mod connection;
 mod control;
 mod ending;
+mod expiry;
 mod files;
 mod journal;
 mod migrate;
@@ -219,6 +220,15 @@ impl Store for SqliteStore {
     async fn time_out(&self, run: RunId) -> Result<bool> {
         let environment = self.name.clone();
         self.writer.write(move |tx| children::time_out(tx, &environment, run)).await
+    }
+
+    async fn unanswered(&self, now: Timestamp) -> Result<Vec<RunId>> {
+        self.readers.read(move |conn| expiry::unanswered(conn, now)).await
+    }
+
+    async fn expire(&self, run: RunId) -> Result<bool> {
+        let environment = self.name.clone();
+        self.writer.write(move |tx| expiry::expire(tx, &environment, run)).await
     }
 
     async fn called_off(&self) -> Result<Vec<RunId>> {

@@ -3,7 +3,7 @@
 use super::column::Json;
 use super::run_state::RunState;
 use super::transaction::Tx;
-use super::{children, ending, journal, queue, requests, runs};
+use super::{children, ending, expiry, journal, queue, requests, runs};
 use crate::domain::{
     Answer, AuditEntry, Decision, EventType, Name, Request, Run, RunId, RunStatus, StepStatus, WaitingFor,
 };
@@ -84,9 +84,9 @@ fn mark_asked(tx: &Tx<'_>, run: RunId, seq: i64) -> Result<()> {
 
 /// A step that somebody has to settle: in doubt, or a question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Doubt {
-    seq: i64,
-    r#try: i64,
+pub(super) struct Doubt {
+    pub(super) seq: i64,
+    pub(super) r#try: i64,
 }
 
 /// Settles what a parked run waits for, and queues it again once nothing is left.
@@ -104,6 +104,10 @@ pub(super) fn answer(
     let waiting_for = state.waiting_for.filter(|_| state.status() == RunStatus::InputRequired).ok_or_else(|| {
         Error::conflict(format!("run `{id}` is `{}` and waits for no answer", state.status().as_str()))
     })?;
+    if expiry::is_over(&state, tx.now) {
+        return Err(Error::conflict(format!("what run `{id}` asks has expired: nobody had answered in time"))
+            .hint(format!("the run goes on without the answer: `stn run get {id}` shows it")));
+    }
     let open = match waiting_for {
         WaitingFor::Question => questions(tx, id)?,
         _ => doubts(tx, id)?,
@@ -147,7 +151,7 @@ fn doubts(tx: &Tx<'_>, run: RunId) -> Result<Vec<Doubt>> {
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-fn questions(tx: &Tx<'_>, run: RunId) -> Result<Vec<Doubt>> {
+pub(super) fn questions(tx: &Tx<'_>, run: RunId) -> Result<Vec<Doubt>> {
     let mut statement = tx.conn.prepare_cached(
         "SELECT seq, try FROM steps WHERE run_id = ?1 AND status = 'started' AND waiting_for = 'question' ORDER BY seq, try",
     )?;

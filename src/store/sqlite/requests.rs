@@ -1,7 +1,7 @@
 //! What parked runs ask.
 
 use super::column::Json;
-use crate::domain::{Name, Question, Request, RunId, Timestamp, WaitingFor};
+use crate::domain::{Name, QUESTION_EXPIRY, Question, Request, RunId, Timestamp, WaitingFor};
 use crate::error::Result;
 use rusqlite::{Connection, Row};
 use serde_json::Value;
@@ -42,6 +42,7 @@ fn from_row(row: &Row<'_>, environment: &Name) -> rusqlite::Result<Request> {
     let (run_id, waiting_for, step): (RunId, WaitingFor, Option<i64>) = (row.get(0)?, row.get(2)?, row.get(4)?);
     let arguments: Option<Json<Value>> = row.get(6)?;
     let asked = arguments.filter(|_| waiting_for == WaitingFor::Question).and_then(|Json(asked)| question(asked));
+    let opened_at: Timestamp = row.get(3)?;
     let (question, choices) = asked.map(|asked| (asked.question, asked.choices)).unzip();
     Ok(Request {
         run_id,
@@ -52,7 +53,8 @@ fn from_row(row: &Row<'_>, environment: &Name) -> rusqlite::Result<Request> {
         tool: row.get(5)?,
         question,
         choices: choices.unwrap_or_default(),
-        opened_at: row.get(3)?,
+        opened_at,
+        expires_at: (waiting_for == WaitingFor::Question).then_some(opened_at + QUESTION_EXPIRY),
         answer_with: Request::command(run_id, waiting_for, step),
     })
 }

@@ -1,7 +1,9 @@
 //! `run_respond`: settles what a parked run waits for. For people only: a model never answers for one.
 
 use super::find;
-use crate::domain::{Answer, Decision, Effect, Request, Run, Scope, WaitingFor, nearest};
+use crate::domain::{
+    ASK_USER, Answer, Decision, Effect, Request, Run, Scope, StepKind, UNANSWERED, WaitingFor, nearest,
+};
 use crate::error::{Error, Result};
 use crate::tools::{Call, EnvironmentUse, Exposure, Method, ToolSpec};
 use schemars::JsonSchema;
@@ -42,7 +44,12 @@ pub async fn respond(call: Call, input: Input) -> Result<Run> {
     let _one_at_a_time = call.station.models.answering.lock().await;
     let run = find(&call, &input.run).await?;
     let answer = match (input.decision, input.answer) {
-        (None, Some(answer)) if input.result.is_none() => to_question(&run, input.step, answer)?,
+        (None, Some(answer)) if input.result.is_none() => {
+            if run.waiting_for != Some(WaitingFor::Question) {
+                return Err(asks_nothing(&call, &run, input.step).await?);
+            }
+            to_question(&run, input.step, answer)?
+        }
         (Some(decision), None) => to_doubt(&run, decision, input.result)?,
         _ => {
             let error = Error::invalid_input("give either `decision` or `answer`").field("decision");
@@ -82,13 +89,28 @@ fn to_doubt(run: &Run, decision: Decision, result: Option<String>) -> Result<Ans
     }
 }
 
+/// What to say to whoever answers a run that asks nothing: it never did, or not any more.
+async fn asks_nothing(call: &Call, run: &Run, step: Option<i64>) -> Result<Error> {
+    let rows = call.environment()?.store.journal_rows(run.id).await?;
+    let asked = rows.iter().map(|row| &row.step).rfind(|asked| {
+        asked.name == ASK_USER && asked.kind == StepKind::Tool && step.is_none_or(|step| asked.seq == step)
+    });
+    let error = match asked.filter(|asked| asked.error.as_deref() == Some(UNANSWERED)) {
+        Some(expired) => Error::conflict(format!(
+            "the question of run `{}` in step {} has expired: nobody had answered by {}",
+            run.id,
+            expired.seq,
+            expired.ended_at.unwrap_or(expired.started_at)
+        ))
+        .hint(format!("the run went on without the answer: `stn run get {}` shows it", run.id)),
+        None => Error::conflict(format!("run `{}` asks no question", run.id))
+            .hint("`stn request list` shows what runs wait for"),
+    };
+    Ok(error.field("answer"))
+}
+
 /// The answer to a question, which has to be one of its choices where it has any.
 fn to_question(run: &Run, step: Option<i64>, answer: String) -> Result<Answer> {
-    if run.waiting_for != Some(WaitingFor::Question) {
-        return Err(Error::conflict(format!("run `{}` asks no question", run.id))
-            .hint("`stn request list` shows what runs wait for")
-            .field("answer"));
-    }
     if answer.trim().is_empty() {
         return Err(Error::invalid_input("the answer is empty").field("answer"));
     }
