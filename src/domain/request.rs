@@ -48,7 +48,7 @@ impl Request {
     pub fn command(run: RunId, waiting_for: WaitingFor, step: Option<i64>) -> String {
         let which = step.map(|step| format!(" --step {step}")).unwrap_or_default();
         match waiting_for {
-            WaitingFor::Question => format!("stn run respond {run} --answer TEXT{which}"),
+            WaitingFor::Question => format!("stn run respond {run} 'TEXT'{which}"),
             WaitingFor::InDoubt => format!("stn run respond {run} retry|skip|result{which}"),
             _ => format!("stn run respond {run} retry"),
         }

@@ -102,7 +102,6 @@ impl Workers {
     }
 
     /// Ends the runs that have waited for others beyond their timeout.
-
     async fn end_overdue_in(&self, station: &Station, environment: &Environment) -> Result<()> {
         for run in environment.store.overdue(station.clock.now()).await? {
             if environment.store.time_out(run).await? {

@@ -23,6 +23,7 @@ mod mcp;
 mod owners;
 mod parity;
 mod providers;
+mod questions;
 mod recovery;
 mod rest;
 mod secrets;

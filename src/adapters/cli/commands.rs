@@ -1,6 +1,6 @@
 //! The command tree: what only the command line has by hand, every tool's command from its spec.
 
-use super::{accept, call, config, fields, init, run, secret, serve, stdio, sync};
+use super::{accept, call, config, fields, init, respond, run, secret, serve, stdio, sync};
 use crate::domain::nearest;
 use crate::error::{Error, Result};
 use crate::tools::{EnvironmentUse, ToolSpec};
@@ -169,6 +169,7 @@ fn of_tool(spec: &ToolSpec, verb: &'static str) -> Command {
         "mcp_server_accept" => accept::command(spec),
         "environment_sync" => sync::command(spec),
         "config_check" => config::check_command(spec),
+        "run_respond" => respond::command(spec),
         "secret_set" => secret::set_command(spec),
         _ => fields::command(spec, verb, &[]),
     }

@@ -26,6 +26,7 @@ mod progress;
 mod readme;
 mod render;
 mod request;
+mod respond;
 mod run;
 mod sanitize;
 mod secret;
@@ -297,6 +298,7 @@ impl Session {
         match spec.name {
             "agent_run" => run::agent_run(target, output, matches, spec).await,
             "run_wait" => run::wait(target, output, matches, spec).await,
+            "run_respond" => respond::run(target, output, matches, spec).await,
             "environment_sync" => sync::run(target, output, matches, spec).await,
             "config_check" => config::check(target, output, matches, spec).await,
             "config_get" => config::get(target, output, matches, spec).await,

@@ -147,7 +147,7 @@ fn asks(id: RunId, request: &Request, of: usize) -> Vec<String> {
         lines.push(format!("it goes on without an answer at {at}"));
     }
     lines.push("hint: answer with".to_owned());
-    lines.push(format!("  stn run respond {id} --answer 'TEXT'{step}"));
+    lines.push(format!("  stn run respond {id} 'TEXT'{step}"));
     lines
 }
 

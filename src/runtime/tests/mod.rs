@@ -3,6 +3,7 @@
 mod answers;
 mod budget;
 mod children;
+mod commits;
 mod crash;
 mod doubt;
 mod ends;
@@ -198,7 +199,11 @@ impl Bench {
     }
 
     fn with_workers(script: Vec<Say>, settings: Settings, workers: u32) -> Self {
-        let keep = tempfile::tempdir().unwrap();
+        Self::in_home(tempfile::tempdir().unwrap(), script, settings, workers, "here")
+    }
+
+    /// In a home that may have a store already, and with this owner.
+    fn in_home(keep: TempDir, script: Vec<Say>, settings: Settings, workers: u32, owner: &str) -> Self {
         let home = Home::at(keep.path(), Layout::Home, &BTreeMap::new()).unwrap();
         let name = Name::new("development").unwrap();
         for directory in [home.workspace_dir(&name), home.stores_dir(), home.audit_dir(), home.state_dir()] {
@@ -217,7 +222,7 @@ impl Bench {
             requests: Mutex::default(),
             asked: watch::Sender::default(),
         });
-        let workers = Workers::new(workers, Owner("here".into()));
+        let workers = Workers::new(workers, Owner(owner.into()));
         let environments = Environments::default();
         environments.insert(environment.clone());
         let models = Models::new(settings.clone(), ProviderVariables::default(), http, clock.clone());

@@ -38,7 +38,7 @@ async fn a_question_parks_the_run_and_its_answer_is_the_result_of_the_call() {
     let asked = &parked.requests[0];
     assert_eq!((asked.question.as_deref(), asked.step), (Some("Which one?"), Some(2)));
     assert_eq!(asked.choices, ["left", "right"]);
-    assert_eq!(asked.answer_with, format!("stn run respond {run} --answer TEXT --step 2"));
+    assert_eq!(asked.answer_with, format!("stn run respond {run} 'TEXT' --step 2"));
     let listed = bench.call("request_list", json!({})).await;
     assert_eq!(listed["items"], json!(parked.requests));
     let step = bench.step(run, 2, 1).await.step;

@@ -1,0 +1,72 @@
+//! Models that ask a person, and people who answer: on the command line and over REST.
+
+use crate::support::fake_llm::{FakeLlm, Turn};
+use crate::support::home::TestHome;
+use crate::support::http::Http;
+use serde_json::{Value, json};
+
+/// An agent `worker` whose model asks which way to go, and then is done.
+fn curious() -> (FakeLlm, TestHome) {
+    let question = json!({ "question": "Which way?", "choices": ["left", "right"] });
+    let fake = FakeLlm::start([Turn::calling("ask_user", &question), Turn::saying("All done.")]);
+    let home = TestHome::with_agent("worker", &fake.settings());
+    home.write_agent("development", "worker", "tools: [ask_user]\n");
+    let _synced = home.stn(&["sync"]).ok();
+    (fake, home)
+}
+
+/// What the model was told when it went on, each time.
+fn told(fake: &FakeLlm) -> Vec<Value> {
+    fake.bodies(1).iter().map(|body| body["messages"].as_array().unwrap().last().unwrap()["content"].clone()).collect()
+}
+
+#[test]
+fn a_question_is_shown_listed_and_answered_on_the_command_line() {
+    let (fake, home) = curious();
+    let ran = home.stn(&["agent", "run", "worker", "go"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (6, ""), "{ran:?}");
+    let asked = home.json(&["request", "list"])["items"][0].clone();
+    let id = asked["run_id"].as_str().unwrap();
+    for part in ["asks: Which way?", "choices: left, right", &format!("stn run respond {id} 'TEXT'")] {
+        assert!(ran.stderr.contains(part), "`{part}` in {}", ran.stderr);
+    }
+    assert_eq!((&asked["question"], &asked["choices"]), (&json!("Which way?"), &json!(["left", "right"])));
+    let expires_at = asked["expires_at"].as_str().unwrap();
+    assert!(expires_at > asked["opened_at"].as_str().unwrap() && ran.stderr.contains(expires_at), "{asked:#}");
+    let listed = home.stn(&["request", "list"]).ok().stdout;
+    assert!(listed.contains("EXPIRES") && listed.contains("Which way?"), "{listed}");
+
+    let refused = home.stn(&["run", "respond", id, "--answer", "up"]);
+    assert!(refused.code == 2 && refused.stderr.contains("left, right"), "{refused:?}");
+    let decided = home.stn(&["run", "respond", id, "skip"]);
+    assert!(decided.code == 5 && decided.stderr.contains(&format!("stn run respond {id} 'TEXT'")), "{decided:?}");
+    let answered = home.stn(&["run", "respond", id, "left"]).ok();
+    assert!(answered.stdout.contains(id), "{answered:?}");
+    assert_eq!(home.run_in(id, "completed")["output"], "All done.");
+    assert_eq!(told(&fake), [json!("left")]);
+    assert_eq!(home.json(&["request", "list"])["items"], json!([]));
+    let again = home.stn(&["run", "respond", id, "--answer", "right"]);
+    assert_eq!(again.code, 5, "{again:?}");
+}
+
+#[test]
+fn a_question_is_listed_and_answered_over_rest_once() {
+    let (fake, home) = curious();
+    let serve = home.serve();
+    let http = Http::new(&home, &serve);
+    let queued = http.post("/api/v1/agents/worker/queue", &json!({ "input": "go" })).with(202).json();
+    let id = queued["id"].as_str().unwrap();
+    let waited = http.post(&format!("/api/v1/runs/{id}/wait"), &json!({})).with(200).json();
+    assert_eq!((&waited["status"], &waited["waiting_for"]), (&json!("input_required"), &json!("question")));
+    let listed = http.get("/api/v1/requests").with(200).json();
+    assert_eq!(listed["items"], waited["requests"]);
+    assert!(listed["items"][0]["expires_at"].is_string(), "{listed:#}");
+    let respond = format!("/api/v1/runs/{id}/respond");
+    let refused = http.post(&respond, &json!({ "answer": "up" })).with(400).json();
+    assert_eq!(refused["field"], "answer", "{refused:#}");
+    let answered = http.post(&respond, &json!({ "answer": "right" })).with(200).json();
+    assert_eq!((&answered["id"], &answered["waiting_for"]), (&json!(id), &Value::Null));
+    let _late = http.post(&respond, &json!({ "answer": "left" })).with(409);
+    assert_eq!(home.run_in(id, "completed")["output"], "All done.");
+    assert_eq!(told(&fake), [json!("right")]);
+}
