@@ -101,7 +101,8 @@ impl JsonSchema for Usd {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": ["number", "string"], "minimum": 0, "pattern": "^\\d{1,6}(\\.\\d{1,6})?$" })
+        // No pattern: its mismatch would be told in the place of what an amount looks like.
+        json_schema!({ "type": ["number", "string"], "minimum": 0, "examples": [0.5, "0.50"] })
     }
 }
 

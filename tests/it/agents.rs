@@ -161,9 +161,14 @@ fn money_is_limited_through_a_door_and_only_where_the_price_is_known() {
     let unlimited = home.json(&["agent", "update", "parent", "--unset", "limits"]);
     assert_eq!(unlimited["limits"], Value::Null);
     assert!(!home.read("environments/development/agents/parent.prompt").contains("limits"));
-    for wrong in [r#"{ "cost_usd": 0 }"#, r#"{ "cost_usd": "1e3" }"#, r#"{ "tokens": 0 }"#, r#"{ "token": 1 }"#] {
+    for (wrong, why) in [
+        (r#"{ "cost_usd": 0 }"#, "`limits.cost_usd`"),
+        (r#"{ "cost_usd": "1e3" }"#, "`1e3` is no amount of USD, such as 0.50"),
+        (r#"{ "tokens": 0 }"#, "`limits.tokens`"),
+        (r#"{ "token": 1 }"#, "limits"),
+    ] {
         let refused = home.stn(&["agent", "update", "parent", "--limits", wrong]);
         assert_eq!(refused.code, 2, "{wrong}: {refused:?}");
-        assert!(refused.stderr.contains("limits"), "{wrong}: {}", refused.stderr);
+        assert!(refused.stderr.contains(why), "{wrong}: {}", refused.stderr);
     }
 }

@@ -47,6 +47,7 @@ fn a_question_is_shown_listed_and_answered_on_the_command_line() {
     assert_eq!(home.json(&["request", "list"])["items"], json!([]));
     let again = home.stn(&["run", "respond", id, "--answer", "right"]);
     assert_eq!(again.code, 5, "{again:?}");
+    assert!(again.stderr.contains("in step 2 was answered at"), "{}", again.stderr);
 }
 
 #[test]

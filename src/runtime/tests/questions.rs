@@ -144,7 +144,7 @@ async fn a_question_that_nobody_answers_expires_and_the_model_goes_on_without_th
     assert_eq!(bench.audited("request.expire").await, [AuditOutcome::Done]);
     let late = refused(&bench, json!({ "run": run, "answer": "because" })).await;
     assert_eq!((late.kind(), late.field_name()), (ErrorKind::Conflict, Some("answer")));
-    assert!(late.message().contains("in step 2 has expired"), "{late}");
+    assert!(late.message().contains("in step 2 has expired unanswered"), "{late}");
 }
 
 #[tokio::test]

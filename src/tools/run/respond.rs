@@ -2,7 +2,7 @@
 
 use super::find;
 use crate::domain::{
-    ASK_USER, Answer, Decision, Effect, Request, Run, Scope, StepKind, UNANSWERED, WaitingFor, nearest,
+    ASK_USER, Answer, Decision, Effect, Request, Run, Scope, StepKind, StepStatus, UNANSWERED, WaitingFor, nearest,
 };
 use crate::error::{Error, Result};
 use crate::tools::{Call, EnvironmentUse, Exposure, Method, ToolSpec};
@@ -95,14 +95,19 @@ async fn asks_nothing(call: &Call, run: &Run, step: Option<i64>) -> Result<Error
     let asked = rows.iter().map(|row| &row.step).rfind(|asked| {
         asked.name == ASK_USER && asked.kind == StepKind::Tool && step.is_none_or(|step| asked.seq == step)
     });
-    let error = match asked.filter(|asked| asked.error.as_deref() == Some(UNANSWERED)) {
-        Some(expired) => Error::conflict(format!(
-            "the question of run `{}` in step {} has expired: nobody had answered by {}",
-            run.id,
-            expired.seq,
-            expired.ended_at.unwrap_or(expired.started_at)
-        ))
-        .hint(format!("the run went on without the answer: `stn run get {}` shows it", run.id)),
+    let told = asked.and_then(|asked| match (asked.status, asked.error.as_deref()) {
+        (StepStatus::Completed, _) => Some((asked, "was answered", "the run has gone on with that answer")),
+        (StepStatus::Failed, Some(UNANSWERED)) => {
+            Some((asked, "has expired unanswered", "the run has gone on without an answer"))
+        }
+        _ => None,
+    });
+    let error = match told {
+        Some((asked, what, since)) => {
+            let (id, seq, at) = (run.id, asked.seq, asked.ended_at.unwrap_or(asked.started_at));
+            Error::conflict(format!("the question of run `{id}` in step {seq} {what} at {at}"))
+                .hint(format!("{since}: `stn run get {id}` shows it"))
+        }
         None => Error::conflict(format!("run `{}` asks no question", run.id))
             .hint("`stn request list` shows what runs wait for"),
     };
