@@ -1,4 +1,4 @@
-//! `stn run respond RUN ANSWER`: a decision by its word, and any other text as the answer to a question.
+//! `stn run respond RUN TEXT`: a decision by its word, and any other text as the answer to a question.
 
 use super::failure::Failure;
 use super::fields;
@@ -16,7 +16,7 @@ use serde_json::{Map, Value};
 pub(super) fn command(spec: &ToolSpec) -> Command {
     let about = "`retry`, `skip` or `result` for a call in doubt; any other text answers a question";
     fields::command(spec, "respond", &["decision"])
-        .arg(Arg::new("decision").value_name("ANSWER").conflicts_with("answer").help(about))
+        .arg(Arg::new("decision").value_name("DECISION|TEXT").conflicts_with("answer").help(about))
 }
 
 /// Answers, and shows the run.
