@@ -1,5 +1,5 @@
-//! Models over the wire: aimock, which others wrote, as OpenAI, as Anthropic and as Ollama; and a strict fake of ours, which refuses what
-//! the real APIs refuse.
+//! Models over the wire: aimock, which others wrote, as OpenAI (in both of its dialects), Anthropic, Gemini and Ollama; and a strict fake of
+//! ours, which refuses what the real APIs refuse.
 
 use crate::support::aimock::Aimock;
 use crate::support::fake_llm::{FakeLlm, Turn};
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use std::fs;
 use std::time::Duration;
 
-/// What aimock answers, for both dialects.
+/// What aimock answers, in every dialect.
 fn fixtures() -> Value {
     let call = |id: &str, name: &str, arguments: Value| json!({ "id": id, "name": name, "arguments": arguments });
     let limited = json!({
@@ -113,7 +113,7 @@ impl Wire {
     /// Where the key is, as hints say it.
     fn key(&self) -> String {
         match self.variables.first() {
-            Some((variable, _)) => format!("check the key in `{variable}`"),
+            Some((variable, _)) => format!("`{variable}`"),
             None => format!("check the key in `providers.{}.api_key`", self.provider),
         }
     }
@@ -217,6 +217,26 @@ fn faults_of_ollama_that_pass_are_overcome() {
     let _runs = faults_that_pass_are_overcome(&OLLAMA, &["limited once", "down once", "cut once"]);
 }
 
+#[test]
+fn faults_of_responses_that_pass_are_overcome() {
+    let _runs = faults_that_pass_are_overcome(&RESPONSES, &["limited once", "down once", "cut once"]);
+}
+
+#[test]
+fn faults_of_responses_that_stay_are_told_with_provider_status_and_a_way_out() {
+    faults_that_stay_are_told_with_provider_status_and_a_way_out(&RESPONSES);
+}
+
+#[test]
+fn faults_of_gemini_that_pass_are_overcome() {
+    let _runs = faults_that_pass_are_overcome(&GEMINI, &["limited once", "down once", "cut once"]);
+}
+
+#[test]
+fn faults_of_gemini_that_stay_are_told_with_provider_status_and_a_way_out() {
+    faults_that_stay_are_told_with_provider_status_and_a_way_out(&GEMINI);
+}
+
 /// Three turns with thinking before parallel calls and before a single one.
 fn thinking_script() -> Vec<Turn> {
     let thought = |text: &str, signature: &str| json!({ "type": "thinking", "thinking": text, "signature": signature });
@@ -254,13 +274,62 @@ fn the_fake_itself_refuses_thinking_that_was_changed_or_moved() {
     let home = ANTHROPIC.home(&fake.url);
     let _run = home.stn(&["agent", "run", "planner", "go"]).ok();
     let good = fake.bodies(1)[0].clone();
-    let _accepted = http.send_json("POST", "/v1/messages", &good).with(200);
+    let headers = [("x-api-key", "test"), ("anthropic-version", "2023-06-01")];
+    let answered = |body: &Value| http.send("POST", "/v1/messages", &headers, Some(body.to_string()));
+    let _accepted = answered(&good).with(200);
     let mut changed = good.clone();
     changed["messages"][1]["content"][0]["signature"] = json!("EqQBCkYIARgC-/==");
-    let _refused = http.send_json("POST", "/v1/messages", &changed).with(400);
-    let mut moved = good;
+    let _refused = answered(&changed).with(400);
+    let mut moved = good.clone();
     moved["messages"][1]["content"].as_array_mut().unwrap().swap(0, 1);
-    let _refused = http.send_json("POST", "/v1/messages", &moved).with(400);
+    let _refused = answered(&moved).with(400);
+    for change in [
+        json!({ "max_tokens": null }),
+        json!({ "tools": [{ "name": "a.b", "input_schema": { "type": "object" } }] }),
+        json!({ "tools": [{ "name": "a_b", "input_schema": { "type": "string" } }] }),
+    ] {
+        let _refused = answered(&with(&good, &change)).with(400);
+    }
+    for (headers, status) in [(&headers[..1], 400), (&headers[1..], 401)] {
+        let _refused = http.send("POST", "/v1/messages", headers, Some(good.to_string())).with(status);
+    }
+}
+
+/// The body with these members instead of its own.
+fn with(body: &Value, change: &Value) -> Value {
+    let mut body = body.clone();
+    body.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+    body
+}
+
+#[test]
+fn the_fake_itself_refuses_calls_without_results_and_results_without_calls() {
+    let calls = Turn::default()
+        .and_calling("desk__get_weather", r#"{"city": "Paris"}"#)
+        .and_calling("desk__get_weather", r#"{"city": "Tokyo"}"#);
+    let fake = FakeLlm::start([calls, Turn::saying("Done.")]);
+    let home = OPENAI.home(&fake.url);
+    let _run = home.stn(&["agent", "run", "planner", "go"]).ok();
+    let (http, path, good) = (Http::with_key(&fake.url, "test"), "/v1/chat/completions", fake.bodies(1)[0].clone());
+    let _accepted = http.post(path, &good).with(200);
+    let messages = good["messages"].as_array().unwrap();
+    let last = messages.len() - 1;
+    assert_eq!((&messages[last]["role"], &messages[last - 1]["role"]), (&json!("tool"), &json!("tool")));
+    let without = |at: usize| [&messages[..at], &messages[at + 1..]].concat();
+    let twice = [messages.as_slice(), &messages[last..]].concat();
+    let mut late = without(last);
+    late.extend([json!({ "role": "user", "content": "and?" }), messages[last].clone()]);
+    for change in [
+        json!({ "messages": without(last) }),
+        json!({ "messages": without(last - 2) }),
+        json!({ "messages": twice }),
+        json!({ "messages": late }),
+        json!({ "messages": [] }),
+        json!({ "tools": [] }),
+    ] {
+        let _refused = http.post(path, &with(&good, &change)).with(400);
+    }
+    let _refused = Http::anonymous(&fake.url).post(path, &good).with(401);
 }
 
 #[test]

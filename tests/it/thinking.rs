@@ -94,13 +94,16 @@ fn outlives_its_owner(api: Api) {
 }
 
 /// The fake itself, with a request that it took: as it was, and with each of these replaced.
-fn refuses(api: Api, path: &str, changes: &[(&str, &str)]) {
+fn refuses(api: Api, changes: &[(&str, &str)]) {
     let fake = fake(api, NEVER);
     let home = home(api, &fake);
     let _run = home.stn(&["agent", "run", "planner", "go"]).ok();
     let (http, good) = (Http::anonymous(&fake.url), fake.bodies(1).remove(0));
-    let headers = [("content-type", "application/json")];
+    let (path, headers) = (api.place(), [("content-type", "application/json"), api.key()]);
     let _taken = http.send("POST", path, &headers, Some(good.clone())).with(200);
+    let _without_key = http.send("POST", path, &headers[..1], Some(good.clone())).with(400);
+    let _elsewhere = http.send("POST", &path.replace("/v1", "/v2"), &headers, Some(good.clone())).with(400);
+    let _put = http.send("PUT", path, &headers, Some(good.clone())).with(400);
     for (from, to) in changes {
         assert!(good.contains(from), "{from} is not in {good}");
         let _refused = http.send("POST", path, &headers, Some(good.replace(from, to))).with(400);
@@ -163,9 +166,10 @@ fn the_fake_of_responses_refuses_what_was_changed_left_out_or_moved() {
         (&*format!("{reasoning},{message}"), &*moved),
         (r#""call_id":"call_2","output""#, r#""call_id":"call_1","output""#),
         (r#""store":false"#, r#""store":true"#),
+        (r#""strict":false"#, r#""strict":true"#),
         (r#""stream":true"#, r#""stream":true,"temperature":1"#),
     ];
-    refuses(Api::Responses, "/v1/responses", &changes);
+    refuses(Api::Responses, &changes);
 }
 
 #[test]
@@ -179,5 +183,5 @@ fn the_fake_of_gemini_refuses_what_was_changed_left_out_or_moved() {
         (r#""functionResponse":{"id":"g1","#, r#""functionResponse":{"#),
         (r#""contents":"#, r#""store":true,"contents":"#),
     ];
-    refuses(Api::Gemini, "/v1beta/models/m:streamGenerateContent?alt=sse", &changes);
+    refuses(Api::Gemini, &changes);
 }

@@ -8,7 +8,10 @@ use super::home::within;
 use super::http::Listening;
 use axum::Router;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{
+    HeaderMap, StatusCode,
+    header::{CONTENT_TYPE, RETRY_AFTER},
+};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use serde_json::{Value, json};
@@ -236,13 +239,26 @@ impl FakeLlm {
     }
 }
 
-async fn chat_completions(State(shared): State<Arc<Shared>>, body: String) -> Response {
-    shared.answer(&body, Turn::openai, |_| Ok(())).await
+async fn chat_completions(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: String) -> Response {
+    if header(&headers, "authorization").strip_prefix("Bearer ").is_none_or(str::is_empty) {
+        return refusal(401, None, "You didn't provide an API key");
+    }
+    shared.answer(&body, Turn::openai, chat_refuses).await
 }
 
-async fn messages(State(shared): State<Arc<Shared>>, body: String) -> Response {
+async fn messages(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: String) -> Response {
+    if header(&headers, "x-api-key").is_empty() {
+        return refusal(401, None, "x-api-key header is required");
+    }
+    if header(&headers, "anthropic-version").is_empty() {
+        return refusal(400, None, "anthropic-version: header is required");
+    }
     let script = shared.script.clone();
     shared.answer(&body, Turn::anthropic, |body| anthropic_refuses(&script, body)).await
+}
+
+fn header<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
+    headers.get(name).map_or("", |value| value.to_str().unwrap())
 }
 
 impl Shared {
@@ -275,12 +291,68 @@ impl Shared {
         if scripted.held {
             self.released.subscribe().wait_for(|released| *released).await.unwrap();
         }
-        ([(header::CONTENT_TYPE, "text/event-stream")], write(scripted)).into_response()
+        ([(CONTENT_TYPE, "text/event-stream")], write(scripted)).into_response()
     }
+}
+
+/// The tools of a request. `inner` leads to what a tool is, `schema` is the key of its schema.
+fn tools_refused(body: &Value, inner: &str, schema: &str) -> Result<(), String> {
+    let Some(tools) = body.get("tools") else { return Ok(()) };
+    let tools = tools.as_array().filter(|tools| !tools.is_empty()).ok_or("tools: empty array")?;
+    for tool in tools.iter().map(|tool| tool.pointer(inner).unwrap_or(&Value::Null)) {
+        let name = tool["name"].as_str().unwrap_or_default();
+        let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+        if !(1..=64).contains(&name.len()) || !name.chars().all(fits) {
+            return Err(format!("tools: name `{name}` doesn't match ^[a-zA-Z0-9_-]{{1,64}}$"));
+        }
+        let is_choice = ["oneOf", "allOf", "anyOf"].iter().any(|key| tool[schema].get(key).is_some());
+        if tool[schema]["type"] != "object" || is_choice {
+            return Err(format!("tools: the schema of `{name}` is no object: {}", tool[schema]));
+        }
+    }
+    Ok(())
+}
+
+/// The rules that OpenAI's API has for a conversation with tools.
+fn chat_refuses(body: &Value) -> Result<(), String> {
+    tools_refused(body, "/function", "parameters")?;
+    let messages = body["messages"].as_array().filter(|messages| !messages.is_empty()).ok_or("messages: missing")?;
+    let mut open: Vec<&str> = Vec::new();
+    for (at, message) in messages.iter().enumerate() {
+        let role = message["role"].as_str().unwrap_or_default();
+        if role == "tool" {
+            let id = message["tool_call_id"].as_str().unwrap_or_default();
+            let place = open.iter().position(|call| *call == id);
+            let place = place.ok_or(format!("messages.{at}: `tool` answers no call before it: `{id}`"))?;
+            open.remove(place);
+            if !message["content"].is_string() {
+                return Err(format!("messages.{at}.content: no text"));
+            }
+            continue;
+        }
+        if !open.is_empty() {
+            return Err(format!("messages.{at}: tool messages for {open:?} have to come first"));
+        }
+        if !["system", "developer", "user", "assistant"].contains(&role) {
+            return Err(format!("messages.{at}.role: `{role}`"));
+        }
+        for call in message["tool_calls"].as_array().into_iter().flatten() {
+            let id = call["id"].as_str().filter(|id| !id.is_empty() && !open.contains(id));
+            open.push(id.ok_or(format!("messages.{at}: an id is missing or doubled"))?);
+            if call["type"] != "function" || !call["function"]["arguments"].is_string() {
+                return Err(format!("messages.{at}: {call}"));
+            }
+        }
+    }
+    open.is_empty().then_some(()).ok_or(format!("no tool messages for {open:?}"))
 }
 
 /// The rules that Anthropic's API has for a conversation with tools and thinking.
 fn anthropic_refuses(script: &[Turn], body: &Value) -> Result<(), String> {
+    if body["max_tokens"].as_u64().is_none_or(|most| most == 0) {
+        return Err("max_tokens: Field required".to_owned());
+    }
+    tools_refused(body, "", "input_schema")?;
     let messages = body["messages"].as_array().ok_or("messages: missing")?;
     let mut turns = script.iter();
     for (at, message) in messages.iter().enumerate().filter(|(_, message)| message["role"] == "assistant") {
@@ -312,7 +384,7 @@ fn refusal(status: u16, retry_after: Option<&str>, message: &str) -> Response {
     let body = json!({ "type": "error", "error": { "type": "scripted_error", "message": message } }).to_string();
     let mut response = (StatusCode::from_u16(status).unwrap(), body).into_response();
     if let Some(seconds) = retry_after {
-        response.headers_mut().insert(header::RETRY_AFTER, seconds.parse().unwrap());
+        response.headers_mut().insert(RETRY_AFTER, seconds.parse().unwrap());
     }
     response
 }

@@ -7,7 +7,7 @@ use super::http::Listening;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use serde::Deserialize;
@@ -93,11 +93,47 @@ impl FakeThinker {
     }
 }
 
-async fn answer(State(shared): State<Arc<Shared>>, body: String) -> Response {
-    let read = match shared.api {
+impl Api {
+    /// Where the model `m` is asked.
+    pub fn place(self) -> &'static str {
+        match self {
+            Self::Responses => "/v1/responses",
+            Self::Gemini => "/v1beta/models/m:streamGenerateContent?alt=sse",
+        }
+    }
+
+    /// The header that has to carry the key `test`.
+    pub fn key(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Responses => ("authorization", "Bearer test"),
+            Self::Gemini => ("x-goog-api-key", "test"),
+        }
+    }
+
+    fn is_asked(self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), String> {
+        if method != Method::POST || uri != self.place() {
+            return Err(format!("{method} {uri}: nothing is here"));
+        }
+        let (name, value) = self.key();
+        headers
+            .get(name)
+            .is_some_and(|found| found == value)
+            .then_some(())
+            .ok_or(format!("the key is missing in {name}"))
+    }
+}
+
+async fn answer(
+    State(shared): State<Arc<Shared>>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: String,
+) -> Response {
+    let read = shared.api.is_asked(&method, &uri, &headers).and_then(|()| match shared.api {
         Api::Responses => read_responses(&shared.script, &body),
         Api::Gemini => read_gemini(&shared.script, &body, shared.picky),
-    };
+    });
     let turn = match read.and_then(|turn| (turn < shared.script.len()).then_some(turn).ok_or("no such turn".into())) {
         Ok(turn) => turn,
         Err(reason) => {
@@ -154,6 +190,9 @@ fn read_responses(script: &[Given], body: &str) -> Result<usize, String> {
         if tool["type"] != "function" || !tool["strict"].is_boolean() || !tool["parameters"].is_object() {
             return Err(format!("tools: {tool:?}"));
         }
+        if tool["strict"] == true {
+            can_be_held_to(&tool["parameters"])?;
+        }
     }
     let mut input = request.input.iter().map(|item| item.get()).peekable();
     let mut turn = 0;
@@ -179,6 +218,30 @@ fn read_responses(script: &[Given], body: &str) -> Result<usize, String> {
         }
         turn += 1;
     }
+}
+
+/// What OpenAI demands of a schema with `strict`: every object is closed and requires all that it has.
+fn can_be_held_to(schema: &Value) -> Result<(), String> {
+    let foreign = ["allOf", "oneOf", "not", "if", "patternProperties", "dependentRequired", "format", "default"];
+    if let Some(keyword) = foreign.iter().find(|keyword| schema.get(**keyword).is_some()) {
+        return Err(format!("Invalid schema: '{keyword}' is not permitted with strict"));
+    }
+    let is_object =
+        schema["type"] == "object" || schema["type"].as_array().is_some_and(|types| types.contains(&json!("object")));
+    if is_object {
+        let properties: Vec<&String> = schema["properties"].as_object().into_iter().flat_map(Map::keys).collect();
+        let required = schema["required"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let is_required = |name: &&String| required.iter().any(|required| required == name.as_str());
+        if schema["additionalProperties"] != false || !properties.iter().all(is_required) {
+            return Err(format!(
+                "Invalid schema: with strict, additionalProperties is false and all is required: {schema}"
+            ));
+        }
+    }
+    let inner = schema["properties"].as_object().into_iter().flat_map(Map::values);
+    let defined = schema["$defs"].as_object().into_iter().flat_map(Map::values);
+    let variants = schema["anyOf"].as_array().into_iter().flatten();
+    inner.chain(defined).chain(variants).chain(schema.get("items")).try_for_each(can_be_held_to)
 }
 
 /// Gemini's first subset of OpenAPI.
