@@ -83,7 +83,7 @@ pub(super) static PROVIDER: Keys = Keys::of(&[
     key("api", Form::OneOf(&API_WORDS), "The dialect that it speaks."),
     key("base_url", Form::Text, "Its address: https, or http on this machine."),
     key("api_key", Form::Text, "Its key, or {{ secret.NAME }}."),
-    key("headers", Form::TextMap, "Headers of every request to it."),
+    key("headers", Form::TextMap, "Headers of every request to it, but to an address that comes from a variable."),
     key("timeout", Form::Duration, "The longest that one request may take, such as 2m."),
     key("max_output_tokens", Form::Count(MOST_OUTPUT), "The most tokens that one answer of its models may have."),
     key("context_tokens", Form::Count(MOST_CONTEXT), "With api: ollama: the tokens of context that are asked for."),
