@@ -1,8 +1,8 @@
 //! Who may call whom: child agents have to exist, and no chain of calls may come back to its beginning.
 
-use super::environment::AgentFile;
-use super::prompt::agents_problem;
-use crate::domain::{Name, nearest};
+use super::environment::{AgentFile, slug};
+use super::prompt::problem_of;
+use crate::domain::{AgentDefinition, Name, nearest};
 use std::collections::BTreeMap;
 
 /// Agents with their children.
@@ -39,6 +39,50 @@ pub fn check_children(agent: &Name, all: &ChildAgents) -> Result<(), ChildFault>
     }
 }
 
+/// How the Go Station begins the tool that calls an agent.
+const AGENT_TOOL: &str = "__agent_";
+
+/// What follows [`AGENT_TOOL`] for an agent of this name: there, whatever is no letter and no digit counts as `_`.
+fn tool_name(name: &str) -> String {
+    let mut found = String::new();
+    for c in slug(name).chars().map(|c| if c == '-' { '_' } else { c }) {
+        if c != '_' || !found.ends_with('_') {
+            found.push(c);
+        }
+    }
+    found
+}
+
+/// Whether the agent calls others, or has tools that may mean so.
+pub fn calls_agents(definition: &AgentDefinition) -> bool {
+    !definition.agents.is_empty() || definition.tools.iter().any(|tool| tool.starts_with(AGENT_TOOL))
+}
+
+/// Takes the Go Station's tools that call agents (`__agent_log_reader`) for what they mean: children. Answers those that stay tools because
+/// they don't mean exactly one of `names`, each with the reason.
+pub fn take_up_agent_tools<'a>(
+    definition: &mut AgentDefinition,
+    names: impl Iterator<Item = &'a Name> + Clone,
+) -> Vec<(String, String)> {
+    let mut unclear = Vec::new();
+    for tool in definition.tools.iter().filter(|tool| tool.starts_with(AGENT_TOOL)) {
+        let meant = tool_name(&tool[AGENT_TOOL.len()..]);
+        let found: Vec<&Name> = names.clone().filter(|name| tool_name(name.as_str()) == meant).collect();
+        match found.as_slice() {
+            [one] if definition.agents.contains(one) => {}
+            [one] => definition.agents.push((*one).clone()),
+            [] => unclear.push((tool.clone(), format!("`{tool}` means no agent of this environment"))),
+            several => {
+                let several: Vec<&str> = several.iter().map(|name| name.as_str()).collect();
+                let reason = format!("`{tool}` may mean any of {}", several.join(", "));
+                unclear.push((tool.clone(), reason));
+            }
+        }
+    }
+    definition.tools.retain(|tool| !tool.starts_with(AGENT_TOOL) || unclear.iter().any(|(stays, _)| stays == tool));
+    unclear
+}
+
 /// The shortest chain of calls from `agent` to itself.
 fn way_back<'a>(agent: &'a Name, all: &'a ChildAgents) -> Option<Vec<&'a Name>> {
     let mut came_from: BTreeMap<&Name, &Name> = BTreeMap::new();
@@ -66,11 +110,19 @@ fn way_back<'a>(agent: &'a Name, all: &'a ChildAgents) -> Option<Vec<&'a Name>> 
 
 /// Marks the files whose children are wrong. A file that is broken itself is still there to be called: its last good revision may run.
 pub(super) fn check_files(agents: &mut BTreeMap<Name, AgentFile>) {
+    let names: Vec<Name> = agents.keys().cloned().collect();
+    for file in agents.values_mut() {
+        let Ok(definition) = &mut file.definition else { continue };
+        for (tool, reason) in take_up_agent_tools(definition, names.iter()) {
+            let hint = Some("name the agent under `agents`".to_owned());
+            file.warnings.push(problem_of(&file.file, &file.bytes, "tools", Some(&tool), &reason, hint).warning());
+        }
+    }
     let children = |file: &AgentFile| file.definition.as_ref().map(|agent| agent.agents.clone()).unwrap_or_default();
     let all: ChildAgents = agents.iter().map(|(name, file)| (name.clone(), children(file))).collect();
     for (name, file) in agents.iter_mut().filter(|(_, file)| file.definition.is_ok()) {
         if let Err(fault) = check_children(name, &all) {
-            file.definition = Err(agents_problem(&file.file, &file.bytes, &fault.reason, fault.hint));
+            file.definition = Err(problem_of(&file.file, &file.bytes, "agents", None, &fault.reason, fault.hint));
         }
     }
 }

@@ -369,6 +369,33 @@ mod tests {
     }
 
     #[test]
+    fn tools_that_mean_agents_are_children_and_the_unclear_ones_are_told_with_their_place() {
+        let tools = "---\ntools:\n  - fs__read\n  - __agent_log_reader\n  - __agent_two_b\n  - __agent_none\n---\n";
+        let home = home(&[
+            ("agents/caller.prompt", tools),
+            ("agents/Log Reader.prompt", PROMPT),
+            ("agents/two-b.prompt", PROMPT),
+            ("agents/two_b.prompt", PROMPT),
+        ]);
+        let caller = load(&home).agents.into_iter().find(|agent| agent.name == "caller").unwrap();
+        let definition = caller.definition.unwrap();
+        assert_eq!(definition.agents, [Name::new("log-reader").unwrap()]);
+        assert_eq!(definition.tools, ["fs__read", "__agent_two_b", "__agent_none"]);
+        let told: Vec<String> = caller.warnings.iter().map(ToString::to_string).collect();
+        let file = "environments/development/agents/caller.prompt";
+        assert_eq!(
+            told,
+            [
+                format!("{file}:5:5: `tools.2`: `__agent_two_b` may mean any of two-b, two_b"),
+                format!("{file}:6:5: `tools.3`: `__agent_none` means no agent of this environment"),
+            ]
+        );
+        fs::write(home.path().join("agents/Log Reader.prompt"), "---\ntools: [__agent_caller]\n---\n").unwrap();
+        let circle = load(&home).agents.into_iter().find(|agent| agent.name == "caller").unwrap();
+        assert!(circle.definition.unwrap_err().message.contains("in a circle"));
+    }
+
+    #[test]
     fn a_file_that_collides_with_the_one_in_force_changes_no_hash() {
         for (first, second) in [("Two Words", "two-words"), ("two-words", "Two Words")] {
             let home = home(&[(&format!("agents/{first}.prompt"), PROMPT), ("agents/other.prompt", PROMPT)]);
@@ -378,6 +405,7 @@ mod tests {
                 revision: agent.revision.clone(),
                 state: AgentState::Ok,
                 file: agent.file.clone(),
+                agents: Vec::new(),
             });
             let known: Vec<KnownAgent> = known.collect();
             fs::write(home.path().join(format!("agents/{second}.prompt")), "---\n---\nanother").unwrap();

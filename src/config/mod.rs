@@ -38,7 +38,7 @@ mod variables;
 mod yaml;
 
 pub use check::{ConfigReport, STATION_YML, check, environment_directories};
-pub use children::{ChildAgents, ChildFault, check_children};
+pub use children::{ChildAgents, ChildFault, calls_agents, check_children, take_up_agent_tools};
 pub use duration::{duration_text, parse_duration};
 pub use edit::{
     AgentPatch, LimitsPatch, MAX_VARIABLE_BYTES, check_variable, new_prompt, update_prompt, update_variable,

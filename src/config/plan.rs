@@ -16,6 +16,8 @@ pub struct KnownAgent {
     pub revision: String,
     pub state: AgentState,
     pub file: String,
+    /// The children of the definition in force, which may follow from other files than its own.
+    pub agents: Vec<Name>,
 }
 
 /// What the store knows of an MCP server.
@@ -90,8 +92,9 @@ fn plan_agents(files: &EnvironmentFiles, known: &[KnownAgent], items: &mut Vec<P
         let action = match (&agent.definition, before) {
             (Err(_), _) => PlanAction::Error,
             (Ok(_), None) => PlanAction::Create,
-            (Ok(_), Some(before))
+            (Ok(definition), Some(before))
                 if before.revision == agent.revision
+                    && before.agents == definition.agents
                     && before.file == agent.file
                     && before.state != AgentState::Error =>
             {
@@ -161,7 +164,13 @@ mod tests {
     }
 
     fn known(agent: &AgentFile, state: AgentState) -> KnownAgent {
-        KnownAgent { name: agent.name.clone(), revision: agent.revision.clone(), state, file: agent.file.clone() }
+        KnownAgent {
+            name: agent.name.clone(),
+            revision: agent.revision.clone(),
+            state,
+            file: agent.file.clone(),
+            agents: Vec::new(),
+        }
     }
 
     fn files(agents: Vec<AgentFile>, servers: &str) -> EnvironmentFiles {

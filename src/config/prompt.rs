@@ -221,10 +221,6 @@ fn read(fields: &Fields<'_>, definition: &mut AgentDefinition, faults: &mut Faul
     definition.plan = faults.take(plan(fields, definition.max_steps)).unwrap_or_default();
     definition.tools = faults.take(tools(fields)).unwrap_or_default();
     definition.agents = faults.take(agents(fields)).unwrap_or_default();
-    for (at, tool) in definition.tools.iter().enumerate().filter(|(_, tool)| tool.starts_with("__agent_")) {
-        let reason = format!("`{tool}` has no effect here: name the agent under `agents`");
-        fields.warn(fields.problem_inside("tools", &[at.to_string()], reason));
-    }
     definition.input_schema = faults.take(input_schema(fields, &definition.prompt)).flatten();
     definition.output_schema = faults.take(output_schema(fields)).flatten();
     definition.limits = faults.take(limits(fields)).flatten();
@@ -261,17 +257,28 @@ fn agents(fields: &Fields<'_>) -> Result<Vec<Name>, FileProblem> {
     Ok(names)
 }
 
-/// A fault of the `agents` of a file that parses, placed where they stand.
-pub(super) fn agents_problem(file: &str, bytes: &[u8], reason: &str, hint: Option<String>) -> FileProblem {
+/// A fault of the value of `key` of a file that parses, placed where it stands; of a list, that of the item that is `item`.
+pub(super) fn problem_of(
+    file: &str,
+    bytes: &[u8],
+    key: &str,
+    item: Option<&str>,
+    reason: &str,
+    hint: Option<String>,
+) -> FileProblem {
     let placed = || {
         let text = decode(file, bytes).ok()?;
         let halves = front_matter::split(text).ok()?;
         let source = Source { lines_before: LINES_BEFORE_YAML, ..Source::file(file) };
         let yaml = yaml::parse(&text[halves.yaml]).ok()?;
         let fields = Fields::root(source, &yaml.value, &yaml.root).ok()??;
-        Some(fields.problem("agents", reason))
+        let items = fields.texts(key).unwrap_or_default();
+        Some(match items.iter().position(|found| Some(found.as_str()) == item) {
+            Some(at) => fields.problem_inside(key, &[at.to_string()], reason),
+            None => fields.problem(key, reason),
+        })
     };
-    let problem = placed().unwrap_or_else(|| FileProblem::new(file, format!("`agents`: {reason}")));
+    let problem = placed().unwrap_or_else(|| FileProblem::new(file, format!("`{key}`: {reason}")).about(key));
     match hint {
         Some(hint) => problem.hint(hint),
         None => problem,

@@ -1,7 +1,9 @@
 //! An environment's directory as the Go Station writes it: it loads unchanged, and its agents run.
 
 use crate::support::home::TestHome;
+use crate::support::peers;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::fs;
 
 const FORECASTER: &str = "---\r\nmetadata:\r\n  name: \"Cost Forecaster\"\r\n  description: |\r\n    | a | b |\r\n    |---|---|\r\n    --- and so on\r\n  tags: [\"finops\"]\r\n  max_steps: 4\r\nmodel: gpt-5-mini\r\nsandbox: python\r\nnotify: true\r\nschedule: { cron: \"0 0 7 * * *\", enabled: true }\r\ninput:\r\n  schema:\r\n    region?: string, where to look\r\n---\r\n{{role \"system\"}}\r\nYou forecast\tcosts.\r\n{{role \"user\"}}\r\n{{region}} {{userInput}}\r\n";
@@ -42,4 +44,87 @@ fn a_directory_of_the_go_station_loads_unchanged_and_its_agents_run() {
     for (file, text) in &files {
         assert_eq!(fs::read(home.path().join(file)).unwrap(), text.as_bytes(), "{file}");
     }
+}
+
+const PRINTER: &str = "---\nmetadata:\n  name: \"Env Printer\"\n  description: \"Prints\"\n  tags: [\"station\",\"agent\"]\nmodel: gpt-5-mini\nmax_steps: 5\ntools:\n  - \"__get-env\"\n  - \"__echo\"\n  - \"__agent_cost_forecaster\"\n---\n\n{{role \"system\"}}\nYou print.\n\n{{role \"user\"}}\n{{userInput}}\n";
+
+/// Values that break whatever pastes them into a text.
+const ODD: [(&str, &str); 6] = [
+    ("QUOTES", "a \"quoted\" 'word' \\\"end"),
+    ("BACKSLASHES", "C:\\new\\table\\\\ \\"),
+    ("LINES", "first\nsecond\r\n\tthird\n"),
+    ("DOLLAR", "$HOME ${HOME} $(id) `id` %PATH% {{ .QUOTES }} {{ secret.NONE }}"),
+    ("UNICODE", "grün \u{65e5}\u{672c} \u{1f600} e\u{301} \u{202e}"),
+    ("ZIP", "012"),
+];
+
+/// The living process whose first arguments end with `script`, as the kernel has it: its arguments and its environment.
+fn seen_by_the_kernel(home: &TestHome, script: &str) -> (Vec<String>, BTreeMap<String, String>) {
+    let split = |text: Vec<u8>| -> Vec<String> {
+        let parts = text.strip_suffix(b"\0").unwrap().split(|byte| *byte == 0);
+        parts.map(|part| String::from_utf8(part.to_vec()).unwrap()).collect()
+    };
+    let mut processes = home.processes().into_iter();
+    let (pid, arguments) = processes
+        .find_map(|pid| {
+            let arguments = split(fs::read(format!("/proc/{pid}/cmdline")).ok().filter(|text| !text.is_empty())?);
+            arguments.get(1).is_some_and(|first| first.ends_with(script)).then_some((pid, arguments))
+        })
+        .expect("the server runs");
+    let environ = split(fs::read(format!("/proc/{pid}/environ")).unwrap());
+    let environ = environ.iter().map(|entry| entry.split_once('=').unwrap());
+    (arguments, environ.map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
+}
+
+#[test]
+fn an_agent_of_the_go_station_calls_a_real_server_s_tool_and_another_agent_and_every_value_arrives_as_it_is() {
+    const EVERYTHING: &str = "@modelcontextprotocol/server-everything/dist/index.js";
+    let home = TestHome::new();
+    let _created = home.stn(&["init"]).ok();
+    home.write("station.yml", "environments: { default: { auto_accept_commands: true } }\n");
+    let marker = home.path().display().to_string();
+    let mut args = vec![peers::npm(EVERYTHING), "stdio".to_owned(), marker];
+    args.extend(ODD.map(|(name, _)| format!("--{name}={{{{ .{name} }}}}")));
+    let env: BTreeMap<String, String> =
+        ODD.iter().map(|(name, _)| (format!("GO_{name}"), format!("{{{{ .{name} }}}}"))).collect();
+    let template = json!({
+        "name": "default", "description": "MCP servers",
+        "mcpServers": { "everything": { "command": peers::node(), "args": args, "env": env } }
+    });
+    let variables: String = ODD.map(|(name, value)| format!("{name}: {}\n", json!(value))).concat();
+    for (file, text) in [
+        ("template.json", template.to_string().as_str()),
+        ("variables.yml", &variables.replace("\"012\"", "012")),
+        ("agents/Env Printer.prompt", PRINTER),
+        // A run's model is its own: the child's has to be one that answers without a key.
+        ("agents/Cost Forecaster.prompt", &FORECASTER.replace("gpt-5-mini", "offline/rules-1")),
+    ] {
+        home.write(&format!("environments/default/{file}"), text);
+    }
+    let synced = home.stn(&["sync", "default"]).ok();
+    assert!(!synced.stderr.contains("__agent_"), "{synced:?}");
+    let agent = home.json(&["agent", "get", "Env Printer", "-e", "default"]);
+    assert_eq!((&agent["agents"], &agent["tools"]), (&json!(["cost-forecaster"]), &json!(["__get-env", "__echo"])));
+
+    let plan = "call get-env {}\ncall agent__cost-forecaster {\"userInput\": \"next month\"}\ncall echo {\"message\": \"done\"}";
+    let run: Value = home.json(&["agent", "run", "Env Printer", plan, "-e", "default", "--model", "offline/rules-1"]);
+    assert_eq!(run["status"], "completed", "{run:#}");
+    let steps = home.json(&["run", "steps", run["id"].as_str().unwrap()]);
+    let tools: Vec<&Value> = steps["items"].as_array().unwrap().iter().filter(|step| step["kind"] == "tool").collect();
+    let names: Vec<&str> = tools.iter().map(|step| step["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["everything__get-env", "agent__cost-forecaster", "everything__echo"]);
+    assert!(tools.iter().all(|step| step["status"] == "completed"), "{steps:#}");
+    assert_eq!(tools[2]["result"]["content"][0]["text"], "Echo: done");
+    let told: BTreeMap<String, String> =
+        serde_json::from_str(tools[0]["result"]["content"][0]["text"].as_str().unwrap()).unwrap();
+    let (arguments, environ) = seen_by_the_kernel(&home, EVERYTHING);
+    for (at, (name, value)) in ODD.iter().enumerate() {
+        assert_eq!(arguments[at + 4], format!("--{name}={value}"));
+        assert_eq!(
+            (&environ[&format!("GO_{name}")], &told[&format!("GO_{name}")]),
+            (&(*value).into(), &(*value).into())
+        );
+    }
+    let child = home.json(&["run", "list", "-e", "default", "--agent", "cost-forecaster"]);
+    assert_eq!(child["items"][0]["parent_run_id"], run["id"], "{child:#}");
 }

@@ -79,9 +79,9 @@ pub async fn create(call: Call, input: Input) -> Result<Agent> {
         prompt: Some(input.prompt),
     };
     let text = config::new_prompt(&input.name, &file, &patch)?;
-    let definition = config::parse_prompt(&input.name, &file, text.as_bytes())?;
+    let mut definition = config::parse_prompt(&input.name, &file, text.as_bytes())?;
     let _one_at_a_time = environment.files.lock().await;
-    checked_children(environment, &definition).await?;
+    checked_children(environment, &mut definition).await?;
     files::finish(&call.station.home, environment, Some(&file)).await?;
     if files::read(&call.station.home, environment, &file).await?.is_some() {
         return Err(Error::conflict(format!("`{file}` exists already"))

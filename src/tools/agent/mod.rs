@@ -99,9 +99,9 @@ async fn changes(call: &Call, name: &Name, file: &str, old: Option<&str>, new: O
     Ok(AuditEntry { config_revision, ..call.audit(name) })
 }
 
-/// Refuses children that don't exist or would call `definition`'s agent back.
-async fn checked_children(environment: &Environment, definition: &AgentDefinition) -> Result<()> {
-    if definition.agents.is_empty() {
+/// Takes tools that mean agents for children, and refuses children that don't exist or would call `definition`'s agent back.
+async fn checked_children(environment: &Environment, definition: &mut AgentDefinition) -> Result<()> {
+    if !config::calls_agents(definition) {
         return Ok(());
     }
     let mut all = ChildAgents::new();
@@ -114,6 +114,9 @@ async fn checked_children(environment: &Environment, definition: &AgentDefinitio
             break;
         }
     }
+    all.entry(definition.name.clone()).or_default();
+    // What stays unclear stays a tool; the files' next look tells of it.
+    let _unclear = config::take_up_agent_tools(definition, all.keys());
     all.insert(definition.name.clone(), definition.agents.clone());
     config::check_children(&definition.name, &all).map_err(|fault| {
         let error = Error::invalid_input(fault.reason).field("agents");

@@ -107,8 +107,8 @@ pub async fn update(call: Call, input: Input) -> Result<Agent> {
         environment.store.audit(call.audit(&name)).await?;
         return Ok(view(row, environment));
     }
-    let definition = config::parse_prompt(&name, &row.file, text.as_bytes())?;
-    checked_children(environment, &definition).await?;
+    let mut definition = config::parse_prompt(&name, &row.file, text.as_bytes())?;
+    checked_children(environment, &mut definition).await?;
     let audit = changes(&call, &name, &row.file, Some(&row.revision), Some(&revision)).await?;
     let write =
         AgentWrite { definition, revision, bytes: text.into_bytes(), file: row.file, expected: Some(row.revision) };

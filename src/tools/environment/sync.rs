@@ -74,6 +74,10 @@ pub struct Looked {
 }
 
 impl Looked {
+    pub(in crate::tools) fn files(&self) -> &EnvironmentFiles {
+        &self.files
+    }
+
     /// The servers that can be attached.
     pub fn servers(&self) -> impl Iterator<Item = &McpServerDefinition> {
         self.files.servers.iter().filter_map(|entry| entry.definition.as_ref().ok())
@@ -201,6 +205,7 @@ pub async fn look(station: &Arc<Station>, environment: &Environment) -> Result<L
         .into_iter()
         .map(|row| KnownAgent {
             name: row.definition.name,
+            agents: row.definition.agents,
             revision: row.revision,
             state: if row.problem.is_some() { AgentState::Error } else { AgentState::Ok },
             file: row.file,
