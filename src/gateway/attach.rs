@@ -7,10 +7,12 @@ use crate::error::{Error, Result};
 use crate::failpoint::Failpoint;
 use crate::mcp::call::{CallError, ConnectError, Connection, HttpTarget, Protocol, RawObject, RequestOptions, Setup};
 use crate::process::CommandSpec;
-use secrecy::ExposeSecret;
+use crate::secrets::Values;
+use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -94,7 +96,8 @@ pub(super) async fn reach(
     match &definition.transport {
         ServerTransport::Builtin { builtin, args } => start_builtin(deps, builtin.clone(), args.clone()).await,
         ServerTransport::Http { url, headers } => {
-            let target = HttpTarget { url: url.clone(), headers: resolved(deps, definition, headers)? };
+            let target =
+                HttpTarget { url: url.clone(), headers: resolved(deps, definition, headers, Values::fill_header)? };
             let connected = Connection::to_url(&target, deps.http.clone(), &setup).await;
             connected.map(Live::Connection).map_err(|failed| not_reached(definition, failed))
         }
@@ -141,7 +144,7 @@ fn command(deps: &GatewayDeps, definition: &McpServerDefinition) -> Result<Comma
         Some(cwd) => Some(deps.home.join(cwd)),
         None => deps.workspace.is_dir().then(|| deps.workspace.clone()),
     };
-    let env = resolved(deps, definition, env)?;
+    let env = resolved(deps, definition, env, Values::fill)?;
     let redactor = deps.redactor.clone();
     Ok(CommandSpec { program: command.clone(), args: args.clone(), env, cwd, redactor })
 }
@@ -151,10 +154,11 @@ fn resolved(
     deps: &GatewayDeps,
     definition: &McpServerDefinition,
     texts: &BTreeMap<String, SecretText>,
+    fill: impl Fn(&Values, &SecretText, &dyn fmt::Display) -> Result<SecretString>,
 ) -> Result<BTreeMap<String, String>> {
     let needed_by = format!("server `{}` ({})", definition.name, definition.file);
     let filled = texts.iter().map(|(name, text)| {
-        let value = deps.secrets.fill(text, &needed_by).map_err(with_fix)?;
+        let value = fill(&deps.secrets, text, &needed_by).map_err(with_fix)?;
         Ok((name.clone(), value.expose_secret().to_owned()))
     });
     filled.collect()

@@ -191,6 +191,29 @@ fn refused_untouched(home: &TestHome, parts: &[&str]) {
 }
 
 #[test]
+fn a_value_that_nothing_can_carry_is_refused_and_one_that_a_header_cannot_is_named_with_its_server() {
+    let home = TestHome::new();
+    let nul = home.stn_with_input(&["secret", "set", "TOKEN"], "one\0two-three");
+    assert!(nul.code == 2 && nul.stderr.contains("NUL character"), "{nul:?}");
+    assert_eq!(home.json(&["secret", "list"])["items"], json!([]));
+    let pem = "-----BEGIN KEY-----\nMIIB-not-really\n-----END KEY-----\n";
+    let _set = home.stn_with_input(&["secret", "set", "PEM"], pem).ok();
+    home.write_servers(
+        "development",
+        &json!({ "far": { "url": "http://127.0.0.1:9/mcp", "headers": { "Authorization": "Bearer {{ secret.PEM }}" } } }),
+    );
+    let _serve = home.serve();
+    let told = within("the server to be refused", || {
+        let problem = home.json(&["mcp-server", "get", "far"])["problem"].as_str().map(str::to_owned);
+        problem.filter(|problem| problem.contains("PEM"))
+    });
+    for part in ["server `far`", "test.json", "`PEM`", "line break", "stn secret set PEM"] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    assert!(!told.contains("MIIB"), "{told}");
+}
+
+#[test]
 fn a_wrong_or_exposed_key_ends_a_start_with_78_and_changes_nothing() {
     let mut home = TestHome::new();
     let _set = set(&home, "TOKEN", FIRST);

@@ -129,11 +129,11 @@ impl Models {
         settings.headers.iter().map(header).collect()
     }
 
-    /// The last hop: the secret of the run's environment that `key` of station.yml refers to.
+    /// The last hop, which is always a header: the secret of the run's environment that `key` of station.yml refers to.
     fn secret(&self, environment: &Name, secret: &str, key: &str) -> Result<SecretString> {
         let needed_by = format!("`{key}` of station.yml");
         match self.secrets.get(environment) {
-            Some(values) => values.get(secret, &needed_by),
+            Some(values) => values.get_for_header(secret, &needed_by),
             None => Values::none(environment.clone()).get(secret, &needed_by),
         }
     }

@@ -34,6 +34,12 @@ pub async fn set(call: Call, input: Input) -> Result<SecretView> {
     let environment = call.environment()?;
     check_name(&input.name)?;
     let SecretValue(value) = input.value;
+    // Neither a variable of a process nor a header can carry it. A line break can be meant: keys in PEM have them.
+    if value.expose_secret().contains('\0') {
+        return Err(Error::invalid_input("the value has a NUL character, which neither a process nor a header takes")
+            .hint("leave it out; binary keys are kept as base64 or hexadecimal")
+            .field("value"));
+    }
     let length = value.expose_secret().len();
     if length > LONGEST {
         return Err(Error::invalid_input(format!("the value has {length} bytes, and a secret has {LONGEST} at most"))
