@@ -63,6 +63,17 @@ fn a_variable_that_is_set_starts_the_servers_that_ask_for_it_and_one_that_is_del
 }
 
 #[test]
+fn a_variable_that_is_called_like_a_secret_is_set_with_the_way_to_a_real_one() {
+    let home = TestHome::with_agent("kept", "");
+    let set = home.json(&["variable", "set", "GITHUB_TOKEN", "abc"]);
+    assert_eq!((&set["value"], &set["source"]), (&json!("abc"), &json!("file")));
+    assert!(set["problem"].as_str().unwrap().contains("`stn secret set GITHUB_TOKEN`"), "{set}");
+    assert_eq!(variable(&home, "GITHUB_TOKEN")["problem"], set["problem"]);
+    let told = home.stn(&["variable", "set", "GITHUB_TOKEN", "abc"]).ok().stdout;
+    assert!(told.contains("stn secret set GITHUB_TOKEN"), "{told}");
+}
+
+#[test]
 fn what_people_wrote_by_hand_stays_and_every_value_is_kept_as_it_is() {
     let home = TestHome::with_agent("kept", "");
     let by_hand = "# ours\nROOT: /data # the disk\n\nZIP: 012\n";

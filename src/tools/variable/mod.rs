@@ -49,10 +49,13 @@ fn file_of(environment: &Environment) -> String {
 /// All variables of the environment: those that it has, and those that its servers ask for. By name. Whoever calls this holds the
 /// files' lock.
 async fn all(call: &Call) -> Result<Vec<Variable>> {
-    let environment = call.environment()?;
-    let files = sync::read(&call.station, environment).await?;
-    let process = sync::allow_listed(&call.station, environment);
-    let file = files.variables.map_err(|problem| {
+    of_files(call, &sync::read(&call.station, call.environment()?).await?)
+}
+
+/// The same, of files that have been read.
+fn of_files(call: &Call, files: &EnvironmentFiles) -> Result<Vec<Variable>> {
+    let process = sync::allow_listed(&call.station, call.environment()?);
+    let file = files.variables.as_ref().map_err(|problem| {
         Error::conflict(problem.to_string()).hint("mend the file by hand; until then nobody knows what it says")
     })?;
     let asked = files.servers.iter().flat_map(|server| &server.variables);
@@ -70,9 +73,15 @@ async fn all(call: &Call) -> Result<Vec<Variable>> {
             source,
             in_file: file.contains_key(name),
             used_by: users.map(|server| server.name.to_string()).collect(),
-            problem: (source == Source::Missing).then(|| {
-                "nothing defines it: servers that ask for it without a `default` can't be attached".to_owned()
-            }),
+            problem: match source {
+                Source::Missing => {
+                    Some("nothing defines it: servers that ask for it without a `default` can't be attached".to_owned())
+                }
+                Source::File if sounds_secret(name) => Some(format!(
+                    "its name is that of a secret, and variables.yml keeps it in the clear: `stn secret set {name}` encrypts it, and {{{{ secret.{name} }}}} in `env` and `headers` refers to it"
+                )),
+                _ => None,
+            },
         }
     });
     Ok(variables.collect())
@@ -108,8 +117,17 @@ fn needed_for(files: &EnvironmentFiles, name: &str) -> Option<(Scope, String)> {
     Some((Scope::McpServersWrite, format!("server `{}` is made of it", server.name)))
 }
 
-/// Sets or removes one variable in the file, then takes the environment's files up. `false`: the file says so already.
-async fn change(call: &Call, name: &str, value: Option<&str>) -> Result<bool> {
+/// Whether people call their credentials like that.
+fn sounds_secret(name: &str) -> bool {
+    const WORDS: [&str; 8] =
+        ["TOKEN", "SECRET", "PASSWORD", "PASSWD", "PASSPHRASE", "CREDENTIAL", "CREDENTIALS", "APIKEY"];
+    let name = name.to_ascii_uppercase();
+    name.split('_').any(|word| WORDS.contains(&word)) || name.ends_with("_KEY")
+}
+
+/// Sets or removes one variable in the file, then takes the environment's files up, and answers what they say. `None`: the file says so
+/// already.
+async fn change(call: &Call, name: &str, value: Option<&str>) -> Result<Option<sync::Looked>> {
     let environment = call.environment()?;
     let home = &call.station.home;
     let file = file_of(environment);
@@ -121,14 +139,29 @@ async fn change(call: &Call, name: &str, value: Option<&str>) -> Result<bool> {
     let audit = call.audit(name);
     if found.as_deref().unwrap_or_default() == text.as_bytes() {
         environment.store.audit(audit).await?;
-        return Ok(false);
+        return Ok(None);
     }
     let replaces = found.as_deref().map(config::revision_of);
     environment.store.file_promise(&file, text.into_bytes(), replaces.as_deref(), audit).await?;
     files::finish(home, environment, Some(&file)).await?;
     let audit = AuditEntry { action: "environment.sync".into(), ..call.audit(&environment.name) };
-    sync::take_up_locked(&call.station, environment, audit).await.map_err(|error| {
+    let looked = sync::take_up_locked(&call.station, environment, audit).await.map_err(|error| {
         error.hint(format!("`{file}` has the change; `stn sync {}` puts it in force", environment.name))
     })?;
-    Ok(true)
+    Ok(Some(looked))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_credentials_are_known_and_others_are_not() {
+        for name in ["GITHUB_TOKEN", "api_key", "DB_PASSWORD", "SECRET", "AWS_SECRET_ACCESS_KEY", "OPENAI_API_KEY"] {
+            assert!(sounds_secret(name), "{name}");
+        }
+        for name in ["PROJECT_ROOT", "KEYBOARD", "MONKEY", "TOKENIZER_DIR", "KEY_COLUMN", "PORT"] {
+            assert!(!sounds_secret(name), "{name}");
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! `variable_set`: writes one variable into `variables.yml`; the rest of the file stays as its author left it.
 
-use super::{Variable, all, change, may_change_users_of};
+use super::{Variable, all, change, may_change_users_of, of_files};
 use crate::config;
 use crate::domain::{Effect, Scope};
 use crate::error::{Error, Result};
@@ -33,7 +33,10 @@ pub async fn set(call: Call, input: Input) -> Result<Variable> {
     config::check_variable(&input.name, &input.value)?;
     let _one_at_a_time = environment.files.lock().await;
     may_change_users_of(&call, &input.name).await?;
-    change(&call, &input.name, Some(&input.value)).await?;
-    let found = all(&call).await?.into_iter().find(|variable| variable.name == input.name);
+    let variables = match change(&call, &input.name, Some(&input.value)).await? {
+        Some(looked) => of_files(&call, looked.files())?,
+        None => all(&call).await?,
+    };
+    let found = variables.into_iter().find(|variable| variable.name == input.name);
     found.ok_or_else(|| Error::conflict(format!("`{}` was removed from variables.yml again meanwhile", input.name)))
 }
