@@ -4,6 +4,9 @@ use super::roots::Place;
 use super::{Refusal, diff, read, write};
 use serde::Deserialize;
 
+/// The most bytes that the edits of one call look through together: each looks through the whole file, and other changes wait meanwhile.
+const MAX_WORK: usize = 256 << 20;
+
 /// One replacement.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -16,6 +19,14 @@ pub(super) struct Edit {
 /// endings are compared as line feeds; what isn't replaced keeps its own, and new lines get those that the file has.
 pub(super) fn apply(place: &Place<'_>, edits: &[Edit], dry_run: bool) -> Result<String, Refusal> {
     let before = read::exact(place)?;
+    if before.len().saturating_mul(edits.len()) > MAX_WORK {
+        return Err(Refusal::new(format!(
+            "{} edits of a file of {} bytes are too much for one call; make {} at a time",
+            edits.len(),
+            before.len(),
+            MAX_WORK / before.len()
+        )));
+    }
     let windows = has_windows_endings(&before);
     let mut after = before.clone();
     for edit in edits {

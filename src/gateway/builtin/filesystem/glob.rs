@@ -1,8 +1,13 @@
 //! Patterns over relative paths, the part of minimatch's language that people use: `*` and `?` within a name, `**` across names, `[a-z]`,
 //! `[!a]`, `{one,two}`. Names that begin with a dot are like any other.
 
-/// How many patterns the alternatives of one pattern may become.
-const MAX_ALTERNATIVES: usize = 64;
+use super::Refusal;
+
+/// The most patterns that the alternatives of one pattern may become.
+const MAX_ALTERNATIVES: usize = 256;
+
+/// The longest pattern, in bytes; no path is longer.
+const LONGEST: usize = 4096;
 
 /// A pattern, ready to be matched.
 #[derive(Debug)]
@@ -16,11 +21,17 @@ impl Glob {
         text.contains(['*', '?', '[', '{'])
     }
 
-    pub(super) fn new(pattern: &str) -> Self {
-        let mut expanded = Vec::new();
-        expand(pattern.trim_start_matches("./"), &mut expanded);
+    /// Refused is a pattern that is too long or stands for too many alternatives.
+    pub(super) fn new(pattern: &str) -> Result<Self, Refusal> {
+        if pattern.len() > LONGEST {
+            return Err(Refusal::new(format!(
+                "a pattern of {} bytes is too long; {LONGEST} are the most",
+                pattern.len()
+            )));
+        }
+        let expanded = expand(pattern.trim_start_matches("./"))?;
         let segments = |pattern: &String| pattern.split('/').map(str::to_owned).collect();
-        Self { alternatives: expanded.iter().map(segments).collect() }
+        Ok(Self { alternatives: expanded.iter().map(segments).collect() })
     }
 
     /// Whether all of `path` matches. Separators are `/`.
@@ -31,17 +42,22 @@ impl Glob {
 }
 
 /// Writes `{a,b}` out. Braces that don't close are ordinary characters.
-fn expand(pattern: &str, expanded: &mut Vec<String>) {
-    if expanded.len() >= MAX_ALTERNATIVES {
-        return;
+fn expand(pattern: &str) -> Result<Vec<String>, Refusal> {
+    let (mut expanded, mut left) = (Vec::new(), vec![pattern.to_owned()]);
+    while let Some(next) = left.pop() {
+        match first_braces(&next) {
+            None => expanded.push(next),
+            Some((before, choices, after)) => {
+                left.extend(choices.iter().rev().map(|choice| format!("{before}{choice}{after}")));
+            }
+        }
+        if expanded.len() + left.len() > MAX_ALTERNATIVES {
+            return Err(Refusal::new(format!(
+                "the pattern stands for more than {MAX_ALTERNATIVES} alternatives; leave some of its `{{...}}` out, or search more than once"
+            )));
+        }
     }
-    let Some((before, choices, after)) = first_braces(pattern) else {
-        expanded.push(pattern.to_owned());
-        return;
-    };
-    for choice in choices {
-        expand(&format!("{before}{choice}{after}"), expanded);
-    }
+    Ok(expanded)
 }
 
 fn first_braces(pattern: &str) -> Option<(&str, Vec<&str>, &str)> {
@@ -180,14 +196,19 @@ mod tests {
             ("\\*", "a", false),
             ("ü*", "über", true),
         ] {
-            assert_eq!(Glob::new(pattern).matches(path), expected, "{pattern} against {path}");
+            assert_eq!(Glob::new(pattern).unwrap().matches(path), expected, "{pattern} against {path}");
         }
     }
 
     #[test]
     fn a_hostile_pattern_takes_no_time() {
         let pattern = format!("{}b", "*a".repeat(200));
-        assert!(!Glob::new(&pattern).matches(&"a".repeat(2000)));
-        assert!(Glob::new(&"{a,b}".repeat(40)).alternatives.len() <= MAX_ALTERNATIVES);
+        assert!(!Glob::new(&pattern).unwrap().matches(&"a".repeat(2000)));
+        assert!(Glob::new(&"{a}".repeat(1365)).unwrap().matches(&"a".repeat(1365)));
+        assert_eq!(Glob::new(&"{a,b}".repeat(8)).unwrap().alternatives.len(), 256);
+        for refused in ["{a,b}".repeat(9), "{a}".repeat(100_000), "{".repeat(4097)] {
+            assert!(Glob::new(&refused).is_err());
+        }
+        assert!(!Glob::new(&"{".repeat(4096)).unwrap().matches("a"));
     }
 }

@@ -103,8 +103,8 @@ pub(super) fn is_dir(entry: &DirEntry) -> bool {
 
 /// The tree below a directory as JSON: `name`, `type`, and `children` for directories.
 pub(super) fn tree(place: &Place<'_>, exclude: &[String]) -> Result<String, Refusal> {
-    let mut walk =
-        Tree { place, exclude: exclude.iter().map(|pattern| Exclude::new(pattern)).collect(), left: MAX_ENTRIES };
+    let exclude = exclude.iter().map(|pattern| Exclude::new(pattern)).collect::<Result<_, _>>()?;
+    let mut walk = Tree { place, exclude, left: MAX_ENTRIES };
     let tree = walk.children(&place.open_dir()?, Path::new(""), 0)?;
     serde_json::to_string_pretty(&tree).map_err(|cause| Refusal::new(cause.to_string()))
 }
@@ -155,13 +155,12 @@ struct Exclude {
 }
 
 impl Exclude {
-    fn new(pattern: &str) -> Self {
-        let globs = if pattern.contains('*') {
-            vec![Glob::new(pattern)]
-        } else {
-            vec![Glob::new(pattern), Glob::new(&format!("**/{pattern}"))]
-        };
-        Self { globs }
+    fn new(pattern: &str) -> Result<Self, Refusal> {
+        let mut globs = vec![Glob::new(pattern)?];
+        if !pattern.contains('*') {
+            globs.push(Glob::new(&format!("**/{pattern}"))?);
+        }
+        Ok(Self { globs })
     }
 
     fn matches(&self, path: &Path) -> bool {

@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 pub(super) fn paths(place: &Place<'_>, start: &str, pattern: &str, exclude: &[String]) -> Result<String, Refusal> {
     let mut search = Search {
         place,
-        wanted: Wanted::new(pattern),
-        exclude: exclude.iter().map(|pattern| Glob::new(pattern)).collect(),
+        wanted: Wanted::new(pattern)?,
+        exclude: exclude.iter().map(|pattern| Glob::new(pattern)).collect::<Result<_, _>>()?,
         found: Vec::new(),
         left: MAX_ENTRIES,
     };
@@ -36,8 +36,8 @@ enum Wanted {
 }
 
 impl Wanted {
-    fn new(pattern: &str) -> Self {
-        if Glob::is_pattern(pattern) { Self::Path(Glob::new(pattern)) } else { Self::Name(pattern.to_lowercase()) }
+    fn new(pattern: &str) -> Result<Self, Refusal> {
+        Ok(if Glob::is_pattern(pattern) { Self::Path(Glob::new(pattern)?) } else { Self::Name(pattern.to_lowercase()) })
     }
 
     fn matches(&self, path: &Path, name: &str) -> bool {

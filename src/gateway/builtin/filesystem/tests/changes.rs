@@ -175,3 +175,12 @@ fn what_is_too_large_or_no_text_is_named() {
 fn read_text_refuses_windows_paths(server: &Filesystem) -> bool {
     ["C:\\x", "c:/x", "D:"].iter().all(|path| read(server, path).unwrap_err().contains("Windows-style path"))
 }
+
+#[test]
+fn many_edits_of_a_large_file_are_refused_before_anybody_waits_for_them() {
+    let site = site();
+    let server = site.server();
+    fs::write(site.root.join("large.txt"), "abcdefg\n".repeat(1 << 20)).unwrap();
+    let refused = edit(&server, "large.txt", &[("abc", "abd"); 33], false).unwrap_err();
+    assert!(refused.contains("33 edits") && refused.contains("make 32 at a time"), "{refused}");
+}
