@@ -16,6 +16,7 @@ cases!(
     a_deleted_agent_keeps_its_runs_and_its_handle_is_never_used_again,
     a_paused_agent_takes_no_run_and_no_sync_or_change_resumes_it,
     what_is_queued_of_a_paused_agent_is_held_back_and_holds_up_nobody,
+    a_pause_outlasts_the_agents_file,
 );
 
 async fn an_agent_is_found_by_handle_and_by_name(case: Subject) -> Result<()> {
@@ -162,5 +163,34 @@ async fn what_is_queued_of_a_paused_agent_is_held_back_and_holds_up_nobody(case:
     assert!(case.store.submit(reserved).await?.claim.is_some(), "it is first in the queue");
     case.store.agent_pause(&name("held")?, false, case.entry("agent.resume")).await?;
     assert_eq!(case.claim("a").await?.run.id, first);
+    Ok(())
+}
+
+async fn a_pause_outlasts_the_agents_file(case: Subject) -> Result<()> {
+    let held = case.agent("held").await?;
+    let run = case.submit(&held).await?.run.id;
+    case.store.agent_pause(&name("held")?, true, case.entry("agent.pause")).await?;
+    let since = case.now();
+    case.advance(1_000);
+    let gone =
+        SyncChanges { delete: vec![name("held")?], config_revision: "config-2".to_owned(), ..SyncChanges::default() };
+    case.store.apply_sync(gone, case.entry("environment.sync")).await?;
+    let key = AgentKey::Name(name("held")?);
+    assert!(case.store.agent(&key).await?.is_none());
+    assert!(case.store.claim(&owner("a"), 5).await?.is_empty(), "what it holds stays held");
+    let put = vec![agent_write("held", "r2", None)?];
+    let back = SyncChanges { put, config_revision: "config-3".to_owned(), ..SyncChanges::default() };
+    case.store.apply_sync(back, case.entry("environment.sync")).await?;
+    let again = present(case.store.agent(&key).await?, "the agent")?;
+    assert_eq!((again.id, again.paused_at, again.revision.as_str()), (held.id, Some(since), "r2"));
+    assert!(case.store.claim(&owner("a"), 5).await?.is_empty());
+    let refused = case.store.agent_delete(&name("held")?, None, case.entry("agent.delete")).await;
+    assert_eq!(refused.map_err(|error| error.kind()), Err(ErrorKind::Conflict), "its run would wait for ever");
+    case.store.agent_pause(&name("held")?, false, case.entry("agent.resume")).await?;
+    assert_eq!(case.claim("a").await?.run.id, run);
+    case.store.agent_pause(&name("held")?, true, case.entry("agent.pause")).await?;
+    assert!(case.store.agent_delete(&name("held")?, None, case.entry("agent.delete")).await?, "it holds nothing");
+    let fresh = case.agent("held").await?;
+    assert!(fresh.id > held.id && fresh.paused_at.is_none());
     Ok(())
 }

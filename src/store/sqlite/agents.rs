@@ -76,15 +76,33 @@ pub(super) fn pause(tx: &mut Tx<'_>, name: &Name, paused: bool, audit: AuditEntr
 pub(super) fn delete(tx: &mut Tx<'_>, name: &Name, replaces: Option<&str>, audit: AuditEntry) -> Result<bool> {
     tx.require_audit()?;
     let Some(agent) = get(tx.conn, &AgentKey::Name(name.clone()))? else { return Ok(false) };
-    forget(tx, name)?;
+    holds_nothing(tx, &agent)?;
+    tx.conn.prepare_cached("DELETE FROM agents WHERE id = ?1")?.execute([agent.id])?;
     files::promise(tx, &agent.file, None, replaces)?;
     servers::put_config_revision(tx, audit.config_revision.as_deref())?;
     tx.audit(audit)?;
     Ok(true)
 }
 
+/// Without its agent nobody could say any more when the runs that a pause holds may go on.
+fn holds_nothing(tx: &Tx<'_>, agent: &AgentRow) -> Result<()> {
+    let held: i64 = tx
+        .conn
+        .prepare_cached("SELECT count(*) FROM runs WHERE agent_id = ?1 AND status IN ('queued', 'input_required')")?
+        .query_row([agent.id], |row| row.get(0))?;
+    if agent.paused_at.is_none() || held == 0 {
+        return Ok(());
+    }
+    let name = &agent.definition.name;
+    let runs = if held == 1 { "a run that waits".to_owned() } else { format!("{held} runs that wait") };
+    Err(Error::conflict(format!("agent `{name}` is paused and holds {runs}")).hint(format!(
+        "let them go on with `stn agent resume {name}`, or end them with `stn run cancel`, before it is deleted"
+    )))
+}
+
 /// Puts a revision in force. An agent at that revision already is only cleared of its problem.
 pub(super) fn put(tx: &Tx<'_>, write: &AgentWrite) -> Result<()> {
+    take_back(tx, write)?;
     let id: AgentId = tx
         .conn
         .prepare_cached(
@@ -105,8 +123,28 @@ pub(super) fn put(tx: &Tx<'_>, write: &AgentWrite) -> Result<()> {
     Ok(())
 }
 
-/// Removes an agent from the list. Its revisions stay for the runs that are pinned to them.
+/// An agent that was paused when its file went away is what it was: its runs know it by its id.
+fn take_back(tx: &Tx<'_>, write: &AgentWrite) -> Result<()> {
+    let name = &write.definition.name;
+    tx.conn
+        .prepare_cached(
+            "INSERT INTO agents (id, name, revision, file, paused_at, created_at, updated_at)
+             SELECT agent_id, name, ?2, ?3, paused_at, ?4, ?4 FROM paused_without_file WHERE name = ?1",
+        )?
+        .execute((name, &write.revision, &write.file, tx.now))?;
+    tx.conn.prepare_cached("DELETE FROM paused_without_file WHERE name = ?1")?.execute([name])?;
+    Ok(())
+}
+
+/// Removes an agent whose file is gone from the list. Its revisions stay for the runs that are pinned to them, and its pause for those that
+/// it holds.
 pub(super) fn forget(tx: &Tx<'_>, name: &Name) -> Result<()> {
+    tx.conn
+        .prepare_cached(
+            "INSERT INTO paused_without_file (name, agent_id, paused_at)
+             SELECT name, id, paused_at FROM agents WHERE name = ?1 AND paused_at IS NOT NULL",
+        )?
+        .execute([name])?;
     tx.conn.prepare_cached("DELETE FROM agents WHERE name = ?1")?.execute([name])?;
     Ok(())
 }

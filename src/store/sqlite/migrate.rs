@@ -7,8 +7,16 @@ use rusqlite::{Connection, TransactionBehavior};
 pub const SCHEMA: i64 = ENVIRONMENT.len() as i64;
 
 /// Migrations of the control store, in order. A number belongs to both lists; one that leaves a store as it is, is an empty file.
-pub(super) const CONTROL: &[&str] =
-    &[include_str!("migrations/0001_control.sql"), "", "", "", "", include_str!("migrations/0006_principals.sql"), ""];
+pub(super) const CONTROL: &[&str] = &[
+    include_str!("migrations/0001_control.sql"),
+    "",
+    "",
+    "",
+    "",
+    include_str!("migrations/0006_principals.sql"),
+    "",
+    "",
+];
 
 /// Migrations of an environment's store, in order.
 pub(super) const ENVIRONMENT: &[&str] = &[
@@ -19,6 +27,7 @@ pub(super) const ENVIRONMENT: &[&str] = &[
     include_str!("migrations/0005_unknown_cost.sql"),
     include_str!("migrations/0006_requests.sql"),
     include_str!("migrations/0007_limits.sql"),
+    include_str!("migrations/0008_paused_without_file.sql"),
 ];
 
 const _: () = assert!(CONTROL.len() == ENVIRONMENT.len());

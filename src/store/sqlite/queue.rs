@@ -13,9 +13,13 @@ use std::time::Duration;
 /// A submit and a claim ask these each time; of the runs, both read the index of queued ones alone. What is queued of a paused agent
 /// doesn't count: it waits for somebody, not for a worker.
 pub(super) const LENGTH: &str = "SELECT count(*) FROM runs
-                                 WHERE status = 'queued' AND agent_id NOT IN (SELECT id FROM agents WHERE paused_at IS NOT NULL)";
+                                 WHERE status = 'queued'
+                                 AND agent_id NOT IN (SELECT id FROM agents WHERE paused_at IS NOT NULL)
+                                 AND agent_id NOT IN (SELECT agent_id FROM paused_without_file)";
 pub(super) const OLDEST: &str = "SELECT id FROM runs
-                                 WHERE status = 'queued' AND agent_id NOT IN (SELECT id FROM agents WHERE paused_at IS NOT NULL)
+                                 WHERE status = 'queued'
+                                 AND agent_id NOT IN (SELECT id FROM agents WHERE paused_at IS NOT NULL)
+                                 AND agent_id NOT IN (SELECT agent_id FROM paused_without_file)
                                  ORDER BY created_at, id LIMIT ?1";
 
 /// Runs that are queued for a worker.

@@ -130,7 +130,8 @@ fn admitted(lineage: &[Ancestor], agent: &AgentRow) -> Result<()> {
     chain.push(name.as_str());
     let (last, chain) = (lineage.last().map(|ancestor| &ancestor.agent), chain.join(" -> "));
     let Some(last) = last else { return Ok(()) };
-    if lineage.iter().any(|ancestor| ancestor.agent_id == agent.id) {
+    // By name too: a file that went away and came back is another agent to the store, and the same to people.
+    if lineage.iter().any(|ancestor| ancestor.agent_id == agent.id || ancestor.agent == *name) {
         return Err(Error::conflict(format!("agent `{last}` can't run `{name}`, which waits for it: {chain}"))
             .hint("do it without that agent"));
     }
