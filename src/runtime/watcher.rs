@@ -214,10 +214,10 @@ mod tests {
             "agents/.hello.prompt.swp",
             "agents/4913",
             "agents/hello.prompt~",
-            "agents/hello.prompt.new",
+            "agents/.hello.prompt.stn-new",
             "agents/old/hello.prompt",
             ".#servers.json",
-            "variables.yml.new",
+            ".variables.yml.stn-new",
             "notes.md",
         ] {
             assert!(!matters(path), "{path}");

@@ -1,11 +1,12 @@
-//! The files that tools change: agents and variables. A change is a row first (committed, with the bytes), then the file, then the row is marked done; whatever a crash
-//! leaves open is finished by the next owner.
+//! The files that tools change: agents and variables. A change is a row first (committed, with the bytes), then the file, then the row is
+//! marked done; whatever a crash leaves open is finished by the next owner.
 
 use crate::config::{FileProblem, Promised, read_file, revision_of};
 use crate::error::{Error, Result};
 use crate::home::Home;
 use crate::store::PendingFile;
 use crate::tools::Environment;
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -105,18 +106,34 @@ fn is_due(pending: &PendingFile, found: Option<&[u8]>) -> bool {
     found.map(revision_of) == pending.replaces
 }
 
-/// Temporary file, fsync, rename, fsync of the directory: after a crash the old or the new content is there, whole.
+/// Temporary file, fsync, rename, fsync of the directory: after a crash the old or the new content is there, whole. A file that is a link
+/// stays one, and what was allowed with the old one is allowed with the new one.
 fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let directory = path.parent().ok_or(ErrorKind::InvalidInput)?;
+    let path = &path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let (directory, name) = path.parent().zip(path.file_name()).ok_or(ErrorKind::InvalidInput)?;
     fs::create_dir_all(directory)?;
-    let mut temporary = PathBuf::from(path);
-    temporary.as_mut_os_string().push(".new");
-    let mut file = File::create(&temporary)
+    // Nobody's but ours: what a crash left of it is written anew.
+    let mut hidden = OsString::from(".");
+    hidden.push(name);
+    hidden.push(".stn-new");
+    let temporary = directory.join(hidden);
+    write_new(&temporary, path, bytes)
         .map_err(|cause| std::io::Error::new(cause.kind(), format!("`{}`: {cause}", temporary.display())))?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
     fs::rename(&temporary, path)?;
     File::open(directory)?.sync_all()
+}
+
+fn write_new(temporary: &Path, like: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    match fs::remove_file(temporary) {
+        Err(cause) if cause.kind() != ErrorKind::NotFound => return Err(cause),
+        _ => {}
+    }
+    let mut file = File::create_new(temporary)?;
+    if let Ok(old) = fs::metadata(like) {
+        file.set_permissions(old.permissions())?;
+    }
+    file.write_all(bytes)?;
+    file.sync_all()
 }
 
 /// After a crash the file stays gone: whoever promised that is about to forget it.

@@ -455,7 +455,7 @@ fn audit_entry(station: &TestStation, action: &str, agent: &Name) -> AuditEntry 
 /// A station whose agent `new` was created, and whose file couldn't be written yet: a directory stands where it is prepared.
 async fn station_that_owes_a_file() -> (TestStation, PathBuf) {
     let station = settled_station().await;
-    let in_the_way = station.path().join(AGENTS).join("new.prompt.new");
+    let in_the_way = station.path().join(AGENTS).join(".new.prompt.stn-new");
     fs::create_dir(&in_the_way).unwrap();
     let unwritten = station.call("agent_create", json!({ "name": "new", "prompt": "Be brief." })).await.unwrap_err();
     assert_eq!(unwritten.kind(), ErrorKind::Unavailable, "{unwritten:?}");

@@ -4,6 +4,7 @@ use crate::support::home::TestHome;
 use crate::support::http::Http;
 use serde_json::{Value, json};
 use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
 
 const FILE: &str = "environments/development/variables.yml";
 
@@ -142,4 +143,26 @@ fn what_can_not_be_a_variable_is_refused_and_nothing_is_written() {
         assert!(refused["detail"].as_str().unwrap().contains("variables.yml:1"), "{refused}");
     }
     assert_eq!(home.read(FILE), "A: [1]\n");
+}
+
+#[test]
+fn a_change_keeps_the_files_mode_and_its_link_and_touches_no_neighbour() {
+    let home = TestHome::new();
+    let _created = home.stn(&["init"]).ok();
+    let directory = home.path().join("environments/development");
+    fs::create_dir_all(directory.join("shared")).unwrap();
+    fs::write(directory.join("shared/vars.yml"), "A: 1\n").unwrap();
+    fs::set_permissions(directory.join("shared/vars.yml"), fs::Permissions::from_mode(0o600)).unwrap();
+    let _none_yet = fs::remove_file(directory.join("variables.yml"));
+    symlink("shared/vars.yml", directory.join("variables.yml")).unwrap();
+    fs::write(directory.join("variables.yml.new"), "a draft").unwrap();
+    let _set = home.stn(&["variable", "set", "B", "two"]).ok();
+    assert!(directory.join("variables.yml").is_symlink());
+    let kept = fs::metadata(directory.join("shared/vars.yml")).unwrap();
+    assert_eq!(kept.permissions().mode() & 0o777, 0o600);
+    let text = fs::read_to_string(directory.join("shared/vars.yml")).unwrap();
+    assert!(text.contains("A: 1") && text.contains("B: two"), "{text}");
+    assert_eq!(fs::read_to_string(directory.join("variables.yml.new")).unwrap(), "a draft");
+    let hidden = fs::read_dir(directory.join("shared")).unwrap().count();
+    assert_eq!(hidden, 1, "nothing is left beside it");
 }
