@@ -11,6 +11,7 @@ use super::servers::{ServerEntry, parse_servers};
 use super::variables::parse_variables;
 use crate::domain::{AgentDefinition, Name};
 use crate::error::{Error, Result};
+use serde_json::Value;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs;
@@ -21,6 +22,9 @@ pub type Promised = BTreeMap<String, Option<Vec<u8>>>;
 
 /// How the Go Station's descriptions of HTTP interfaces end, which it turned into servers.
 const OPENAPI: &str = ".openapi.json";
+
+/// What describes a bundle of the Go Station, and lay in the directory that was packed.
+const MANIFEST: &str = "manifest.json";
 
 /// What an environment's directory holds. Agents and servers are in the order of their names.
 #[derive(Debug, Clone)]
@@ -143,6 +147,11 @@ impl Reader<'_> {
                 }
             };
             match self.text(&name, &bytes) {
+                Ok(text) if name == MANIFEST && names_no_servers(text) => {
+                    let problem = FileProblem::new(&self.shown(&name), "the manifest of a bundle attaches no servers");
+                    files.warnings.push(problem.hint("it can go, once the bundle is unpacked").warning());
+                    continue;
+                }
                 Ok(text) => {
                     let scope = VariableScope { process, file: files.variables.as_ref() };
                     let parsed = parse_servers(&self.shown(&name), text, &scope);
@@ -303,6 +312,11 @@ pub fn slug(stem: &str) -> String {
     }
     let trimmed = slug.trim_matches(['-', '_']);
     trimmed.get(..63).unwrap_or(trimmed).to_owned()
+}
+
+fn names_no_servers(text: &str) -> bool {
+    let map: Option<serde_json::Map<String, Value>> = serde_json::from_str(text).ok();
+    map.is_some_and(|map| !map.contains_key("mcpServers") && !map.contains_key("servers"))
 }
 
 #[cfg(test)]
@@ -538,5 +552,15 @@ mod tests {
         let process = BTreeMap::from([("A".to_owned(), "1".to_owned()), ("B".to_owned(), "2".to_owned())]);
         let found = allow_listed(&["B".to_owned(), "C".to_owned()], &process);
         assert_eq!(found, BTreeMap::from([("B".to_owned(), "2".to_owned())]));
+    }
+
+    #[test]
+    fn the_manifest_of_a_bundle_is_no_server_file() {
+        let manifest = "{ \"version\": \"1.0\", \"bundle\": { \"name\": \"ops\" } }";
+        let files = load(&home(&[("manifest.json", manifest)]));
+        assert!(files.problems.is_empty(), "{:?}", files.problems);
+        assert!(files.warnings[0].to_string().contains("manifest of a bundle"), "{:?}", files.warnings);
+        let servers = "{ \"mcpServers\": { \"files\": { \"builtin\": \"filesystem\" } } }";
+        assert_eq!(load(&home(&[("manifest.json", servers)])).servers.len(), 1);
     }
 }

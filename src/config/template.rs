@@ -72,6 +72,9 @@ struct Section<'a> {
     lines_before: usize,
 }
 
+/// What the Go Station filled in from a service of its makers, and left empty without it.
+const CLOUDSHIP_MEMORY: &str = "cloudship_memory";
+
 /// Renders an agent's prompt with an input that its schema has accepted. What the schema declares and the input leaves out is empty, or
 /// what the schema has as its `default`: that it may be left out is its author's word.
 pub fn render_agent(definition: &AgentDefinition, input: &Value) -> Result<Rendered> {
@@ -82,6 +85,9 @@ pub fn render_agent(definition: &AgentDefinition, input: &Value) -> Result<Rende
         for (name, property) in declared {
             whole.entry(name).or_insert_with(|| property.get("default").cloned().unwrap_or_default());
         }
+    }
+    if let Some(whole) = whole.as_object_mut() {
+        whole.entry(CLOUDSHIP_MEMORY).or_insert_with(|| "".into());
     }
     render_prompt(&definition.prompt, &whole)
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
 
-const FORECASTER: &str = "---\r\nmetadata:\r\n  name: \"Cost Forecaster\"\r\n  description: |\r\n    | a | b |\r\n    |---|---|\r\n    --- and so on\r\n  tags: [\"finops\"]\r\n  max_steps: 4\r\nmodel: gpt-5-mini\r\nsandbox: python\r\nnotify: true\r\nschedule: { cron: \"0 0 7 * * *\", enabled: true }\r\ninput:\r\n  schema:\r\n    region?: string, where to look\r\n---\r\n{{role \"system\"}}\r\nYou forecast\tcosts.\r\n{{role \"user\"}}\r\n{{region}} {{userInput}}\r\n";
+const FORECASTER: &str = "---\r\nmetadata:\r\n  name: \"Cost Forecaster\"\r\n  description: |\r\n    | a | b |\r\n    |---|---|\r\n    --- and so on\r\n  tags: [\"finops\"]\r\n  max_steps: 4\r\nmodel: gpt-5-mini\r\nsandbox: python\r\ncloudshipai: { memory: \"costs\" }\r\nnotify: true\r\nschedule: { cron: \"0 0 7 * * *\", enabled: true }\r\ninput:\r\n  schema:\r\n    region?: string, where to look\r\n---\r\n{{role \"system\"}}\r\nYou forecast\tcosts.\r\n{{cloudship_memory}}\r\n{{role \"user\"}}\r\n{{region}} {{userInput}}\r\n";
 const READER: &str = "---\nmax_steps: 8\ntools: [\"__list_directory\"]\n---\n{{role \"system\"}}\nYou read logs.\n{{role \"user\"}}\n{{userInput}}\n";
 const SERVERS: &str = "{ \"name\": \"t\", \"description\": \"d\", \"servers\": { \"File System\": { \"builtin\": \"filesystem\", \"args\": [\"{{ .ROOT }}\"] } } }\n";
 const VARIABLES: &str = "ROOT: .\nODD: \"a \\\"quote\\\", a \\\\ backslash, $HOME and ü\"\nLINES: |\n  two\n  lines\n";
