@@ -63,7 +63,9 @@ impl<'a> Fields<'a> {
         match value {
             Value::Null => Ok(None),
             Value::Object(object) => Ok(Some(Self { source, path: String::new(), object, node: Some(node) })),
-            other => Err(source.problem(Some(node.at), format!("expected a map of keys, found {}", shown(other)))),
+            other => {
+                Err(source.problem(Some(node.at), format!("expected a map of keys, found {}", shown(other, "a map"))))
+            }
         }
     }
 
@@ -216,7 +218,7 @@ impl<'a> Fields<'a> {
             Value::String(text) => Ok(text.clone()),
             other => {
                 let place = format!("{}[{index}]", self.path_of(key));
-                let message = format!("`{place}`: expected a text, found {}", shown(other));
+                let message = format!("`{place}`: expected a text, found {}", shown(other, "a text"));
                 Err(self.located(key, self.item_at(key, index), message).about(place))
             }
         };
@@ -299,7 +301,7 @@ impl<'a> Fields<'a> {
     }
 
     fn mismatch(&self, key: &str, expected: &str, found: &Value) -> FileProblem {
-        self.problem(key, format!("expected {expected}, found {}", shown(found)))
+        self.problem(key, format!("expected {expected}, found {}", shown(found, expected)))
     }
 
     fn item_at(&self, key: &str, index: usize) -> Option<Position> {
@@ -318,13 +320,16 @@ impl<'a> Fields<'a> {
 }
 
 /// A value in a message: short, and with its type.
-/// Not what a text or a number says: it may be a key, at the wrong place or without its quotes.
-fn shown(value: &Value) -> String {
+/// What was found where `expected` should be. Not what a number says in the place of a text, or a text in that of a map or a list: it may be a
+/// key, without its quotes or at the wrong place.
+fn shown(value: &Value, expected: &str) -> String {
     match value {
         Value::Null => "nothing".to_owned(),
         Value::Bool(value) => format!("`{value}`"),
-        Value::Number(_) => "a number".to_owned(),
-        Value::String(_) => "a text".to_owned(),
+        Value::Number(_) if expected == "a text" => "a number".to_owned(),
+        Value::Number(number) => format!("the number {number}"),
+        Value::String(_) if ["a map", "a list"].iter().any(|kind| expected.starts_with(kind)) => "a text".to_owned(),
+        Value::String(text) => format!("the text `{}`", text.chars().take(40).collect::<String>()),
         Value::Array(_) => "a list".to_owned(),
         Value::Object(_) => "a map".to_owned(),
     }
