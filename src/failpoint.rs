@@ -28,7 +28,7 @@ pub enum Failpoint {
 
 impl Failpoint {
     /// All of them, with their names.
-    #[cfg(any(feature = "failpoints", test))]
+    #[cfg(feature = "failpoints")]
     const ALL: [(Self, &'static str); 6] = [
         (Self::Act, "act"),
         (Self::ServerStart, "server.start"),
