@@ -135,7 +135,7 @@ fn an_agent_whose_file_breaks_keeps_its_last_good_revision() {
 fn settings_that_make_no_sense() {
     for (text, parts) in [
         ("http:\n  lisen: 127.0.0.1:1\n", ["station.yml:2", "`http.lisen`", "listen"]),
-        ("runs:\n  workers: many\n", ["station.yml:2", "`runs.workers`", "found a text"]),
+        ("runs:\n  workers: many\n", ["station.yml:2", "`runs.workers`", "many"]),
         ("default_environment: nowhere\n", ["station.yml", "nowhere", "environments/nowhere"]),
         (
             "environments:\n  prodution: { auto_accept_commands: false }\n",
