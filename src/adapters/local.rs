@@ -84,7 +84,7 @@ async fn stdio(State(doors): State<Doors>, request: Request) -> Response {
 
 fn open_session(doors: &Doors, mut request: Request) -> Result<Response, Problem> {
     let session = Session::parse(request.uri(), doors.default_environment())?;
-    doors.station.environments.named(session.environment.as_str())?;
+    doors.station.environment_for(&Principal::local_owner(), session.environment.as_str())?;
     let asked =
         request.headers().get(UPGRADE).is_some_and(|given| given.as_bytes().eq_ignore_ascii_case(PROTOCOL.as_bytes()));
     let upgrade = request.extensions_mut().remove::<OnUpgrade>().filter(|_| asked);

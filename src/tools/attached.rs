@@ -38,7 +38,8 @@ pub struct Permitted {
 pub async fn act(station: &Arc<Station>, ctx: Context, name: &str, arguments: Value) -> Result<Box<RawValue>> {
     let mut input = object(name, Value::Null)?;
     let deed = Deed::tool_call(name);
-    let environment = find_environment(station, &ctx, &deed, EnvironmentUse::Required, &mut input).await?;
+    let environment =
+        find_environment(station, &ctx, &deed, (Scope::ToolsCall, EnvironmentUse::Required), &mut input).await?;
     let environment =
         environment.ok_or_else(|| Error::internal("an attached tool was called without an environment"))?;
     let redactor = environment.redactor.clone();

@@ -229,6 +229,16 @@ impl Station {
         Place { name: &environment.name, kind: self.settings.kind(&environment.name) }
     }
 
+    /// The environment of this name. `not_found` names those that `principal` may read.
+    pub fn environment_for(&self, principal: &Principal, name: &str) -> Result<Arc<Environment>> {
+        self.environments.named(name).map_err(|error| {
+            let readable = |one: &Arc<Environment>| self.allows(principal, Scope::EnvironmentsRead, one);
+            let known: Vec<String> =
+                self.environments.all().into_iter().filter(readable).map(|one| one.name.to_string()).collect();
+            if known.is_empty() { error } else { error.hint(format!("environments here: {}", known.join(", "))) }
+        })
+    }
+
     /// Whether `principal` may use `scope` in `environment`.
     pub fn allows(&self, principal: &Principal, scope: Scope, environment: &Environment) -> bool {
         principal.may(scope, Some(self.place(environment)))
@@ -288,13 +298,12 @@ impl Environments {
         self.by_name.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
-    /// `not_found` names those that exist.
+    /// `not_found` tells nothing of those that exist: [`Station::environment_for`] does, to whoever may know.
     pub fn named(&self, name: &str) -> Result<Arc<Environment>> {
         let environments = self.by_name.read().unwrap_or_else(PoisonError::into_inner);
         environments.get(name).cloned().ok_or_else(|| {
-            let known: Vec<&str> = environments.keys().map(Name::as_str).collect();
             Error::not_found(format!("environment `{}` doesn't exist", name.escape_debug()))
-                .hint(format!("environments here: {}", known.join(", ")))
+                .hint("`stn environment list` shows those that you may read")
                 .field("environment")
         })
     }

@@ -6,7 +6,7 @@ use super::context::{Call, Context, Environment, Station, config_revision};
 use super::refused::refused;
 use super::spec::{AuditPolicy, EnvironmentUse, Exposure, Tool, ToolSpec};
 use crate::clock::ClockExt;
-use crate::domain::{AuditEntry, AuditOutcome, Effect, Name, RunId, Scope, nearest};
+use crate::domain::{AuditEntry, AuditOutcome, Effect, Name, Place, RunId, Scope, nearest};
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::Follower;
 use crate::redact::Redactor;
@@ -128,7 +128,7 @@ async fn native(station: &Arc<Station>, ctx: Context, tool: &Tool, arguments: Va
     let deed = Deed { action: tool.spec.action(), target: tool.spec.target(&arguments) };
     ask_a_person(station, &ctx, &tool.spec, &deed).await?;
     let mut input = object(tool.spec.name, arguments)?;
-    let found = find_environment(station, &ctx, &deed, tool.spec.environment, &mut input).await;
+    let found = find_environment(station, &ctx, &deed, (tool.spec.scope, tool.spec.environment), &mut input).await;
     let environment = found.map_err(|error| redacted(&station.redactor, error))?;
     let redactor = environment.as_ref().map_or(&station.redactor, |environment| &environment.redactor).clone();
     match carry_out(station, ctx, tool, deed, environment, Value::Object(input)).await {
@@ -171,7 +171,8 @@ async fn carry_out(
 async fn subscribe(station: &Arc<Station>, ctx: Context, run: &str) -> Result<Answer> {
     let mut input = Map::from_iter([("run".to_owned(), Value::from(run))]);
     let deed = Deed { action: "run.events".into(), target: Some(run.to_owned()) };
-    let environment = find_environment(station, &ctx, &deed, EnvironmentUse::OfRun, &mut input).await?;
+    let environment =
+        find_environment(station, &ctx, &deed, (Scope::RunsRead, EnvironmentUse::OfRun), &mut input).await?;
     authorize(station, &ctx, Scope::RunsRead, &deed, environment.as_ref()).await?;
     let call = Call::new(ctx, Arc::clone(station), environment, deed.action, None);
     let run = super::run::find(&call, run).await?;
@@ -224,28 +225,33 @@ pub(super) fn object(tool: &str, arguments: Value) -> Result<Map<String, Value>>
     }
 }
 
-/// Takes `environment` out of the input, or finds it by the run, or falls back to the caller's. A denial of `deed` leaves an audit row.
+/// Takes `environment` out of the input, or finds it by the run, or falls back to the caller's, for a deed that needs this scope. A denial
+/// of `deed` leaves an audit row.
 pub(super) async fn find_environment(
     station: &Arc<Station>,
     ctx: &Context,
     deed: &Deed,
-    needs: EnvironmentUse,
+    (scope, needs): (Scope, EnvironmentUse),
     input: &mut Map<String, Value>,
 ) -> Result<Option<Arc<Environment>>> {
+    if needs == EnvironmentUse::None {
+        return Ok(None);
+    }
+    let asked = asked_for(station, ctx, deed, input).await?;
     match needs {
         EnvironmentUse::None => Ok(None),
-        EnvironmentUse::Optional => match asked_for(station, ctx, deed, input).await? {
-            None if ctx.bound => station.environments.named(own(station, ctx).as_str()).map(Some),
-            asked => Ok(asked),
-        },
-        EnvironmentUse::Required => match asked_for(station, ctx, deed, input).await? {
-            Some(asked) => Ok(Some(asked)),
-            None => station.environments.named(own(station, ctx).as_str()).map(Some),
-        },
+        EnvironmentUse::Optional if asked.is_none() && !ctx.bound => Ok(None),
+        EnvironmentUse::Optional | EnvironmentUse::Required => {
+            let name = asked.as_ref().unwrap_or_else(|| own(station, ctx));
+            match station.environments.named(name.as_str()) {
+                Ok(found) => Ok(Some(found)),
+                Err(_) => Err(unknown_environment(station, ctx, scope, deed, name).await?),
+            }
+        }
         EnvironmentUse::OfRun => {
-            let only = asked_for(station, ctx, deed, input).await?;
+            let only = asked.as_ref();
             match input.get("run").and_then(Value::as_str) {
-                Some(run) => super::run::environment_of(station, ctx, deed, run, only.as_ref()).await.map(Some),
+                Some(run) => super::run::environment_of(station, ctx, (deed, scope), run, only).await.map(Some),
                 None => Err(Error::invalid_input("`run` is missing")
                     .hint("give a run's id; `run_list` lists them")
                     .field("run")),
@@ -259,13 +265,35 @@ fn own<'a>(station: &'a Station, ctx: &'a Context) -> &'a Name {
     ctx.environment.as_ref().unwrap_or(&station.default_environment)
 }
 
-/// Takes `environment` out of the input. An error when there is none of that name, or the connection is bound to another.
+/// The error for whoever names an environment that isn't there. Who may not read one of that name is told what they would be told if it
+/// were there, so that nobody learns which there are by asking for them.
+async fn unknown_environment(
+    station: &Station,
+    ctx: &Context,
+    scope: Scope,
+    deed: &Deed,
+    name: &Name,
+) -> Result<Error> {
+    let place = Some(Place { name, kind: station.settings.kind(name) });
+    if !ctx.principal.may(Scope::EnvironmentsRead, place)
+        && let Some(refusal) = ctx.principal.refusal(scope, place)
+    {
+        deny(station, ctx, deed, None, format!("needs {} in environment {name}", scope.as_str())).await?;
+        return Ok(refused(&ctx.principal.who, scope, deed, place, refusal));
+    }
+    match station.environment_for(&ctx.principal, name.as_str()) {
+        Err(unknown) => Ok(unknown),
+        Ok(_) => Ok(Error::unavailable(format!("environment `{name}` has only just come")).hint("try again")),
+    }
+}
+
+/// Takes `environment` out of the input. An error when it can't be a name, or the connection is bound to another.
 async fn asked_for(
     station: &Station,
     ctx: &Context,
     deed: &Deed,
     input: &mut Map<String, Value>,
-) -> Result<Option<Arc<Environment>>> {
+) -> Result<Option<Name>> {
     let asked = match input.remove("environment") {
         None | Some(Value::Null) => return Ok(None),
         Some(Value::String(name)) => name,
@@ -280,11 +308,11 @@ async fn asked_for(
             .hint("open a connection to the other environment")
             .field("environment"));
     }
-    Name::new(&asked).map_err(|invalid| {
+    let name = Name::new(&asked).map_err(|invalid| {
         let error = Error::invalid_input(invalid.to_string()).field("environment");
         error.hint("`stn environment list` shows the environments")
     })?;
-    station.environments.named(&asked).map(Some)
+    Ok(Some(name))
 }
 
 /// The stage that every act passes: every grant of the principal must allow the scope, in this environment. A denial leaves an audit row.
@@ -297,7 +325,8 @@ pub(super) async fn authorize(
 ) -> Result<()> {
     let Some(refusal) = station.refusal(&ctx.principal, scope, environment) else { return Ok(()) };
     deny(station, ctx, deed, environment, format!("needs {}", scope.as_str())).await?;
-    Err(refused(station, &ctx.principal.who, scope, deed, environment, refusal))
+    let place = environment.map(|environment| station.place(environment));
+    Err(refused(&ctx.principal.who, scope, deed, place, refusal))
 }
 
 /// What is for people is refused wherever a model may be asking, before anything of the input is looked at.

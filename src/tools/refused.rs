@@ -1,21 +1,17 @@
 //! What somebody who may not do something is told: where, why, and who can change it.
 
-use super::context::{Environment, Station};
 use super::dispatch::Deed;
-use crate::domain::{EnvironmentKind, Name, PrincipalKind, PrincipalRef, Refusal, Role, Scope};
+use crate::domain::{EnvironmentKind, Name, Place, PrincipalKind, PrincipalRef, Refusal, Role, Scope};
 use crate::error::Error;
-use std::sync::Arc;
 
 /// The error for `who`, whose grants don't allow `deed`, which needs `scope`.
 pub(super) fn refused(
-    station: &Station,
     who: &PrincipalRef,
     scope: Scope,
     deed: &Deed,
-    environment: Option<&Arc<Environment>>,
+    place: Option<Place<'_>>,
     refusal: Refusal,
 ) -> Error {
-    let place = environment.map(|environment| station.place(environment));
     let kind = place.map_or(EnvironmentKind::Production, |place| place.kind);
     let there = match place {
         Some(place) => format!("in environment `{}`", place.name),

@@ -4,7 +4,7 @@ use super::StationBackend;
 use crate::adapters::http::Doors;
 use crate::adapters::local::tool_set;
 use crate::adapters::rest::{Problem, query_of};
-use crate::domain::{Name, nearest};
+use crate::domain::{Name, Principal, nearest};
 use crate::error::{Error, Result};
 use crate::mcp::serve::{Backend, HttpSeed, HttpService, ToolSet, http_service};
 use axum::Router;
@@ -39,7 +39,7 @@ impl Endpoints {
     }
 
     async fn answer(&self, environment: Option<&str>, request: Request) -> Response {
-        let endpoint = match self.endpoint(environment, request.uri()) {
+        let endpoint = match self.endpoint(environment, &request) {
             Ok(endpoint) => endpoint,
             Err(error) => return Problem::from(error).into_response(),
         };
@@ -49,11 +49,12 @@ impl Endpoints {
         }
     }
 
-    fn endpoint(&self, environment: Option<&str>, uri: &Uri) -> Result<HttpService> {
-        let tools = asked_for(uri)?;
-        let name = match environment {
-            Some(name) => self.doors.station.environments.named(name)?.name.clone(),
-            None => self.doors.default_environment().clone(),
+    fn endpoint(&self, environment: Option<&str>, request: &Request) -> Result<HttpService> {
+        let tools = asked_for(request.uri())?;
+        let name = match (environment, request.extensions().get::<Principal>()) {
+            (Some(name), Some(caller)) => self.doors.station.environment_for(caller, name)?.name.clone(),
+            (Some(name), None) => self.doors.station.environments.named(name)?.name.clone(),
+            (None, _) => self.doors.default_environment().clone(),
         };
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let endpoint = open.entry((name.clone(), tools == ToolSet::All));

@@ -7,5 +7,6 @@ mod keys;
 mod leases;
 mod local;
 mod mcp;
+mod places;
 mod tools;
 mod variables;

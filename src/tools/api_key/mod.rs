@@ -108,7 +108,8 @@ fn existing(call: &Call, names: Option<Vec<Name>>) -> Result<Option<Vec<Name>>> 
             .field("environments"));
     }
     for name in &names {
-        call.station.environments.named(name.as_str()).map_err(|error| error.field("environments"))?;
+        let found = call.station.environment_for(&call.ctx.principal, name.as_str());
+        found.map_err(|error| error.field("environments"))?;
     }
     names.sort();
     names.dedup();

@@ -45,7 +45,7 @@ pub async fn set(call: Call, input: Input) -> Result<UserView> {
     let user = find_living(&call, &input.user).await?;
     let environment = match input.environment.as_str() {
         Roles::EVERYWHERE => None,
-        name => Some(call.station.environments.named(name)?.name.clone()),
+        name => Some(call.station.environment_for(&call.ctx.principal, name)?.name.clone()),
     };
     let mut roles = user.roles.clone();
     roles.set(environment.as_ref(), role);

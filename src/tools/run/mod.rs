@@ -11,31 +11,41 @@ pub mod wait;
 
 use super::context::{Call, Context, Environment, Station};
 use super::dispatch::{Deed, deny};
-use crate::domain::{Name, Run, RunId, Scope};
+use crate::domain::{Name, Place, Run, RunId, Scope};
 use crate::error::{Error, Result};
 use std::sync::Arc;
 
 /// The shortest prefix of an id that is looked up.
 const MIN_PREFIX: usize = 4;
 
-/// The environment that `run` belongs to: the id itself says it; a prefix is looked up where the principal may read. With `only`, no run
-/// of another environment is meant. Whoever means one that it may not see is told that there is no such run, and leaves an audit row.
+/// The environment that `run` belongs to: the id itself says it; a prefix is looked up where the principal may see runs. With `only`, no run
+/// of another environment is meant. Whoever means one that it may not see is told that there is no such run, and leaves an audit row. Runs
+/// are seen by who may read them, and by who may do to them what needs this scope.
 pub(super) async fn environment_of(
     station: &Arc<Station>,
     ctx: &Context,
-    deed: &Deed,
+    (deed, scope): (&Deed, Scope),
     run: &str,
-    only: Option<&Arc<Environment>>,
+    only: Option<&Name>,
 ) -> Result<Arc<Environment>> {
     let by_id = RunId::parse(run).map(|id| station.environments.numbered(id.environment()));
     let own = by_id.clone().flatten();
-    let other = only.filter(|only| own.as_ref().is_none_or(|own| own.name != only.name)).cloned();
-    for hidden in [own, other].into_iter().flatten().filter(|environment| !is_visible(station, ctx, environment)) {
-        deny(station, ctx, deed, Some(&hidden), format!("needs {} there", Scope::RunsRead.as_str())).await?;
+    let there = only.and_then(|only| station.environments.named(only.as_str()).ok());
+    let other = there.clone().filter(|other| own.as_ref().is_none_or(|own| own.name != other.name));
+    let needs = |place: &str| format!("needs {} {place}", Scope::RunsRead.as_str());
+    let is_visible = |environment: &Environment| is_visible(ctx, scope, station.place(environment));
+    for hidden in [own, other].into_iter().flatten().filter(|environment| !is_visible(environment)) {
+        deny(station, ctx, deed, Some(&hidden), needs("there")).await?;
     }
-    let meant = |environment: &Arc<Environment>| {
-        is_visible(station, ctx, environment) && only.is_none_or(|only| only.name == environment.name)
-    };
+    if let (Some(only), None) = (only, &there) {
+        let place = Place { name: only, kind: station.settings.kind(only) };
+        if self::is_visible(ctx, scope, place) {
+            return station.environment_for(&ctx.principal, only.as_str());
+        }
+        deny(station, ctx, deed, None, needs(&format!("in environment {only}"))).await?;
+    }
+    let meant =
+        |environment: &Arc<Environment>| is_visible(environment) && only.is_none_or(|only| *only == environment.name);
     let environment = match by_id {
         Some(found) => found.filter(meant),
         None => {
@@ -44,7 +54,7 @@ pub(super) async fn environment_of(
         }
     };
     environment.ok_or_else(|| match only {
-        Some(only) => not_found_in(run, &only.name),
+        Some(only) => not_found_in(run, only),
         None => not_found(run),
     })
 }
@@ -80,9 +90,9 @@ async fn by_prefix(environments: Vec<Arc<Environment>>, prefix: &str) -> Result<
     Ok(found.pop())
 }
 
-fn is_visible(station: &Station, ctx: &Context, environment: &Environment) -> bool {
-    let within = !ctx.bound || ctx.environment.as_ref() == Some(&environment.name);
-    within && station.allows(&ctx.principal, Scope::RunsRead, environment)
+fn is_visible(ctx: &Context, scope: Scope, place: Place<'_>) -> bool {
+    let within = !ctx.bound || ctx.environment.as_ref() == Some(place.name);
+    within && [Scope::RunsRead, scope].into_iter().any(|scope| ctx.principal.may(scope, Some(place)))
 }
 
 fn not_found_in(run: &str, environment: &Name) -> Error {

@@ -1,0 +1,68 @@
+//! What somebody learns of environments, and of runs, that they may not read.
+
+use super::keys::{ask, key};
+use crate::adapters::testing::TestStation;
+use serde_json::{Value, json};
+
+/// An answer without what differs from request to request, and with `name` taken out.
+fn anonymous(mut document: Value, name: &str) -> String {
+    document["request_id"] = Value::Null;
+    document.to_string().replace(name, "NAME")
+}
+
+#[tokio::test]
+async fn who_may_not_read_an_environment_can_not_tell_whether_it_is_there() {
+    let test = TestStation::new().await;
+    let (_, bound) = key(&test, json!({ "name": "ci", "environments": ["staging"] })).await;
+    let run = "018f3a3c-0000-8009-8000-000000000000";
+    for (line, status) in [
+        ("GET /api/v1/agents?environment=NAME".to_owned(), 403),
+        ("POST /api/v1/agents?environment=NAME".to_owned(), 403),
+        ("GET /api/v1/status?environment=NAME".to_owned(), 403),
+        ("GET /api/v1/environments/NAME".to_owned(), 403),
+        (format!("GET /api/v1/runs/{run}?environment=NAME"), 404),
+    ] {
+        let mut told = Vec::new();
+        for name in ["development", "nothing"] {
+            let body = line.starts_with("POST").then(|| json!({ "name": "a", "prompt": "b" }));
+            let answer = ask(&test, &bound, &line.replace("NAME", name), body).await;
+            assert_eq!(answer.status, status, "{line}: {}", answer.text);
+            told.push(anonymous(answer.json(), name));
+        }
+        assert_eq!(told[0], told[1], "{line}");
+    }
+    let nothing = ask(&test, &bound, "POST /mcp/nothing", Some(json!({}))).await;
+    assert!(nothing.status == 404 && !nothing.text.contains("development"), "{}", nothing.text);
+    // Each of them has left its row.
+    let rows = test.deps.station.control.audit_after(0, 200).await.unwrap();
+    let reasons = rows.iter().filter_map(|row| row.entry.reason.as_deref());
+    assert_eq!(reasons.filter(|reason| reason.ends_with("in environment nothing")).count(), 5);
+}
+
+#[tokio::test]
+async fn who_mistypes_an_environment_is_told_those_that_they_may_read() {
+    let test = TestStation::new().await;
+    let (_, viewer) = key(&test, json!({ "name": "a", "role": "viewer" })).await;
+    for line in ["GET /api/v1/agents?environment=stagin", "POST /mcp/stagin"] {
+        let told = ask(&test, &viewer, line, None).await;
+        assert!(told.status == 404 && told.text.contains("environments here: development, staging"), "{}", told.text);
+    }
+    let (_, runner) = key(&test, json!({ "name": "b", "scopes": ["users:read", "users:write"] })).await;
+    let set = json!({ "environment": "stagin", "role": null });
+    assert_eq!(test.send("POST /api/v1/users", Some(json!({ "name": "ada" }))).await.status, 201);
+    let told = ask(&test, &runner, "PATCH /api/v1/users/ada/roles", Some(set)).await;
+    assert!(told.status == 404 && !told.text.contains("development"), "{}", told.text);
+}
+
+#[tokio::test]
+async fn a_key_narrowed_to_what_is_done_to_runs_finds_them() {
+    let test = TestStation::new().await;
+    let agent = json!({ "name": "slow", "prompt": "Be brief." });
+    assert_eq!(test.send("POST /api/v1/agents", Some(agent)).await.status, 201);
+    let run = test.send("POST /api/v1/agents/slow/queue", Some(json!({ "input": "go" }))).await.json();
+    let run = run["id"].as_str().unwrap();
+    let (_, narrow) = key(&test, json!({ "name": "stop", "scopes": ["runs:cancel"] })).await;
+    assert_eq!(ask(&test, &narrow, &format!("GET /api/v1/runs/{run}"), None).await.status, 404);
+    let cancelled = ask(&test, &narrow, &format!("POST /api/v1/runs/{}/cancel", &run[..13]), None).await;
+    assert_eq!((cancelled.status, &cancelled.json()["status"]), (200, &json!("cancelled")), "{}", cancelled.text);
+}
