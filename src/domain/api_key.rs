@@ -36,6 +36,13 @@ pub struct KeyLimits {
 }
 
 impl KeyLimits {
+    /// Whether a key of these limits comes from nowhere that one of `other` may not come from.
+    pub fn comes_from_within(&self, other: &Self) -> bool {
+        let Some(all) = &other.sources else { return true };
+        let is_within = |one: &Network| all.iter().any(|outer| one.is_within(*outer));
+        self.sources.as_ref().is_some_and(|own| own.iter().all(is_within))
+    }
+
     /// What they leave of any rights.
     pub fn grant(&self) -> Grant {
         // An owner's role isn't widened by this: every grant has to allow an act.
@@ -139,6 +146,23 @@ mod tests {
         };
         assert_eq!(from(Some("10.1.2.3")), None);
         assert_eq!((from(Some("192.0.2.1")), from(None)), (Some(KeyRefusal::Source), Some(KeyRefusal::Source)));
+    }
+
+    #[test]
+    fn networks_are_compared_as_what_they_let_in() {
+        let from = |sources: Option<&[&str]>| KeyLimits {
+            sources: sources.map(|all| all.iter().map(|one| one.parse().unwrap()).collect()),
+            ..KeyLimits::default()
+        };
+        let office = from(Some(&["10.0.0.0/8", "192.0.2.0/24"]));
+        for (inner, is_within) in [
+            (from(Some(&["10.1.0.0/16", "192.0.2.7"])), true),
+            (from(Some(&["10.1.0.0/16", "198.51.100.0/24"])), false),
+            (from(None), false),
+        ] {
+            assert_eq!(inner.comes_from_within(&office), is_within, "{inner:?}");
+        }
+        assert!(office.comes_from_within(&from(None)) && from(None).comes_from_within(&from(None)));
     }
 
     #[test]

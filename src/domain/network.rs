@@ -15,6 +15,11 @@ pub struct Network {
 }
 
 impl Network {
+    /// Whether every address of the range is in `other` too.
+    pub fn is_within(self, other: Self) -> bool {
+        self.prefix >= other.prefix && other.contains(self.address)
+    }
+
     /// Whether `address` is in the range. An IPv4 address that came over IPv6 counts as what it is.
     pub fn contains(self, address: IpAddr) -> bool {
         masked(address.to_canonical(), self.prefix) == Some(self.address)
@@ -122,6 +127,16 @@ mod tests {
             assert!(network.contains(address(inside)) && !network.contains(address(outside)), "{range}");
         }
         assert!(network("::/0").contains(address("2001:db8::1")));
+    }
+
+    #[test]
+    fn a_range_is_within_those_that_have_all_of_its_addresses() {
+        for (inner, outer) in [("10.1.0.0/16", "10.0.0.0/8"), ("10.0.0.0/8", "10.0.0.0/8"), ("2001:db8::/48", "::/0")] {
+            assert!(network(inner).is_within(network(outer)), "{inner} {outer}");
+        }
+        for (inner, outer) in [("10.0.0.0/8", "10.0.0.0/16"), ("11.0.0.0/16", "10.0.0.0/8"), ("10.0.0.0/8", "::/0")] {
+            assert!(!network(inner).is_within(network(outer)), "{inner} {outer}");
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use super::context::Call;
 use super::dispatch::{Deed, deny};
-use crate::domain::{KeyRefusal, Place, Principal, PrincipalKind, Scope};
+use crate::domain::{KeyRecord, KeyRefusal, Place, Principal, PrincipalKind, Scope, Timestamp};
 use crate::error::{Error, Result};
 use tokio::sync::MutexGuard;
 
@@ -12,8 +12,8 @@ use tokio::sync::MutexGuard;
 #[derive(Debug)]
 pub(super) struct Giving<'a> {
     call: &'a Call,
-    /// What the giver's key stands for now; `None` where nobody came with a key.
-    key: Option<Principal>,
+    /// The giver's key as it is now; `None` where nobody came with a key.
+    key: Option<KeyRecord>,
     _one_at_a_time: MutexGuard<'a, ()>,
 }
 
@@ -31,31 +31,86 @@ impl<'a> Giving<'a> {
 
     /// An error, with its audit row, if `receiver` could then do something that the caller may not. `target` is for the row.
     pub(super) async fn within_own_rights(&self, receiver: &Principal, target: &str) -> Result<()> {
+        let key = self.key.as_ref().map(KeyRecord::principal);
+        let may = |scope, place: Option<Place<'_>>| {
+            self.call.ctx.principal.may(scope, place) && key.as_ref().is_none_or(|key| key.may(scope, place))
+        };
+        let Some(scope) = self.exceeding(receiver, may) else { return Ok(()) };
+        let reason = format!("gives {}, which the giver doesn't have", scope.as_str());
+        let message = format!("{} has no right to give `{}` in all of these places", self.giver(), scope.as_str());
+        let error = Error::permission_denied(message);
+        self.refuse(target, reason, error.hint("give less, or ask an admin whose rights aren't narrowed")).await
+    }
+
+    /// The same for a key, which may not come from other networks or be good for longer than the giver's own either. Whoever only narrows
+    /// what was there `before` gives nothing.
+    pub(super) async fn key_within_own(
+        &self,
+        before: Option<&KeyRecord>,
+        then: &KeyRecord,
+        target: &str,
+    ) -> Result<()> {
+        let receiver = then.principal();
+        if let Some(before) = before {
+            let had = before.principal();
+            let is_narrower = then.expires_at <= before.expires_at && then.limits.comes_from_within(&before.limits);
+            if is_narrower && self.exceeding(&receiver, |scope, place| had.may(scope, place)).is_none() {
+                return Ok(());
+            }
+        }
+        self.within_own_rights(&receiver, target).await?;
+        let Some(own) = &self.key else { return Ok(()) };
+        let giver = self.giver();
+        if let Some(sources) = own.limits.sources.as_ref().filter(|_| !then.limits.comes_from_within(&own.limits)) {
+            let sources = sources.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            let error = Error::permission_denied(format!("the key could come from where {giver} may not come from"))
+                .hint(format!("give `sources` within {sources}, or ask an admin whose key isn't kept to these"))
+                .field("sources");
+            return self
+                .refuse(target, "gives a key for networks that the giver may not come from".into(), error)
+                .await;
+        }
+        if then.expires_at > own.expires_at {
+            let (then, own) = (then.expires_at, own.expires_at);
+            let error = Error::permission_denied(format!("the key would be good until {then}, longer than {giver}"))
+                .hint(format!("give a time until {own}, or ask an admin whose key is good for longer"))
+                .field("expires_at");
+            return self.refuse(target, "gives a key that is good for longer than the giver's".into(), error).await;
+        }
+        Ok(())
+    }
+
+    /// `at`, or when the giver's key expires, if that is earlier.
+    pub(super) fn no_longer_than_own(&self, at: Timestamp) -> Timestamp {
+        self.key.as_ref().map_or(at, |own| at.min(own.expires_at))
+    }
+
+    /// Something that `receiver` may and that `may` doesn't allow.
+    fn exceeding(&self, receiver: &Principal, may: impl Fn(Scope, Option<Place<'_>>) -> bool) -> Option<Scope> {
         let station = &self.call.station;
         let environments = station.environments.all();
         let places = || std::iter::once(None).chain(environments.iter().map(|one| Some(station.place(one))));
-        let exceeds = |scope: &Scope| places().any(|place| receiver.may(*scope, place) && !self.may(*scope, place));
-        let Some(scope) = Scope::ALL.iter().copied().find(exceeds) else { return Ok(()) };
-        let reason = format!("gives {}, which the giver doesn't have", scope.as_str());
-        deny(station, &self.call.ctx, &deed(self.call, target), None, reason).await?;
-        let giver = &self.call.ctx.principal.who.name;
-        let message = format!("`{giver}` has no right to give `{}` in all of these places", scope.as_str());
-        Err(Error::permission_denied(message).hint("give less, or ask an admin whose rights aren't narrowed"))
+        let exceeds = |scope: &Scope| places().any(|place| receiver.may(*scope, place) && !may(*scope, place));
+        Scope::ALL.iter().copied().find(exceeds)
     }
 
-    /// Whether the giver may do it: as it came, and as its key is now.
-    fn may(&self, scope: Scope, place: Option<Place<'_>>) -> bool {
-        self.call.ctx.principal.may(scope, place) && self.key.as_ref().is_none_or(|key| key.may(scope, place))
+    fn giver(&self) -> String {
+        format!("`{}`", self.call.ctx.principal.who.name)
+    }
+
+    async fn refuse(&self, target: &str, reason: String, error: Error) -> Result<()> {
+        deny(&self.call.station, &self.call.ctx, &deed(self.call, target), None, reason).await?;
+        Err(error)
     }
 }
 
-/// What the key `id` stands for now. What somebody did with a key before it was ended stays, but from then on it gives nothing any more.
-async fn key_as_it_is(call: &Call, id: &str) -> Result<Principal> {
+/// The key `id` as it is now. What somebody did with a key before it was ended stays, but from then on it gives nothing any more.
+async fn key_as_it_is(call: &Call, id: &str) -> Result<KeyRecord> {
     let found = call.station.control.api_key(id).await?.map(|(key, _)| key);
     // Where the request came from was looked at when it was let in.
     let is_taken = |refusal: Option<KeyRefusal>| matches!(refusal, None | Some(KeyRefusal::Source));
     if let Some(key) = found.filter(|key| is_taken(key.refusal(call.now(), None))) {
-        return Ok(key.principal());
+        return Ok(key);
     }
     deny(&call.station, &call.ctx, &deed(call, id), None, "the key of the giver isn't taken any more".into()).await?;
     Err(Error::unauthenticated(format!("key `{}` ({id}) isn't taken any more", call.ctx.principal.who.name))

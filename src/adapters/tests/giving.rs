@@ -85,3 +85,43 @@ async fn who_came_with_a_key_that_was_narrowed_or_deleted_meanwhile_gives_what_i
     let reason = |request: &str| rows.iter().find(|row| row.entry.request_id == request)?.entry.reason.clone();
     assert_eq!(reason("third").unwrap(), "the key of the giver isn't taken any more");
 }
+
+#[tokio::test]
+async fn a_key_gives_no_key_that_is_good_for_longer_or_elsewhere() {
+    let test = TestStation::new().await;
+    let (id, short) = key(&test, json!({ "name": "short", "expires_in": "10d" })).await;
+    let expires_at = test.send(&format!("GET /api/v1/api-keys/{id}"), None).await.json()["expires_at"].clone();
+    let create = async |input: Value| ask(&test, &short, "POST /api/v1/api-keys", Some(input)).await;
+    let refused = create(json!({ "name": "long", "expires_in": "11d" })).await;
+    assert_eq!((refused.status, &refused.json()["field"]), (403, &json!("expires_at")));
+    // Nobody said how long.
+    let same = create(json!({ "name": "same" })).await;
+    assert_eq!((same.status, &same.json()["expires_at"]), (201, &expires_at));
+
+    let (wide, _) = key(&test, json!({ "name": "wide", "expires_in": "300d", "role": "viewer" })).await;
+    let line = format!("PATCH /api/v1/api-keys/{wide}");
+    let update = async |change: Value| ask(&test, &short, &line, Some(change)).await.status;
+    assert_eq!(update(json!({ "role": "operator" })).await, 403);
+    // Who narrows gives nothing.
+    assert_eq!(update(json!({ "name": "narrow", "environments": ["staging"], "expires_in": "200d" })).await, 200);
+    let denied = test.deps.station.control.audit_after(0, 200).await.unwrap();
+    let reasons: Vec<_> = denied.into_iter().filter_map(|row| row.entry.reason).collect();
+    assert_eq!(reasons, ["gives a key that is good for longer than the giver's"; 2]);
+}
+
+#[tokio::test]
+async fn a_key_kept_to_networks_gives_no_key_for_others() {
+    let test = TestStation::new().await;
+    let (id, _) = key(&test, json!({ "name": "office", "sources": ["10.0.0.0/8"] })).await;
+    let (record, _) = test.deps.station.control.api_key(&id).await.unwrap().unwrap();
+    let give = async |sources: Value| {
+        let ctx = Context::new(record.principal(), Origin::Rest, "office".to_owned());
+        let input = json!({ "name": "from", "sources": sources });
+        tools::call(&test.deps.station, ctx, "api_key_create", input).await
+    };
+    for wider in [Value::Null, json!(["10.0.0.0/8", "192.0.2.0/24"]), json!(["0.0.0.0/0"])] {
+        let refused = give(wider).await.unwrap_err();
+        assert_eq!((refused.kind(), refused.field_name()), (ErrorKind::PermissionDenied, Some("sources")));
+    }
+    assert!(give(json!(["10.1.0.0/16"])).await.is_ok());
+}

@@ -27,7 +27,8 @@ pub struct Input {
     pub scopes: Option<Vec<Scope>>,
     /// Only from these networks, such as `10.0.0.0/8`; without it, from anywhere.
     pub sources: Option<Vec<Network>>,
-    /// How long it is good, such as `30d`; 90 days without it, 365 at most.
+    /// How long it is good, such as `30d`: 365 days at most, and no longer than the key that makes it. Without it 90 days, or as long as
+    /// that key.
     pub expires_in: Option<String>,
     /// Until when it is good, instead of `expires_in`.
     pub expires_at: Option<Timestamp>,
@@ -68,7 +69,8 @@ pub async fn create(call: Call, input: Input) -> Result<Output> {
         sources: input.sources,
     };
     let now = call.now();
-    let expires_at = expiry(now, input.expires_in.as_deref(), input.expires_at)?.unwrap_or(now + DEFAULT_LIFE);
+    let expires_at = expiry(now, input.expires_in.as_deref(), input.expires_at)?
+        .unwrap_or_else(|| giving.no_longer_than_own(now + DEFAULT_LIFE));
     let key = ApiKey::generate()?;
     let created_by = call.ctx.principal.who.clone();
     let planned = KeyRecord {
@@ -82,7 +84,7 @@ pub async fn create(call: Call, input: Input) -> Result<Output> {
         deleted_at: None,
         created_by,
     };
-    giving.within_own_rights(&planned.principal(), planned.name.as_str()).await?;
+    giving.key_within_own(None, &planned, planned.name.as_str()).await?;
     let details = json!({
         "name": planned.name, "user": planned.owner.as_ref().map(|user| &user.name), "role": planned.limits.role,
         "environments": planned.limits.environments, "scopes": planned.limits.scopes, "expires_at": expires_at,

@@ -31,7 +31,7 @@ pub struct Input {
     /// Only from these networks.
     #[serde(default, deserialize_with = "given")]
     pub sources: Option<Option<Vec<Network>>>,
-    /// How long it is good from now on, such as `30d`; 365 days at most.
+    /// How long it is good from now on, such as `30d`: 365 days at most, and no longer than the key that asks for it.
     #[schemars(extend("type" = "string"))]
     pub expires_in: Option<String>,
     /// Until when it is good, instead of `expires_in`.
@@ -67,8 +67,8 @@ pub async fn update(call: Call, input: Input) -> Result<ApiKeyView> {
         sources: input.sources.unwrap_or(before.sources),
     };
     let expires_at = expiry(call.now(), input.expires_in.as_deref(), input.expires_at)?.unwrap_or(key.expires_at);
-    let then = KeyRecord { limits, expires_at, name: input.name.unwrap_or_else(|| key.name.clone()), ..key };
-    giving.within_own_rights(&then.principal(), &then.id).await?;
+    let then = KeyRecord { limits, expires_at, name: input.name.unwrap_or_else(|| key.name.clone()), ..key.clone() };
+    giving.key_within_own(Some(&key), &then, &then.id).await?;
     let KeyRecord { id, name, limits, .. } = then;
     let details = json!({
         "name": name, "role": limits.role, "environments": limits.environments, "scopes": limits.scopes, "expires_at": expires_at,
