@@ -125,3 +125,32 @@ async fn a_key_kept_to_networks_gives_no_key_for_others() {
     }
     assert!(give(json!(["10.1.0.0/16"])).await.is_ok());
 }
+
+#[tokio::test]
+async fn the_audit_tells_what_was_given() {
+    let test = TestStation::new().await;
+    let (id, _) = key(&test, json!({ "name": "ci", "sources": ["10.0.0.0/8"] })).await;
+    let widened = Some(json!({ "sources": null }));
+    assert_eq!(test.send(&format!("PATCH /api/v1/api-keys/{id}"), widened).await.status, 200);
+    let (_, narrow) = key(&test, json!({ "name": "narrow", "scopes": ["keys:write"] })).await;
+    assert_eq!(ask(&test, &narrow, "POST /api/v1/api-keys", Some(json!({ "name": "wide" }))).await.status, 403);
+    let _ada = user(&test, "ada", &[]).await;
+    for change in [json!({ "state": "suspended" }), json!({ "state": "active", "display_name": null })] {
+        assert_eq!(test.send("PATCH /api/v1/users/ada", Some(change)).await.status, 200);
+    }
+    let rows = test.deps.station.control.audit_after(0, 200).await.unwrap();
+    let told = |action: &str| -> Vec<(String, String, Value)> {
+        let of_it = rows.iter().map(|row| &row.entry).filter(|entry| entry.action == action);
+        let told = of_it.map(|entry| (entry.target.clone(), entry.reason.clone(), entry.details.clone()));
+        told.map(|(target, reason, details)| (target.unwrap(), reason.unwrap_or_default(), details.unwrap_or_default()))
+            .collect()
+    };
+    let created = told("api_key.create");
+    let targets: Vec<_> = created.iter().map(|(target, ..)| target.as_str()).collect();
+    assert_eq!(targets, ["ci", "narrow", "wide", "ada"]);
+    assert_eq!((&created[0].2["id"], &created[0].2["sources"]), (&json!(id), &json!(["10.0.0.0/8"])));
+    let updated = told("api_key.update");
+    assert_eq!((updated[0].0.as_str(), updated[0].2.get("sources")), (id.as_str(), Some(&Value::Null)));
+    let users: Vec<_> = told("user.update").into_iter().map(|(_, _, details)| details).collect();
+    assert_eq!(users, [json!({ "state": "suspended" }), json!({ "display_name": null, "state": "active" })]);
+}

@@ -86,10 +86,11 @@ pub async fn create(call: Call, input: Input) -> Result<Output> {
     };
     giving.key_within_own(None, &planned, planned.name.as_str()).await?;
     let details = json!({
-        "name": planned.name, "user": planned.owner.as_ref().map(|user| &user.name), "role": planned.limits.role,
-        "environments": planned.limits.environments, "scopes": planned.limits.scopes, "expires_at": expires_at,
+        "id": planned.id, "user": planned.owner.as_ref().map(|user| &user.name), "role": planned.limits.role,
+        "environments": planned.limits.environments, "scopes": planned.limits.scopes,
+        "sources": planned.limits.sources, "expires_at": expires_at,
     });
-    let audit = AuditEntry { details: Some(details), ..call.audit(&planned.id) };
+    let audit = AuditEntry { details: Some(details), ..call.audit(&planned.name) };
     let new = NewKey {
         id: planned.id,
         name: planned.name,

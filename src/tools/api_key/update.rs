@@ -71,7 +71,8 @@ pub async fn update(call: Call, input: Input) -> Result<ApiKeyView> {
     giving.key_within_own(Some(&key), &then, &then.id).await?;
     let KeyRecord { id, name, limits, .. } = then;
     let details = json!({
-        "name": name, "role": limits.role, "environments": limits.environments, "scopes": limits.scopes, "expires_at": expires_at,
+        "name": name, "role": limits.role, "environments": limits.environments, "scopes": limits.scopes,
+        "sources": limits.sources, "expires_at": expires_at,
     });
     let audit = AuditEntry { details: Some(details), ..call.audit(&id) };
     call.station.control.api_key_update(&id, KeyChange { name, limits, expires_at }, audit).await.map(view)

@@ -1,7 +1,7 @@
 //! `user_update`: the name for people, and whether the user's keys are taken.
 
 use super::{UserView, find_living, view};
-use crate::domain::{Effect, Principal, Scope, UserState};
+use crate::domain::{AuditEntry, Effect, Principal, Scope, UserState};
 use crate::error::Result;
 use crate::store::UserChange;
 use crate::tools::giving::Giving;
@@ -9,6 +9,7 @@ use crate::tools::input::given;
 use crate::tools::{Call, EnvironmentUse, Exposure, Method, ToolSpec};
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::{Value, json};
 
 /// Absent leaves a field as it is, null removes it.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -40,6 +41,15 @@ pub async fn update(call: Call, input: Input) -> Result<UserView> {
         let then = Principal::new(call.ctx.principal.who.clone(), user.roles.grant());
         giving.within_own_rights(&then, user.name.as_str()).await?;
     }
+    let audit = AuditEntry { details: Some(told(&input)), ..call.audit(&user.name) };
     let change = UserChange { display_name: input.display_name, state: input.state };
-    call.station.control.user_update(user.id, change, call.audit(&user.name)).await.map(view)
+    call.station.control.user_update(user.id, change, audit).await.map(view)
+}
+
+/// What was asked for, as the audit tells it: only fields that were given.
+fn told(input: &Input) -> Value {
+    let display_name = input.display_name.as_ref().map(|name| ("display_name", json!(name)));
+    let state = input.state.map(|state| ("state", json!(state)));
+    let fields = display_name.into_iter().chain(state).map(|(field, value)| (field.to_owned(), value));
+    Value::Object(fields.collect())
 }
