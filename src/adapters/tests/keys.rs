@@ -170,3 +170,16 @@ async fn a_session_of_the_handshake_versions_is_its_key_s_alone_and_ends_with_it
     while stream.piece().await.is_some() {}
     assert_eq!(open(&test, &one, "POST /mcp", &of_session, list).await.read().await.status, 401);
 }
+
+#[tokio::test]
+async fn a_key_that_could_do_nothing_is_not_made() {
+    let test = TestStation::new().await;
+    let (id, _) = key(&test, json!({ "name": "ci" })).await;
+    for field in ["environments", "scopes", "sources"] {
+        let created = test.send("POST /api/v1/api-keys", Some(json!({ "name": "none", field: [] }))).await;
+        let changed = test.send(&format!("PATCH /api/v1/api-keys/{id}"), Some(json!({ field: [] }))).await;
+        for refused in [created, changed] {
+            assert_eq!((refused.status, &refused.json()["field"]), (400, &json!(field)), "{}", refused.text);
+        }
+    }
+}

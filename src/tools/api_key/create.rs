@@ -1,6 +1,6 @@
 //! `api_key_create`: a new key, which is answered once and kept nowhere.
 
-use super::{ApiKeyView, DEFAULT_LIFE, existing, expiry, view};
+use super::{ApiKeyView, DEFAULT_LIFE, existing, expiry, not_empty, view};
 use crate::domain::{AuditEntry, Effect, KeyLimits, KeyRecord, Name, Network, Role, Scope, Timestamp};
 use crate::error::Result;
 use crate::home::ApiKey;
@@ -68,6 +68,7 @@ pub async fn create(call: Call, input: Input) -> Result<Output> {
         scopes: input.scopes,
         sources: input.sources,
     };
+    not_empty(&limits)?;
     let now = call.now();
     let expires_at = expiry(now, input.expires_in.as_deref(), input.expires_at)?
         .unwrap_or_else(|| giving.no_longer_than_own(now + DEFAULT_LIFE));

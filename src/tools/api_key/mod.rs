@@ -99,14 +99,24 @@ async fn find_living(call: &Call, text: &str) -> Result<KeyRecord> {
         .field("key"))
 }
 
+/// An error for limits that leave nothing: such a key could do nothing, and whoever asks for it means something else.
+fn not_empty(limits: &KeyLimits) -> Result<()> {
+    let is_empty = [
+        ("environments", limits.environments.as_ref().is_some_and(Vec::is_empty), "all that its owner may act in"),
+        ("scopes", limits.scopes.as_ref().is_some_and(Vec::is_empty), "all of its role's"),
+        ("sources", limits.sources.as_ref().is_some_and(Vec::is_empty), "anywhere"),
+    ];
+    match is_empty.into_iter().find(|(_, is_empty, _)| *is_empty) {
+        None => Ok(()),
+        Some((field, _, all)) => Err(Error::invalid_input(format!("`{field}` is empty: the key could do nothing"))
+            .hint(format!("name at least one, or leave it out for {all}; null removes a limit"))
+            .field(field)),
+    }
+}
+
 /// The environments by these names, which have to exist: a key for one that comes later would be a surprise then.
 fn existing(call: &Call, names: Option<Vec<Name>>) -> Result<Option<Vec<Name>>> {
     let Some(mut names) = names else { return Ok(None) };
-    if names.is_empty() {
-        return Err(Error::invalid_input("`environments` is empty: the key could do nothing")
-            .hint("name at least one, or leave it out for all that its owner may act in")
-            .field("environments"));
-    }
     for name in &names {
         let found = call.station.environment_for(&call.ctx.principal, name.as_str());
         found.map_err(|error| error.field("environments"))?;

@@ -1,6 +1,6 @@
 //! `api_key_update`: what a key may do, from where, and until when. Its secret stays: a new secret is a new key.
 
-use super::{ApiKeyView, existing, expiry, find_living, view};
+use super::{ApiKeyView, existing, expiry, find_living, not_empty, view};
 use crate::domain::{AuditEntry, Effect, KeyLimits, KeyRecord, Name, Network, Role, Scope, Timestamp};
 use crate::error::Result;
 use crate::store::KeyChange;
@@ -66,6 +66,7 @@ pub async fn update(call: Call, input: Input) -> Result<ApiKeyView> {
         scopes: input.scopes.unwrap_or(before.scopes),
         sources: input.sources.unwrap_or(before.sources),
     };
+    not_empty(&limits)?;
     let expires_at = expiry(call.now(), input.expires_in.as_deref(), input.expires_at)?.unwrap_or(key.expires_at);
     let then = KeyRecord { limits, expires_at, name: input.name.unwrap_or_else(|| key.name.clone()), ..key.clone() };
     giving.key_within_own(Some(&key), &then, &then.id).await?;
