@@ -66,3 +66,20 @@ async fn a_key_narrowed_to_what_is_done_to_runs_finds_them() {
     let cancelled = ask(&test, &narrow, &format!("POST /api/v1/runs/{}/cancel", &run[..13]), None).await;
     assert_eq!((cancelled.status, &cancelled.json()["status"]), (200, &json!("cancelled")), "{}", cancelled.text);
 }
+
+#[tokio::test]
+async fn where_the_home_and_its_key_are_is_for_who_administrates_the_station() {
+    let test = TestStation::new().await;
+    let home = test.deps.station.home.root().display().to_string();
+    let (_, viewer) = key(&test, json!({ "name": "a", "role": "viewer" })).await;
+    let shown = ask(&test, &viewer, "GET /api/v1/status", None).await;
+    assert!(shown.status == 200 && !shown.text.contains(&home), "{}", shown.text);
+    let shown = shown.json();
+    assert_eq!([&shown["home"], &shown["local_key_file"], &shown["pid"]], [&Value::Null; 3]);
+    let (_, admin) = key(&test, json!({ "name": "b" })).await;
+    for shown in [ask(&test, &admin, "GET /api/v1/status", None).await, test.send("GET /api/v1/status", None).await] {
+        let shown = shown.json();
+        assert!(shown["home"] == home && shown["pid"].is_u64(), "{shown}");
+        assert!(shown["local_key_file"].as_str().unwrap().ends_with("local.key"), "{shown}");
+    }
+}

@@ -7,6 +7,7 @@ use crate::tools::mcp_server::{self, McpServer};
 use crate::tools::{Call, EnvironmentUse, Exposure, Method, ToolSpec};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::path::Path;
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -18,10 +19,11 @@ pub struct Status {
     pub version: &'static str,
     /// How this process owns the home: `serve`, `background` or `command`.
     pub mode: &'static str,
-    pub pid: u32,
-    pub home: String,
+    /// Null for who doesn't administrate the station, like the next two.
+    pub pid: Option<u32>,
+    pub home: Option<String>,
     /// Where the key for HTTP is.
-    pub local_key_file: String,
+    pub local_key_file: Option<String>,
     /// The address that HTTP is served on, if it is.
     pub http_listen: Option<String>,
     pub started_at: Timestamp,
@@ -51,12 +53,14 @@ pub async fn status(call: Call, _: Input) -> Result<Status> {
         environments.push(view(&call, &environment).await?);
         servers.extend(mcp_server::all(&environment).await?);
     }
+    let is_admin = call.ctx.principal.may(Scope::StationAdmin, None);
+    let path = |path: &Path| is_admin.then(|| path.display().to_string());
     Ok(Status {
         version: env!("CARGO_PKG_VERSION"),
         mode: station.mode,
-        pid: std::process::id(),
-        home: station.home.root().display().to_string(),
-        local_key_file: station.home.local_key().display().to_string(),
+        pid: is_admin.then(std::process::id),
+        home: path(station.home.root()),
+        local_key_file: path(&station.home.local_key()),
         http_listen: station.http_listen.get().map(ToString::to_string),
         started_at: station.started_at,
         station_yml_changed: station.station_yml_changed().await,
