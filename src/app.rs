@@ -250,6 +250,7 @@ pub async fn open(parts: Parts) -> Result<App> {
         default_environment,
         ready: CancellationToken::new(),
         giving: tokio::sync::Mutex::default(),
+        denials: crate::tools::Throttle::new(crate::tools::MOST_DENIALS),
         tasks: tasks.clone(),
         spawner: spawner.clone(),
         redactor: redactor.within(STATION),

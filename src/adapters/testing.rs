@@ -146,6 +146,7 @@ async fn station(home: &Home, settings: Settings, clock: &Arc<ManualClock>, task
     Station {
         ready: CancellationToken::new(),
         giving: tokio::sync::Mutex::default(),
+        denials: crate::tools::Throttle::new(crate::tools::MOST_DENIALS),
         tasks: tasks.clone(),
         spawner: crate::process::Spawner::start().unwrap(),
         redactor: crate::redact::Redactor::default(),

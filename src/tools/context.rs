@@ -2,6 +2,7 @@
 
 use super::model::{Models, ProviderVariables};
 use super::table::Table;
+use super::throttle::Throttle;
 use crate::clock::SharedClock;
 use crate::config::{self, FileProblem, Settings};
 use crate::domain::{
@@ -196,6 +197,8 @@ pub struct Station {
     pub admission: Arc<dyn Admission>,
     pub table: Table,
     pub environments: Environments,
+    /// How often an API key, by its id, was denied something.
+    pub denials: Throttle<String>,
     /// Held while users, roles and keys are looked at and changed together.
     pub giving: Mutex<()>,
     /// For what must not end with the request that began it.

@@ -6,12 +6,12 @@ use super::context::{Call, Context, Environment, Station, config_revision};
 use super::refused::refused;
 use super::spec::{AuditPolicy, EnvironmentUse, Exposure, Tool, ToolSpec};
 use crate::clock::ClockExt;
-use crate::domain::{AuditEntry, AuditOutcome, Effect, Name, Place, RunId, Scope, nearest};
+use crate::domain::{AuditEntry, AuditOutcome, Effect, Name, Place, PrincipalKind, RunId, Scope, nearest};
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::Follower;
 use crate::redact::Redactor;
 use futures_util::FutureExt;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -343,17 +343,30 @@ async fn ask_a_person(station: &Arc<Station>, ctx: &Context, spec: &ToolSpec, de
     })
 }
 
-/// The row that every denial leaves; without an environment, in the control store.
+/// How often a minute one API key may be denied something. A program that asks for what it may not do asks again and again, and each time
+/// costs a row that is kept.
+pub const MOST_DENIALS: u32 = 300;
+
+/// The row that every denial leaves; without an environment, in the control store. An API key that is denied too often gets `rate_limited`
+/// instead, and leaves none.
 pub(super) async fn deny(
     station: &Station,
     ctx: &Context,
     deed: &Deed,
     environment: Option<&Arc<Environment>>,
-    reason: String,
+    mut reason: String,
 ) -> Result<()> {
+    let (who, now) = (&ctx.principal.who, station.clock.now());
+    if who.kind == PrincipalKind::ApiKey {
+        match station.denials.fail(Some(who.id.clone()), now) {
+            Ok(0) => reason.push_str(" (further denials of this minute aren't recorded)"),
+            Ok(_) => {}
+            Err(wait) => return Err(denied_too_often(ctx, wait)),
+        }
+    }
     let entry = AuditEntry {
-        at: station.clock.now(),
-        principal: ctx.principal.who.clone(),
+        at: now,
+        principal: who.clone(),
         origin: ctx.origin,
         cause: ctx.cause.clone(),
         action: deed.action.clone(),
@@ -369,6 +382,14 @@ pub(super) async fn deny(
         Some(environment) => environment.store.audit(entry).await,
         None => station.control.audit(entry).await,
     }
+}
+
+fn denied_too_often(ctx: &Context, wait: Duration) -> Error {
+    let seconds = wait.as_secs().max(1);
+    let message = format!("key `{}` has asked too often for what it may not do", ctx.principal.who.name);
+    Error::rate_limited(message)
+        .hint(format!("wait {seconds} s, or ask for what it may do: that is never held back"))
+        .details(json!({ "retry_after_ms": seconds * 1000 }))
 }
 
 fn unknown(station: &Station, name: &str) -> Error {

@@ -17,6 +17,7 @@ pub mod page;
 mod refused;
 pub mod spec;
 mod table;
+mod throttle;
 
 pub mod agent;
 pub mod api_key;
@@ -35,9 +36,10 @@ pub mod variable;
 pub use context::{
     Admission, Call, Context, Environment, Environments, FileProblems, NoWorkers, Progress, Reservation, Station,
 };
-pub use dispatch::{Act, Answer, call, dispatch};
+pub use dispatch::{Act, Answer, MOST_DENIALS, call, dispatch};
 pub use spec::{AuditPolicy, EnvironmentUse, Exposure, Method, Tool, ToolSpec};
 pub use table::Table;
+pub use throttle::Throttle;
 
 /// The table, in reading order.
 pub fn table() -> Table {

@@ -10,7 +10,7 @@ use crate::mcp::serve::{Leave, Stay};
 use crate::tools::model::ProviderVariables;
 use axum::body::{Body, HttpBody};
 use axum::extract::{Request, State};
-use axum::http::header::{AUTHORIZATION, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -173,10 +173,9 @@ async fn refuse(doors: &Doors, asked: &Asked, refused: Refused) -> Response {
 fn held_back(wait: Duration) -> Response {
     let seconds = wait.as_secs().max(1);
     let error = Error::rate_limited("too many requests without a valid key from this address")
-        .hint(format!("wait {seconds} s"));
-    let mut response = Problem::from(error).into_response();
-    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
-    response
+        .hint(format!("wait {seconds} s"))
+        .details(serde_json::json!({ "retry_after_ms": seconds * 1000 }));
+    Problem::from(error).into_response()
 }
 
 fn failed_login(doors: &Doors, asked: &Asked, refused: &Refused) -> AuditEntry {

@@ -10,7 +10,6 @@ mod envelope;
 mod health;
 mod keys;
 mod listen;
-mod throttle;
 
 pub use activity::{Active, Activity};
 pub use listen::{serve_socket, serve_tcp};
@@ -23,15 +22,19 @@ use crate::domain::Name;
 use crate::home::{Handshake, LocalKey};
 use crate::lifecycle::Tasks;
 use crate::net::Guard;
-use crate::tools::Station;
+use crate::tools::{Station, Throttle};
 use axum::Router;
 use axum::http::Uri;
 use axum::middleware::{from_fn, from_fn_with_state};
 use keys::Uses;
+use std::net::IpAddr;
 use std::sync::Arc;
-use throttle::Throttle;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
+
+/// How often a minute a source may fail to log in. A key that is right is never held back: 256 random bits need no help against guessing,
+/// and a neighbour on the same address must not lock the owner out.
+const MOST_FAILURES: u32 = 100;
 
 /// What `app` gives the doors.
 #[derive(Debug, Clone)]
@@ -54,7 +57,7 @@ pub(super) struct Doors(Arc<Shared>);
 pub(super) struct Shared {
     pub(super) deps: Deps,
     guard: Guard,
-    failures: Throttle,
+    failures: Throttle<IpAddr>,
     uses: Uses,
 }
 
@@ -70,7 +73,7 @@ impl Doors {
     pub(super) fn new(deps: Deps) -> Self {
         let http = &deps.station.settings.http;
         let guard = Guard::new(&http.allowed_hosts, &http.allowed_origins);
-        Self(Arc::new(Shared { deps, guard, failures: Throttle::default(), uses: Uses::default() }))
+        Self(Arc::new(Shared { deps, guard, failures: Throttle::new(MOST_FAILURES), uses: Uses::default() }))
     }
 
     pub(super) fn is_ready(&self) -> bool {

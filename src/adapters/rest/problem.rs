@@ -66,7 +66,9 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let mut response = self.status.into_response();
         if self.report.kind == ErrorKind::RateLimited {
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            let told = self.report.details.as_ref().and_then(|details| details["retry_after_ms"].as_u64());
+            let seconds = told.map_or(1, |ms| ms.div_ceil(1000));
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         response.extensions_mut().insert(self);
         response
@@ -130,5 +132,7 @@ mod tests {
         let response = Problem::from(Error::rate_limited("the queue is full")).into_response();
         assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
         assert_eq!(response.headers()[RETRY_AFTER], "1");
+        let told = Error::rate_limited("too often").details(json!({ "retry_after_ms": 41_500 }));
+        assert_eq!(Problem::from(told).into_response().headers()[RETRY_AFTER], "42");
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::adapters::testing::{Answered, Coming, TestStation, send};
 use crate::domain::Timestamp;
+use crate::tools::MOST_DENIALS;
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -182,4 +183,32 @@ async fn a_key_that_could_do_nothing_is_not_made() {
             assert_eq!((refused.status, &refused.json()["field"]), (400, &json!(field)), "{}", refused.text);
         }
     }
+}
+
+#[tokio::test]
+async fn a_key_that_is_denied_again_and_again_is_held_back_and_may_still_do_what_it_may() {
+    let test = TestStation::new().await;
+    let ((id, viewer), (_, other)) = (
+        key(&test, json!({ "name": "a", "role": "viewer" })).await,
+        key(&test, json!({ "name": "b", "role": "viewer" })).await,
+    );
+    let create =
+        async |key: &str| ask(&test, key, "POST /api/v1/agents", Some(json!({ "name": "a", "prompt": "b" }))).await;
+    for _ in 0..MOST_DENIALS {
+        assert_eq!(create(&viewer).await.status, 403);
+    }
+    test.clock.advance(Duration::from_secs(18));
+    let held_back = create(&viewer).await;
+    assert_eq!((held_back.status, held_back.header("retry-after")), (429, "42"), "{}", held_back.text);
+    assert_eq!(ask(&test, &viewer, "GET /api/v1/agents", None).await.status, 200);
+    assert_eq!(create(&other).await.status, 403);
+    let environment = test.deps.station.environments.named("development").unwrap();
+    let rows = environment.store.audit_after(0, 1_000).await.unwrap();
+    let reasons: Vec<_> =
+        rows.iter().filter(|row| row.entry.principal.id == id).map(|row| row.entry.reason.as_deref()).collect();
+    assert_eq!(reasons.len(), MOST_DENIALS as usize);
+    let last = "needs agents:write (further denials of this minute aren't recorded)";
+    assert_eq!((reasons[0], reasons[reasons.len() - 1]), (Some("needs agents:write"), Some(last)));
+    test.clock.advance(Duration::from_secs(42));
+    assert_eq!(create(&viewer).await.status, 403);
 }

@@ -231,6 +231,7 @@ impl Bench {
         let station = Arc::new(Station {
             ready,
             giving: tokio::sync::Mutex::default(),
+            denials: crate::tools::Throttle::new(crate::tools::MOST_DENIALS),
             tasks: tasks.clone(),
             spawner: crate::process::Spawner::start().unwrap(),
             redactor: crate::redact::Redactor::default(),
