@@ -27,8 +27,7 @@ pub struct Input {
     pub scopes: Option<Vec<Scope>>,
     /// Only from these networks, such as `10.0.0.0/8`; without it, from anywhere.
     pub sources: Option<Vec<Network>>,
-    /// How long it is good, such as `30d`: 365 days at most, and no longer than the key that makes it. Without it 90 days, or as long as
-    /// that key.
+    /// How long it is good, such as `30d`; 90 days without it, 365 at most, and no longer than a key that makes it.
     pub expires_in: Option<String>,
     /// Until when it is good, instead of `expires_in`.
     pub expires_at: Option<Timestamp>,
