@@ -22,20 +22,19 @@ pub fn check_outbound(url: &str) -> Result<(), String> {
 /// What to do about an address that [`check_outbound`] refuses.
 pub const OUTBOUND_HINT: &str = "use https, or reach it through a loopback address such as http://127.0.0.1:8080";
 
-/// `url` without the credentials that it may carry: those before its host, and what stands behind a `?`.
+/// `url` without the credentials that it may carry: those before its host, and what stands behind a `?` or a `#`. It is read as
+/// [`check_outbound`] and the client that sends to it do, and of what they can't read nothing is shown.
 pub fn without_credentials(url: &str) -> String {
     const HIDDEN: &str = "[not shown]";
-    let (rest, query) = url.split_once('?').map_or((url, None), |(rest, query)| (rest, Some(query)));
-    let (scheme, rest) = rest.split_once("://").map_or(("", rest), |(scheme, rest)| (scheme, rest));
-    let end = rest.find('/').unwrap_or(rest.len());
-    let (authority, path) = rest.split_at(end);
-    let host = match authority.rsplit_once('@') {
-        Some((_, host)) => format!("{HIDDEN}@{host}"),
-        None => authority.to_owned(),
+    let parsed = reqwest::Url::parse(url).ok();
+    let Some((url, host)) = parsed.as_ref().and_then(|url| Some((url, url.host_str()?))) else {
+        return HIDDEN.to_owned();
     };
-    let colon = if scheme.is_empty() { "" } else { "://" };
-    let query = query.map(|_| format!("?{HIDDEN}")).unwrap_or_default();
-    format!("{scheme}{colon}{host}{path}{query}")
+    let user = if url.username().is_empty() && url.password().is_none() { "" } else { "[not shown]@" };
+    let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+    let behind = |mark: char, part: Option<&str>| part.map(|_| format!("{mark}{HIDDEN}")).unwrap_or_default();
+    let (query, fragment) = (behind('?', url.query()), behind('#', url.fragment()));
+    format!("{}://{user}{host}{port}{}{query}{fragment}", url.scheme(), url.path())
 }
 
 #[cfg(test)]
@@ -47,8 +46,20 @@ mod tests {
         for (url, shown) in [
             ("https://api.example.com/v1", "https://api.example.com/v1"),
             ("https://me:pass@word@api.example.com:8443/v1", "https://[not shown]@api.example.com:8443/v1"),
-            ("http://127.0.0.1:1?key=abc", "http://127.0.0.1:1?[not shown]"),
-            ("https://token@h", "https://[not shown]@h"),
+            ("http://[::1]:1/v1", "http://[::1]:1/v1"),
+            ("http://127.0.0.1:1?key=abc", "http://127.0.0.1:1/?[not shown]"),
+            ("https://token@h", "https://[not shown]@h/"),
+            ("https:/me:pass@h.example/v1", "https://[not shown]@h.example/v1"),
+            ("https:///me:pass@h.example/v1", "https://[not shown]@h.example/v1"),
+            ("https:me:pass@h.example/v1", "https://[not shown]@h.example/v1"),
+            ("https:\\\\me:pass@h.example\\v1", "https://[not shown]@h.example/v1"),
+            ("ht\ntps://:pass@h.example/v1", "https://[not shown]@h.example/v1"),
+            ("https://h.example/v1#key=abc", "https://h.example/v1#[not shown]"),
+            ("https://h.example/v1?a#b?c", "https://h.example/v1?[not shown]#[not shown]"),
+            ("https://h.example#@pass", "https://h.example/#[not shown]"),
+            ("me:pass@h.example/v1", "[not shown]"),
+            ("//me:pass@h.example/v1", "[not shown]"),
+            ("https://", "[not shown]"),
         ] {
             assert_eq!(without_credentials(url), shown);
         }
