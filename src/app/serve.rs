@@ -58,9 +58,12 @@ pub struct ServeOptions {
 pub async fn serve(options: ServeOptions) -> Result<()> {
     let clock = SystemClock::shared();
     let ServeOptions { home, variables, redactor, listen, background, idle, ask } = options;
-    let settings = settings(&home, &variables)?;
+    let mut settings = settings(&home, &variables)?;
+    if let Some(address) = listen {
+        settings.listen_as_flagged(address);
+    }
     telemetry::start(&log_settings(&home, &settings.log, &variables), redactor.clone())?;
-    let address = listen.unwrap_or(settings.http.listen);
+    let address = settings.http.listen;
     // Whoever has the wrong key must not take the home from an owner that has the right one.
     let root = unlock(&home, &variables, if background { secrets::nobody_to_ask } else { ask }).await?;
     let subreaper = Subreaper::start()?;
@@ -92,17 +95,16 @@ pub async fn serve(options: ServeOptions) -> Result<()> {
     Ok(())
 }
 
-/// `STN_LOG` goes before `log.level`; a relative `log.file` lies in the home's `logs/`.
+/// A relative `log.file` lies in the home's `logs/`.
 fn log_settings(home: &Home, log: &config::LogSettings, variables: &BTreeMap<String, String>) -> LogSettings {
-    let given = |name: &str| variables.get(name).filter(|value| !value.is_empty());
     LogSettings {
-        level: given("STN_LOG").unwrap_or(&log.level).clone(),
+        level: log.level.clone(),
         format: match log.format {
             config::LogFormat::Text => LogFormat::Text,
             config::LogFormat::Json => LogFormat::Json,
         },
         target: log.file.as_ref().map_or(LogTarget::Stderr, |file| LogTarget::File(home.logs_dir().join(file))),
-        colours: given("NO_COLOR").is_none(),
+        colours: variables.get("NO_COLOR").is_none_or(String::is_empty),
     }
 }
 

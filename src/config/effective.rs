@@ -27,6 +27,8 @@ pub enum ValueSource {
     File,
     /// A variable of the process's environment, which stands above the file.
     Variable,
+    /// A flag of the command that started the station, which stands above both.
+    Flag,
 }
 
 /// One key of `station.yml`, as it is in force.
@@ -61,6 +63,7 @@ pub fn effective(
         match settings.origins.get(&key) {
             Some(Origin::Line(at)) => (source, line) = (ValueSource::File, Some(*at)),
             Some(Origin::Variable(name)) => (source, variable) = (ValueSource::Variable, Some(name.clone())),
+            Some(Origin::Flag(_)) => source = ValueSource::Flag,
             None => {}
         }
         let file = line.map(|_| file.to_owned());
@@ -287,6 +290,12 @@ watch: false
         assert_eq!((listen.value, listen.source), (json!("127.0.0.1:1"), ValueSource::Variable));
         assert_eq!(listen.variable.as_deref(), Some("STN_HTTP_LISTEN"));
         assert_eq!(one(&found, "models.detect").variable.as_deref(), Some("STN_NO_DETECT"));
+        let found =
+            all("log: { level: debug }\n", &[("STN_LOG_LEVEL", "warn"), ("STN_LOG", "info,station::store=trace")]);
+        let level = one(&found, "log.level");
+        assert_eq!((level.value, level.variable.as_deref()), (json!("info,station::store=trace"), Some("STN_LOG")));
+        let unset = one(&all("log: { level: debug }\n", &[("STN_LOG", "")]), "log.level");
+        assert_eq!((unset.value, unset.source), (json!("debug"), ValueSource::File));
         let workers = one(&found, "runs.workers");
         assert_eq!((workers.value, workers.source, workers.line), (json!(8), ValueSource::Default, None));
         assert_eq!(one(&found, "environments.development.auto_accept_commands").value, true);

@@ -34,6 +34,8 @@ pub(super) enum Origin {
     Line(usize),
     /// The environment variable of this name.
     Variable(String),
+    /// This flag of the command that started the station.
+    Flag(&'static str),
 }
 
 #[derive(Debug, Clone)]
@@ -47,7 +49,7 @@ pub struct HttpSettings {
 
 #[derive(Debug, Clone)]
 pub struct LogSettings {
-    /// `error`, `warn`, `info`, `debug` or `trace`.
+    /// `error`, `warn`, `info`, `debug` or `trace`; of `STN_LOG`, directives for parts of the station too.
     pub level: String,
     pub format: LogFormat,
     /// Absent = stderr.
@@ -158,16 +160,23 @@ impl Settings {
             .values()
             .filter_map(|origin| match origin {
                 Origin::Variable(name) => Some(name.as_str()),
-                Origin::Line(_) => None,
+                Origin::Line(_) | Origin::Flag(_) => None,
             })
             .collect();
         names.into_iter()
+    }
+
+    /// Listens here instead, because `--listen` says so, which stands above file and variable.
+    pub fn listen_as_flagged(&mut self, address: SocketAddr) {
+        self.http.listen = address;
+        self.origins.insert("http.listen".to_owned(), Origin::Flag("--listen"));
     }
 
     /// A problem with the key at this path, where whoever said it will look; `file` is where the settings stand.
     pub(super) fn place(&self, path: &str, file: &str, message: String) -> FileProblem {
         let problem = match self.origins.get(path) {
             Some(Origin::Variable(name)) => FileProblem::new(&format!("environment variable {name}"), message),
+            Some(Origin::Flag(flag)) => FileProblem::new(flag, message),
             Some(Origin::Line(line)) => FileProblem::new(file, message).at(Position { line: *line, column: 1 }),
             None => FileProblem::new(file, message),
         };

@@ -117,6 +117,7 @@ fn settings_of(file: &str, text: &str, variables: &BTreeMap<String, String>) -> 
         read(&root, &mut settings, &mut faults);
     }
     settings.origins = effective::origins(&value, &yaml.root, &overrides);
+    variables::filter_of_the_log(&mut settings, variables);
     (settings, faults.0)
 }
 

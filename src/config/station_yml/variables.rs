@@ -1,6 +1,7 @@
 //! The `STN_` variables: every static key of `station.yml` has one, and it stands above the file.
 
 use super::super::problem::FileProblem;
+use super::super::settings::{Origin, Settings};
 use crate::domain::nearest;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -39,6 +40,8 @@ pub(super) const STATIC: [(&str, Spelling); 19] = [
 ];
 /// Switches off `models.detect`, above everything else.
 const NO_DETECT: &str = "STN_NO_DETECT";
+/// What is logged, above `log.level`.
+const LOG_FILTER: &str = "STN_LOG";
 /// Variables that are no settings of a file.
 const OTHERS: [&str; 10] = [
     "STN_HOME",
@@ -46,7 +49,7 @@ const OTHERS: [&str; 10] = [
     "STN_URL",
     "STN_KEY",
     "STN_ENVIRONMENT",
-    "STN_LOG",
+    LOG_FILTER,
     "STN_MASTER_KEY_FILE",
     "STN_PASSPHRASE_FILE",
     NO_DETECT,
@@ -102,6 +105,14 @@ fn overlay_others(
         }
     }
     Ok(())
+}
+
+/// `STN_LOG` stands above `log.level`, and may say more than a level: directives for parts of the station.
+pub(super) fn filter_of_the_log(settings: &mut Settings, variables: &BTreeMap<String, String>) {
+    if let Some(filter) = variables.get(LOG_FILTER).filter(|filter| !filter.is_empty()) {
+        settings.log.level.clone_from(filter);
+        settings.origins.insert("log.level".to_owned(), Origin::Variable(LOG_FILTER.to_owned()));
+    }
 }
 
 fn in_variable(name: &str) -> String {

@@ -53,7 +53,7 @@ pub fn spec() -> ToolSpec {
     ToolSpec::new::<Input, Output>("config_get", Scope::ConfigRead)
         .describe(
             "Get the configuration",
-            "Shows the settings that are in force, key by key, and whether each comes from station.yml (with its line), from an environment variable, or is the default. Credentials are not shown. With `schema` it gives the JSON Schema of station.yml, prompt, servers or variables files instead.",
+            "Shows the settings that are in force, key by key, and whether each comes from station.yml (with its line), from an environment variable or a flag, or is the default. Credentials are not shown. With `schema` it gives the JSON Schema of station.yml, prompt, servers or variables files instead.",
         )
         .environment(EnvironmentUse::Optional)
         .rest(Method::Get, "/config")
@@ -72,6 +72,10 @@ pub async fn get(call: Call, input: Input) -> Result<Output> {
     let station = &call.station;
     let existing: Vec<_> = station.environments.all().iter().map(|environment| environment.name.clone()).collect();
     let mut keys = config::effective(&station.settings, STATION_YML, &station.default_environment, &existing);
+    // Where port 0 was asked for, the one that it became.
+    if let Some((address, key)) = station.http_listen.get().zip(keys.iter_mut().find(|key| key.key == "http.listen")) {
+        key.value = address.to_string().into();
+    }
     if let Ok(environment) = call.environment() {
         let own = format!("environments.{}.", environment.name);
         keys.retain(|key| key.key.starts_with(&own));
