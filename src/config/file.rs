@@ -15,7 +15,13 @@ pub fn read_file(root: &Path, path: &Path, file: &str) -> Result<Option<Vec<u8>>
     let unreadable = |error: std::io::Error| problem(format!("it can't be read: {error}"));
     let found = match fs::canonicalize(path) {
         Ok(found) => found,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            // Whoever takes it for no file would put one in its place.
+            return match fs::symlink_metadata(path) {
+                Ok(_) => Err(problem("it is a link to a file that doesn't exist".to_owned())),
+                Err(_) => Ok(None),
+            };
+        }
         Err(error) => return Err(unreadable(error)),
     };
     if !found.starts_with(fs::canonicalize(root).map_err(unreadable)?) {
@@ -50,7 +56,9 @@ mod tests {
         std::os::unix::fs::symlink(outside.path().join("secret"), at("link")).unwrap();
         let read = |name: &str| read_file(root.path(), &at(name), name);
         assert_eq!((read("good"), read("missing")), (Ok(Some(b"x".to_vec())), Ok(None)));
-        for (name, reason) in [("large", "1 MiB"), ("directory", "regular"), ("pipe", "regular"), ("link", "out of")] {
+        std::os::unix::fs::symlink(at("missing"), at("dangling")).unwrap();
+        let refused = [("large", "1 MiB"), ("directory", "regular"), ("pipe", "regular"), ("link", "out of")];
+        for (name, reason) in refused.into_iter().chain([("dangling", "doesn't exist")]) {
             assert!(read(name).unwrap_err().message.contains(reason), "{name}");
         }
     }
