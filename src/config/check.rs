@@ -31,10 +31,21 @@ pub struct ConfigReport {
 
 /// Reads `station.yml` under the variables of the process and every environment's directory; with `only`, that environment's directory and
 /// what `station.yml` says about it. An error when there is no such directory.
-pub fn check(home: &Home, variables: &BTreeMap<String, String>, only: Option<&Name>) -> Result<ConfigReport> {
+///
+/// `known` are the environments of the station that runs, if one does: a start makes a directory that is gone again. Without a station
+/// nobody knows them, so that in a home that had one, an environment without a directory is no more than a warning.
+pub fn check(
+    home: &Home,
+    variables: &BTreeMap<String, String>,
+    only: Option<&Name>,
+    known: Option<&[Name]>,
+) -> Result<ConfigReport> {
     let mut report = ConfigReport::default();
     let (settings, mut problems) = read_settings(&home.station_yml(), STATION_YML, variables);
-    let directories = environment_directories(&home.environments_dir())?;
+    let unread: Vec<Option<String>> =
+        problems.iter().filter(|problem| problem.file == STATION_YML).map(|problem| problem.key.clone()).collect();
+    let directory = home.environments_dir();
+    let directories = if directory.exists() { environment_directories(&directory)? } else { Vec::new() };
     let (mut names, mut others) = (Vec::new(), Vec::new());
     for directory in directories {
         match directory {
@@ -45,16 +56,19 @@ pub fn check(home: &Home, variables: &BTreeMap<String, String>, only: Option<&Na
     if !home.control_db().exists() {
         // They come into being with the first command that opens the home.
         names.extend(FIRST_ENVIRONMENTS.iter().filter_map(|name| Name::new(name).ok()));
-        names.sort();
-        names.dedup();
     }
+    names.extend(known.into_iter().flatten().cloned());
+    names.sort();
+    names.dedup();
     if home.station_yml().exists() {
         report.read.push(STATION_YML.to_owned());
     }
     report.read.extend(settings.variables().map(|name| format!("environment variable {name}")));
     let existing: Vec<&str> = names.iter().map(Name::as_str).collect();
-    problems.extend(unknown_environments(&settings, STATION_YML, &existing));
-    problems.extend(unknown_default(&settings, &existing));
+    let missing = unknown_environments(&settings, STATION_YML, &existing).into_iter();
+    let missing = missing.chain(unknown_default(&settings, &existing));
+    let may_be_known = known.is_none() && home.control_db().exists();
+    problems.extend(missing.map(|problem| if may_be_known { without_directory(problem) } else { problem }));
     problems.extend(others);
     if let Some(only) = only {
         if !names.contains(only) {
@@ -69,7 +83,25 @@ pub fn check(home: &Home, variables: &BTreeMap<String, String>, only: Option<&Na
         names.retain(|name| name == only);
     }
     for name in &names {
-        environment(home, name, &settings, variables, &mut report.read, &mut problems);
+        let (directory, shown) = (home.environment_dir(name), format!("environments/{name}"));
+        if !directory.exists() {
+            continue;
+        }
+        let allowed = allow_listed(&settings.environment(name).variables_from_process, variables);
+        let load = |process| load_environment(&directory, &shown, process, &Promised::new());
+        match load(&allowed) {
+            Ok(files) => {
+                report.read.extend(files.read.iter().cloned());
+                let mut found: Vec<_> = files.all_problems().collect();
+                if hides_the_variables(&unread, name) {
+                    // Nobody knows which of the process's variables it may use: only what is wrong with none and with all of them is.
+                    let with_all: Vec<_> = load(variables)?.all_problems().collect();
+                    found.retain(|problem| with_all.contains(problem));
+                }
+                problems.extend(found);
+            }
+            Err(error) => problems.push(FileProblem::new(&shown, error.message())),
+        }
     }
     problems.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
     problems.dedup();
@@ -79,26 +111,14 @@ pub fn check(home: &Home, variables: &BTreeMap<String, String>, only: Option<&Na
     Ok(report)
 }
 
-fn environment(
-    home: &Home,
-    name: &Name,
-    settings: &Settings,
-    variables: &BTreeMap<String, String>,
-    read: &mut Vec<String>,
-    problems: &mut Vec<FileProblem>,
-) {
-    let (directory, shown) = (home.environment_dir(name), format!("environments/{name}"));
-    if !directory.exists() {
-        return;
-    }
-    let allowed = allow_listed(&settings.environment(name).variables_from_process, variables);
-    match load_environment(&directory, &shown, &allowed, &Promised::new()) {
-        Ok(files) => {
-            read.extend(files.read.iter().cloned());
-            problems.extend(files.all_problems());
-        }
-        Err(error) => problems.push(FileProblem::new(&shown, error.message())),
-    }
+/// Whether one of the keys of `station.yml` that are faulty (`None`: the file as a whole) may have said which variables of the process the
+/// environment may use.
+fn hides_the_variables(unread: &[Option<String>], environment: &Name) -> bool {
+    let own = format!("environments.{environment}");
+    unread.iter().any(|key| match key.as_deref() {
+        None | Some("environments") => true,
+        Some(key) => key.strip_prefix(&own).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '['])),
+    })
 }
 
 impl EnvironmentFiles {
@@ -111,6 +131,13 @@ impl EnvironmentFiles {
         let of_servers = self.servers.into_iter().filter_map(|server| server.definition.err());
         self.problems.into_iter().chain(self.warnings).chain(of_agents).chain(of_servers)
     }
+}
+
+fn without_directory(problem: FileProblem) -> FileProblem {
+    let hint = problem.hint.clone().unwrap_or_default();
+    problem
+        .hint(format!("it has no directory; a start makes one if the station knows the environment, else {hint}"))
+        .warning()
 }
 
 fn unknown_default(settings: &Settings, existing: &[&str]) -> Option<FileProblem> {
@@ -169,7 +196,7 @@ mod tests {
             ("environments/No Good/x", ""),
         ]);
         let variables = BTreeMap::from([("STN_RUNS_MAX_STEPS".to_owned(), "3".to_owned())]);
-        let report = check(&home, &variables, None).unwrap();
+        let report = check(&home, &variables, None, None).unwrap();
         let told: Vec<String> =
             report.problems.iter().map(|problem| format!("{:?} {problem}", problem.severity)).collect();
         for start in [
@@ -210,11 +237,56 @@ mod tests {
             ("environments/development/agents/a.prompt", "---\nmodle: x\n---\n"),
             ("environments/staging/agents/a.prompt", "---\nmodle: x\n---\n"),
         ]);
-        let report = check(&home, &BTreeMap::new(), Some(&Name::new("staging").unwrap())).unwrap();
+        let report = check(&home, &BTreeMap::new(), Some(&Name::new("staging").unwrap()), None).unwrap();
         let keys: Vec<_> = report.problems.iter().map(|problem| problem.key.as_deref().unwrap()).collect();
         assert_eq!(keys, ["modle", "environments.staging.model"]);
         assert_eq!(report.problems[0].file, "environments/staging/agents/a.prompt");
-        let missing = check(&home, &BTreeMap::new(), Some(&Name::new("qa").unwrap())).unwrap_err();
+        let missing = check(&home, &BTreeMap::new(), Some(&Name::new("qa").unwrap()), None).unwrap_err();
         assert!(missing.hint_text().unwrap().contains("development, production, staging"), "{missing:?}");
+    }
+
+    #[test]
+    fn an_environment_without_a_directory_is_an_error_only_where_the_station_surely_lacks_it() {
+        let text = "default_environment: qa\nenvironments:\n  qa: { kind: staging }\n";
+        let (_directory, home) = home(&[("station.yml", text), ("environments/development/x", "")]);
+        let look = |only: Option<&Name>, known: Option<&[Name]>| check(&home, &BTreeMap::new(), only, known);
+        let counts = |known: Option<&[Name]>| look(None, known).map(|report| (report.errors, report.warnings)).unwrap();
+        assert_eq!(counts(None), (2, 0), "no station was ever started here");
+        std::fs::write(home.control_db(), "").unwrap();
+        assert_eq!(counts(None), (0, 2), "nobody says what the station knows");
+        let (development, qa) = (Name::new("development").unwrap(), Name::new("qa").unwrap());
+        assert_eq!(
+            counts(Some(std::slice::from_ref(&development))),
+            (2, 0),
+            "the station says that it has no such environment"
+        );
+        assert_eq!(counts(Some(&[development.clone(), qa.clone()])), (0, 0));
+        assert_eq!(look(Some(&qa), Some(&[development, qa.clone()])).unwrap().errors, 0);
+        let told = look(None, None).unwrap().problems.remove(0);
+        assert!(told.hint.unwrap().contains("a start makes one if the station knows the environment"));
+    }
+
+    #[test]
+    fn what_cannot_be_read_of_station_yml_makes_no_errors_about_other_files() {
+        const NEEDS: &str = "server `t` needs the variable `BAR`, which nothing defines";
+        let server =
+            "{ \"mcpServers\": { \"s\": { \"command\": \"{{ .FOO }}\" }, \"t\": { \"command\": \"{{ .BAR }}\" } } }";
+        let process = BTreeMap::from([("FOO".to_owned(), "x".to_owned())]);
+        let told = |settings: &str| -> Vec<String> {
+            let (_directory, home) = home(&[("station.yml", settings), ("environments/development/s.json", server)]);
+            let report = check(&home, &process, None, None).unwrap();
+            let of_servers = report.problems.into_iter().filter(|problem| problem.file.ends_with("s.json"));
+            of_servers.map(|problem| problem.message).collect()
+        };
+        assert_eq!(told("environments: { development: { variables_from_process: [FOO] } }\n"), [NEEDS]);
+        for faulty in [
+            "environments: { development: { variables_from_process: [FOO\n",
+            "environments: { development: { variables_from_process: FOO } }\n",
+            "environments: { development: { variables_from_process: [FOO, 7] } }\n",
+            "environments: [development]\n",
+        ] {
+            assert_eq!(told(faulty), [NEEDS], "{faulty}");
+        }
+        assert_eq!(told("runs: { workers: 0 }\n").len(), 2, "that says nothing about variables");
     }
 }

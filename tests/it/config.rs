@@ -66,6 +66,20 @@ fn what_is_wrong_is_told_with_its_place_also_where_no_station_can_start() {
 }
 
 #[test]
+fn a_check_makes_no_home_and_names_the_place_where_it_looked() {
+    let home = TestHome::new();
+    let missing = home.stn(&["config", "check"]);
+    assert_eq!(missing.code, 4, "{missing:?}");
+    assert!(missing.stderr.contains(&*home.path().to_string_lossy()) && missing.stderr.contains("`stn init`"));
+    assert!(!home.path().exists(), "the check made a home");
+    home.write("station.yml", "runs: { workers: 2 }\n");
+    let cloned = home.stn(&["config", "check", "--json"]).ok().json();
+    assert_eq!((&cloned["errors"], &cloned["read"][0]), (&json!(0), &json!("station.yml")), "{cloned:#}");
+    let made: Vec<_> = fs::read_dir(home.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(made, ["station.yml"]);
+}
+
+#[test]
 fn a_station_that_runs_checks_the_files_on_disk_and_takes_nothing_up() {
     let home = TestHome::with_agent("kept", "");
     let serve = home.serve();
@@ -77,6 +91,10 @@ fn a_station_that_runs_checks_the_files_on_disk_and_takes_nothing_up() {
     assert_eq!(report["errors"], 4, "{report:#}");
     let checked = home.stn(&["config", "check", "--json"]);
     assert_eq!((checked.code, checked.json()), (78, report));
+    home.write("station.yml", "default_environment: staging\nenvironments:\n  staging: { kind: staging }\n");
+    fs::remove_dir_all(home.path().join("environments/staging")).unwrap();
+    let known = http.get("/api/v1/config/check").with(200).json();
+    assert_eq!(known["errors"], 1, "a start makes the directory of `staging` again: {known:#}");
     let only = http.get("/api/v1/config/check?environment=development").with(200).json();
     assert_eq!((&only["errors"], &only["problems"][0]["key"]), (&json!(1), &json!("modle")), "{only:#}");
     assert_eq!(home.json(&["agent", "get", "kept"])["state"], "ok");
@@ -89,7 +107,7 @@ fn a_station_that_runs_checks_the_files_on_disk_and_takes_nothing_up() {
 fn what_is_in_force_is_shown_with_its_source_and_without_credentials() {
     let settings = "runs: { workers: 3 }\nproviders:\n  hub:\n    api: openai_chat\n    base_url: http://me:pass-5678@127.0.0.1:1/v1\n    api_key: sk-plain-5678\n    headers: { A: plain-5678, B: \"{{ secret.B }}\" }\n";
     let mut home = TestHome::with_agent("kept", settings);
-    home.set("STN_RUNS_MAX_STEPS", "7");
+    home.set("STN_RUNS_MAX_STEPS", "7").set("STN_LOG", "info,station::store=warn");
     let serve = home.serve();
     let http = Http::new(&home, &serve);
     let all = http.get("/api/v1/config").with(200).json();
@@ -100,6 +118,14 @@ fn what_is_in_force_is_shown_with_its_source_and_without_credentials() {
     };
     assert_eq!(facts("runs.workers"), (json!(3), json!("file"), json!(1), Value::Null));
     assert_eq!(facts("runs.max_steps"), (json!(7), json!("variable"), Value::Null, json!("STN_RUNS_MAX_STEPS")));
+    let listens = json!(serve.url.strip_prefix("http://").unwrap());
+    assert_eq!(
+        facts("http.listen"),
+        (listens, json!("flag"), Value::Null, Value::Null),
+        "--listen, and the port it got"
+    );
+    let filter = json!("info,station::store=warn");
+    assert_eq!(facts("log.level"), (filter, json!("variable"), Value::Null, json!("STN_LOG")));
     assert_eq!(facts("runs.timeout"), (json!("10m"), json!("default"), Value::Null, Value::Null));
     assert_eq!(facts("providers.hub.base_url").0, "http://[not shown]@127.0.0.1:1/v1");
     assert_eq!(facts("providers.hub.api_key").0, "[not shown]");

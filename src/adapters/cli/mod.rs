@@ -280,7 +280,7 @@ impl Session {
 
     /// What is done by a station, wherever it is.
     async fn on_station(&self, verb: &str, matches: &ArgMatches) -> Result<u8, Failure> {
-        let target = self.target()?;
+        let target = self.target(verb)?;
         match verb {
             "call" => call::run(&target, self.output, matches).await,
             "run watch" => run::watch(&target, self.output, matches).await,
@@ -316,12 +316,14 @@ impl Session {
         }
     }
 
-    fn target(&self) -> Result<Target> {
+    fn target(&self, verb: &str) -> Result<Target> {
         let (table, environment, clock) =
             (Arc::clone(&self.table), self.options.environment.clone(), SystemClock::shared());
         let Some(url) = &self.options.url else {
             let (variables, redactor) = (self.variables.clone(), self.redactor.clone());
-            return Ok(Target::local(self.home()?, variables, redactor, self.deps, table, environment, clock));
+            // A check changes nothing, so that it tells of a mistyped STN_HOME too.
+            let home = if verb == "config check" { self.existing_home()? } else { self.home()? };
+            return Ok(Target::local(home, variables, redactor, self.deps, table, environment, clock));
         };
         let remote = Remote::new(url, self.options.key.as_deref(), crate::net::http_client()?)?;
         Ok(Target::remote(remote, table, environment, clock))
@@ -334,6 +336,15 @@ impl Session {
             self.output.note(format_args!("created the home `{}` with a sample agent, `hello`", home.root().display()));
         }
         Ok(home)
+    }
+
+    fn existing_home(&self) -> Result<Home> {
+        let home = Home::resolve(&self.variables)?;
+        if home.station_yml().exists() || home.environments_dir().exists() {
+            return Ok(home);
+        }
+        Err(Error::not_found(format!("there is no home in `{}`", home.config_dir().display()))
+            .hint("make one with `stn init`, or set STN_HOME to the one that you mean"))
     }
 
     fn refuse_url(&self, hint: &str) -> Result<()> {

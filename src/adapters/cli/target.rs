@@ -109,7 +109,7 @@ impl Target {
         }
         let only = input.get("environment").and_then(Value::as_str).map(Name::new).transpose();
         let only = only.map_err(|invalid| Error::invalid_input(invalid.to_string()).field("environment"))?;
-        let report = config::check(home, variables, only.as_ref())?;
+        let report = config::check(home, variables, only.as_ref(), None)?;
         let report = serde_json::to_value(report);
         Ok(report.map_err(|cause| Error::internal("the report can't be written as JSON").source(cause))?)
     }

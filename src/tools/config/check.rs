@@ -32,6 +32,7 @@ pub async fn check(call: Call, _: Input) -> Result<ConfigReport> {
     }
     let (home, variables) = (call.station.home.clone(), call.station.process_variables.clone());
     let only = only.map(|environment| environment.name.clone());
-    let looking = tokio::task::spawn_blocking(move || config::check(&home, &variables, only.as_ref()));
+    let known: Vec<_> = call.station.environments.all().iter().map(|environment| environment.name.clone()).collect();
+    let looking = tokio::task::spawn_blocking(move || config::check(&home, &variables, only.as_ref(), Some(&known)));
     looking.await.map_err(|cause| Error::internal("reading the files was interrupted").source(cause))?
 }
