@@ -19,17 +19,17 @@ pub(super) struct Edit {
 /// endings are compared as line feeds; what isn't replaced keeps its own, and new lines get those that the file has.
 pub(super) fn apply(place: &Place<'_>, edits: &[Edit], dry_run: bool) -> Result<String, Refusal> {
     let before = read::exact(place)?;
-    if before.len().saturating_mul(edits.len()) > MAX_WORK {
-        return Err(Refusal::new(format!(
-            "{} edits of a file of {} bytes are too much for one call; make {} at a time",
-            edits.len(),
-            before.len(),
-            MAX_WORK / before.len()
-        )));
-    }
     let windows = has_windows_endings(&before);
-    let mut after = before.clone();
-    for edit in edits {
+    let (mut after, mut work) = (before.clone(), 0);
+    for (done, edit) in edits.iter().enumerate() {
+        work += after.len() + edit.old_text.len();
+        if work > MAX_WORK {
+            return Err(Refusal::new(format!(
+                "{} edits of a file of {} bytes are too much for one call; make {done} at a time",
+                edits.len(),
+                before.len()
+            )));
+        }
         after = replaced(&after, edit, windows)
             .ok_or_else(|| Refusal::new(format!("Could not find exact match for edit:\n{}", edit.old_text)))?;
     }

@@ -182,5 +182,9 @@ fn many_edits_of_a_large_file_are_refused_before_anybody_waits_for_them() {
     let server = site.server();
     fs::write(site.root.join("large.txt"), "abcdefg\n".repeat(1 << 20)).unwrap();
     let refused = edit(&server, "large.txt", &[("abc", "abd"); 33], false).unwrap_err();
-    assert!(refused.contains("33 edits") && refused.contains("make 32 at a time"), "{refused}");
+    assert!(refused.contains("33 edits") && refused.contains("make 31 at a time"), "{refused}");
+    // Also where it is an edit that makes it large.
+    let grown = "x".repeat(8 << 20);
+    let refused = edit(&server, "a.txt", &[[("one", grown.as_str())].as_slice(), &[("x", "x"); 40]].concat(), true);
+    assert!(refused.unwrap_err().contains("too much for one call"));
 }
