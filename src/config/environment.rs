@@ -284,7 +284,7 @@ fn add_server(found: &mut BTreeMap<Name, ServerEntry>, entry: ServerEntry) {
             let message = format!("server `{}` stands in `{}` and in `{}`", entry.name, first.file, entry.file);
             first.definition = Err(FileProblem::new(&entry.file, message).hint("remove one of them"));
             first.variables.extend(entry.variables);
-            first.runs_a_command |= entry.runs_a_command;
+            first.acts_on_this_machine |= entry.acts_on_this_machine;
         }
     }
 }

@@ -75,7 +75,7 @@ pub struct ServerEntry {
     /// The variables that it asks for, defined or not.
     pub variables: BTreeSet<String>,
     /// It is a program that the station starts, whether its definition can be read or not.
-    pub runs_a_command: bool,
+    pub acts_on_this_machine: bool,
 }
 
 /// A hash over everything that a definition says, in hex.
@@ -136,13 +136,14 @@ fn read_file(file: &str, text: &str, scope: &VariableScope<'_>) -> Result<Server
         };
         let mut variables = BTreeSet::new();
         servers.get(text).into_iter().for_each(|value| collect_variables(value, &mut variables));
-        let mut runs_a_command = servers.get(text).is_some_and(|value| value.get("command").is_some());
+        let acts = |value: &Value| value.get("command").or_else(|| value.get("builtin")).is_some();
+        let mut acts_on_this_machine = servers.get(text).is_some_and(acts);
         if let Some(at) = found.servers.iter().position(|entry| entry.name == name) {
             let same = found.servers.remove(at);
             variables.extend(same.variables);
-            runs_a_command |= same.runs_a_command;
+            acts_on_this_machine |= same.acts_on_this_machine;
         }
-        let entry = ServerEntry { name, file: file.to_owned(), definition, variables, runs_a_command };
+        let entry = ServerEntry { name, file: file.to_owned(), definition, variables, acts_on_this_machine };
         found.servers.push(entry);
     }
     Ok(found)

@@ -14,6 +14,7 @@ async fn station() -> TestStation {
     let servers = json!({ "mcpServers": {
         "shell": { "command": "/bin/sh", "args": ["-c", "{{ .SCRIPT }}"], "disabled": true },
         "quiet": { "command": "true", "env": { "LEVEL": "{{ .LEVEL | default \"info\" }}" }, "disabled": true },
+        "files": { "builtin": "filesystem", "args": ["{{ .ROOT | default \".\" }}"], "disabled": true },
         "search": { "url": "https://{{ .HOST }}/mcp", "headers": { "X-Key": "{{ secret.SEARCH }}" }, "disabled": true },
     } });
     for environment in ["development", "staging"] {
@@ -43,6 +44,7 @@ async fn a_developer_changes_no_variable_that_a_command_is_made_of() {
     for (line, body, server) in [
         ("POST /api/v1/variables", variable("SCRIPT"), "shell"),
         ("POST /api/v1/variables", variable("LEVEL"), "quiet"),
+        ("POST /api/v1/variables", variable("ROOT"), "files"),
         ("DELETE /api/v1/variables/LEVEL", None, "quiet"),
     ] {
         let refused = ask(&test, &developer, line, body.clone()).await;
@@ -50,14 +52,14 @@ async fn a_developer_changes_no_variable_that_a_command_is_made_of() {
         assert_eq!((refused.status, &document["kind"]), (403, &json!("permission_denied")), "{document}");
         let (message, hint) = (document["message"].as_str().unwrap(), document["hint"].as_str().unwrap());
         assert!(message.contains("mcp_servers:exec") && message.contains(&id), "{message}");
-        assert!(hint.contains(&format!("server `{server}` runs a command")) && hint.contains("admin"), "{hint}");
+        assert!(hint.contains(&format!("server `{server}` acts on this machine")) && hint.contains("admin"), "{hint}");
     }
     assert_eq!(fs::read_to_string(file(&test, "development", "variables.yml")).unwrap(), "LEVEL: debug\n");
     let environment = test.deps.station.environments.named("development").unwrap();
     let rows = environment.store.audit_after(0, 200).await.unwrap();
     let reasons = rows.iter().filter_map(|row| Some((row.entry.target.as_deref()?, row.entry.reason.as_deref()?)));
     let needs = |target| (target, "needs mcp_servers:exec");
-    assert_eq!(reasons.collect::<Vec<_>>(), [needs("SCRIPT"), needs("LEVEL"), needs("LEVEL")]);
+    assert_eq!(reasons.collect::<Vec<_>>(), [needs("SCRIPT"), needs("LEVEL"), needs("ROOT"), needs("LEVEL")]);
 
     // What isn't part of a command stays theirs, and everything stays the owner's.
     assert_eq!(ask(&test, &developer, "POST /api/v1/variables", variable("HOST")).await.status, 200);

@@ -88,8 +88,8 @@ fn of_files(call: &Call, files: &EnvironmentFiles) -> Result<Vec<Variable>> {
 }
 
 /// Whoever changes a variable changes the servers that are made of it. An error, with its audit row, for whoever may not do that: a server
-/// that is a command is for those who may let commands run, since nobody is asked again where commands are accepted by themselves. Whoever
-/// calls this holds the files' lock.
+/// that acts on this machine, a command or a built-in, is for those who may let commands run: nobody is asked again where commands are
+/// accepted by themselves, and a built-in goes wherever its arguments say. Whoever calls this holds the files' lock.
 async fn may_change_users_of(call: &Call, name: &str) -> Result<()> {
     let environment = call.environment()?;
     let files = sync::read(&call.station, environment).await?;
@@ -106,8 +106,8 @@ async fn may_change_users_of(call: &Call, name: &str) -> Result<()> {
 /// The right that a change of this variable needs beside that to change variables, and why.
 fn needed_for(files: &EnvironmentFiles, name: &str) -> Option<(Scope, String)> {
     let users = || files.servers.iter().filter(|server| server.variables.contains(name));
-    if let Some(server) = users().find(|server| server.runs_a_command) {
-        return Some((Scope::McpServersExec, format!("server `{}` runs a command with it", server.name)));
+    if let Some(server) = users().find(|server| server.acts_on_this_machine) {
+        return Some((Scope::McpServersExec, format!("server `{}` acts on this machine with it", server.name)));
     }
     // What can't be read now is read again once somebody has mended it.
     if let Some(broken) = files.problems.iter().find(|problem| problem.file.ends_with(".json")) {
