@@ -29,8 +29,17 @@ impl<'a> Giving<'a> {
         Ok(Self { call, key, _one_at_a_time: one_at_a_time })
     }
 
-    /// An error, with its audit row, if `receiver` could then do something that the caller may not. `target` is for the row.
-    pub(super) async fn within_own_rights(&self, receiver: &Principal, target: &str) -> Result<()> {
+    /// An error, with its audit row, if `receiver` could then do something that the caller may not. `target` is for the row. Whoever only
+    /// narrows what was there `before` gives nothing.
+    pub(super) async fn within_own_rights(
+        &self,
+        before: Option<&Principal>,
+        receiver: &Principal,
+        target: &str,
+    ) -> Result<()> {
+        if before.is_some_and(|had| self.exceeding(receiver, |scope, place| had.may(scope, place)).is_none()) {
+            return Ok(());
+        }
         let key = self.key.as_ref().map(KeyRecord::principal);
         let may = |scope, place: Option<Place<'_>>| {
             self.call.ctx.principal.may(scope, place) && key.as_ref().is_none_or(|key| key.may(scope, place))
@@ -58,7 +67,7 @@ impl<'a> Giving<'a> {
                 return Ok(());
             }
         }
-        self.within_own_rights(&receiver, target).await?;
+        self.within_own_rights(None, &receiver, target).await?;
         let Some(own) = &self.key else { return Ok(()) };
         let giver = self.giver();
         if let Some(sources) = own.limits.sources.as_ref().filter(|_| !then.limits.comes_from_within(&own.limits)) {

@@ -50,7 +50,8 @@ pub async fn set(call: Call, input: Input) -> Result<UserView> {
     let mut roles = user.roles.clone();
     roles.set(environment.as_ref(), role);
     let then = Principal::new(call.ctx.principal.who.clone(), roles.grant());
-    giving.within_own_rights(&then, user.name.as_str()).await?;
+    let before = Principal::new(call.ctx.principal.who.clone(), user.roles.grant());
+    giving.within_own_rights(Some(&before), &then, user.name.as_str()).await?;
     let details = json!({ "environment": input.environment, "role": role });
     let audit = AuditEntry { details: Some(details), ..call.audit(&user.name) };
     call.station.control.role_set(user.id, environment.as_ref(), role, audit).await.map(view)

@@ -39,7 +39,7 @@ pub async fn update(call: Call, input: Input) -> Result<UserView> {
     let user = find_living(&call, &input.user).await?;
     if input.state == Some(UserState::Active) {
         let then = Principal::new(call.ctx.principal.who.clone(), user.roles.grant());
-        giving.within_own_rights(&then, user.name.as_str()).await?;
+        giving.within_own_rights(None, &then, user.name.as_str()).await?;
     }
     let audit = AuditEntry { details: Some(told(&input)), ..call.audit(&user.name) };
     let change = UserChange { display_name: input.display_name, state: input.state };
