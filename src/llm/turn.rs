@@ -92,13 +92,15 @@ impl ToolCall {
 /// Gives calls without an id of their own, or with that of another, one that is made of the `position` in the conversation. Whether any
 /// had to get one: then the provider's own blocks can't go back, because results would name calls that aren't in them.
 pub(super) fn with_ids(calls: &mut [ToolCall], position: usize) -> bool {
-    let mut ids = HashSet::new();
-    let mut changed = false;
+    let given: HashSet<String> = calls.iter().map(|call| call.id.clone()).collect();
+    let (mut taken, mut changed) = (HashSet::new(), false);
     for (number, call) in calls.iter_mut().enumerate() {
-        if call.id.is_empty() || !ids.insert(call.id.clone()) {
-            call.id = format!("call_{position}_{number}");
+        if call.id.is_empty() || taken.contains(&call.id) {
+            let mut made = (number..).map(|number| format!("call_{position}_{number}"));
+            call.id = made.find(|id| !given.contains(id) && !taken.contains(id)).unwrap_or_default();
             changed = true;
         }
+        taken.insert(call.id.clone());
     }
     changed
 }
