@@ -53,4 +53,15 @@ impl Request {
             _ => format!("stn run respond {run} retry"),
         }
     }
+
+    /// The command that answers a question whatever the answer is: one that is the word of a decision would be taken for that.
+    pub fn answer_command(run: RunId, step: Option<i64>) -> String {
+        let which = step.map(|step| format!(" --step {step}")).unwrap_or_default();
+        format!("stn run respond {run} --answer 'TEXT'{which}")
+    }
+
+    /// Whether one of `choices` is the word of a decision.
+    pub fn offers_a_decision(choices: &[String]) -> bool {
+        choices.iter().any(|choice| matches!(choice.as_str(), "retry" | "skip" | "result"))
+    }
 }

@@ -39,7 +39,10 @@ fn a_question_is_shown_listed_and_answered_on_the_command_line() {
     let refused = home.stn(&["run", "respond", id, "--answer", "up"]);
     assert!(refused.code == 2 && refused.stderr.contains("left, right"), "{refused:?}");
     let decided = home.stn(&["run", "respond", id, "skip"]);
-    assert!(decided.code == 5 && decided.stderr.contains(&format!("stn run respond {id} 'TEXT'")), "{decided:?}");
+    assert!(
+        decided.code == 5 && decided.stderr.contains(&format!("stn run respond {id} --answer 'TEXT'")),
+        "{decided:?}"
+    );
     let answered = home.stn(&["run", "respond", id, "left"]).ok();
     assert!(answered.stdout.contains(id), "{answered:?}");
     assert_eq!(home.run_in(id, "completed")["output"], "All done.");

@@ -147,7 +147,8 @@ fn asks(id: RunId, request: &Request, of: usize) -> Vec<String> {
         lines.push(format!("it goes on without an answer at {at}"));
     }
     lines.push("hint: answer with".to_owned());
-    lines.push(format!("  stn run respond {id} 'TEXT'{step}"));
+    let by_name = if Request::offers_a_decision(&request.choices) { "--answer " } else { "" };
+    lines.push(format!("  stn run respond {id} {by_name}'TEXT'{step}"));
     lines
 }
 

@@ -4,7 +4,7 @@ use super::cases;
 use super::fixture::{Subject, agent_write, name, owner, present};
 use crate::domain::{AgentState, AuditEntry};
 use crate::error::{ErrorKind, Result};
-use crate::store::{AgentKey, Submit, SyncChanges};
+use crate::store::{AgentKey, Ending, Submit, SyncChanges, Written};
 
 cases!(
     an_agent_is_found_by_handle_and_by_name,
@@ -187,8 +187,16 @@ async fn a_pause_outlasts_the_agents_file(case: Subject) -> Result<()> {
     let refused = case.store.agent_delete(&name("held")?, None, case.entry("agent.delete")).await;
     assert_eq!(refused.map_err(|error| error.kind()), Err(ErrorKind::Conflict), "its run would wait for ever");
     case.store.agent_pause(&name("held")?, false, case.entry("agent.resume")).await?;
-    assert_eq!(case.claim("a").await?.run.id, run);
+    let claim = case.claim("a").await?;
+    assert_eq!(claim.run.id, run);
     case.store.agent_pause(&name("held")?, true, case.entry("agent.pause")).await?;
+    let refused = case.store.agent_delete(&name("held")?, None, case.entry("agent.delete")).await;
+    assert_eq!(
+        refused.map_err(|error| error.kind()),
+        Err(ErrorKind::Conflict),
+        "it would be held once it is handed back"
+    );
+    assert_eq!(case.store.finish(&claim.grant, Ending::Cancelled).await?, Written::Done);
     assert!(case.store.agent_delete(&name("held")?, None, case.entry("agent.delete")).await?, "it holds nothing");
     let fresh = case.agent("held").await?;
     assert!(fresh.id > held.id && fresh.paused_at.is_none());

@@ -17,6 +17,7 @@ cases!(
     a_call_of_a_run_that_does_not_wait_for_it_is_refused,
     the_end_of_a_caller_ends_whatever_it_has_called,
     a_caller_is_overdue_unless_somebody_below_waits_for_a_person,
+    what_two_calls_wait_for_people_side_by_side_is_given_once,
     a_budget_is_what_the_whole_tree_below_has_used_whatever_has_become_of_it,
 );
 
@@ -176,6 +177,26 @@ async fn a_caller_is_overdue_unless_somebody_below_waits_for_a_person(case: Subj
     let ended = case.run(run).await?;
     assert_eq!((ended.status, ended.error_kind), (RunStatus::Failed, Some(RunErrorKind::Timeout)));
     assert_eq!(case.run(called[0]).await?.status, RunStatus::Cancelled);
+    Ok(())
+}
+
+async fn what_two_calls_wait_for_people_side_by_side_is_given_once(case: Subject) -> Result<()> {
+    let (claim, called) = calling(&case, &[1, 2]).await?;
+    let run = claim.run.id;
+    assert_eq!(case.store.wait_for_children(&claim.grant).await?, Written::Done);
+    for _ in &called {
+        let child = case.claim("b").await?;
+        assert_eq!(case.store.park(&child.grant, WaitingFor::Provider, &[]).await?, Written::Done);
+    }
+    case.advance(100_000);
+    for child in &called {
+        let resume = Answer { decision: Decision::Retry, result: None };
+        case.store.answer(*child, None, resume, case.entry("run.respond")).await?;
+    }
+    case.advance(59_000);
+    assert_eq!(case.store.overdue(case.now()).await?, [], "the wait for a person counts for nobody");
+    case.advance(1_000);
+    assert_eq!(case.store.overdue(case.now()).await?, [run], "and once, not for each call");
     Ok(())
 }
 

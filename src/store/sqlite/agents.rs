@@ -88,14 +88,16 @@ pub(super) fn delete(tx: &mut Tx<'_>, name: &Name, replaces: Option<&str>, audit
 fn holds_nothing(tx: &Tx<'_>, agent: &AgentRow) -> Result<()> {
     let held: i64 = tx
         .conn
-        .prepare_cached("SELECT count(*) FROM runs WHERE agent_id = ?1 AND status IN ('queued', 'input_required')")?
+        .prepare_cached(
+            "SELECT count(*) FROM runs WHERE agent_id = ?1 AND status IN ('queued', 'running', 'input_required')",
+        )?
         .query_row([agent.id], |row| row.get(0))?;
     if agent.paused_at.is_none() || held == 0 {
         return Ok(());
     }
     let name = &agent.definition.name;
-    let runs = if held == 1 { "a run that waits".to_owned() } else { format!("{held} runs that wait") };
-    Err(Error::conflict(format!("agent `{name}` is paused and holds {runs}")).hint(format!(
+    let runs = if held == 1 { "a run that hasn't ended".to_owned() } else { format!("{held} runs that haven't ended") };
+    Err(Error::conflict(format!("agent `{name}` is paused and has {runs}")).hint(format!(
         "let them go on with `stn agent resume {name}`, or end them with `stn run cancel`, before it is deleted"
     )))
 }

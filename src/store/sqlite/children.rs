@@ -120,15 +120,18 @@ pub(super) fn cancel_below(tx: &mut Tx<'_>, environment: &Name, run: RunId) -> R
     Ok(())
 }
 
-/// Nobody's time runs while a person is waited for: `since` and now is given to those too that wait for the run.
-pub(super) fn give_time(tx: &Tx<'_>, run: &RunState, millis: i64) -> Result<()> {
+/// Nobody's time runs while a person is waited for: what passed since `since` is given to those too that wait for the run. What two of their
+/// calls waited for at the same time is given once.
+pub(super) fn give_time(tx: &Tx<'_>, run: &RunState, since: Timestamp) -> Result<()> {
     let mut next = run.parent;
     while let Some(parent) = next {
         let Some(mut state) = RunState::load(tx.conn, parent.run)? else { return Ok(()) };
         if state.waiting_for != Some(WaitingFor::Child) {
             return Ok(());
         }
-        state.waited_ms += millis;
+        let from = state.given_until.map_or(since, |until| until.max(since));
+        state.waited_ms += tx.now.millis_since(from).max(0);
+        state.given_until = Some(tx.now);
         state.save(tx)?;
         next = state.parent;
     }

@@ -16,6 +16,7 @@ pub(super) const CONTROL: &[&str] = &[
     include_str!("migrations/0006_principals.sql"),
     "",
     "",
+    "",
 ];
 
 /// Migrations of an environment's store, in order.
@@ -28,6 +29,7 @@ pub(super) const ENVIRONMENT: &[&str] = &[
     include_str!("migrations/0006_requests.sql"),
     include_str!("migrations/0007_limits.sql"),
     include_str!("migrations/0008_paused_without_file.sql"),
+    include_str!("migrations/0009_given_time.sql"),
 ];
 
 const _: () = assert!(CONTROL.len() == ENVIRONMENT.len());

@@ -120,13 +120,11 @@ pub(super) fn answer(
     for doubt in &settled {
         settle(tx, &mut state, *doubt, answer)?;
     }
+    let steps: Vec<i64> = settled.iter().map(|doubt| doubt.seq).collect();
+    let told = json!({ "waiting_for": waiting_for, "decision": answer.decision, "steps": steps });
+    state.emit(tx, EventType::RequestAnswered, told)?;
     if open.len() == settled.len() {
         count_wait(tx, &mut state)?;
-        state.emit(
-            tx,
-            EventType::RequestAnswered,
-            json!({ "waiting_for": waiting_for, "decision": answer.decision }),
-        )?;
         queue::requeue(tx, &mut state)?;
     } else {
         state.save(tx)?;
@@ -140,7 +138,7 @@ pub(super) fn count_wait(tx: &Tx<'_>, state: &mut RunState) -> Result<()> {
     let Some(since) = state.parked_at.take() else { return Ok(()) };
     let millis = tx.now.millis_since(since);
     state.waited_ms += millis;
-    children::give_time(tx, state, millis)
+    children::give_time(tx, state, since)
 }
 
 fn doubts(tx: &Tx<'_>, run: RunId) -> Result<Vec<Doubt>> {
@@ -163,7 +161,7 @@ pub(super) fn questions(tx: &Tx<'_>, run: RunId) -> Result<Vec<Doubt>> {
 fn asked(run: RunId, open: &[Doubt], seq: Option<i64>, answer: &Answer) -> Result<Vec<Doubt>> {
     if answer.decision != Decision::Result {
         return Err(Error::conflict(format!("run `{run}` waits for the answer to a question"))
-            .hint(format!("give it: {}", Request::command(run, WaitingFor::Question, None)))
+            .hint(format!("give it: {}", Request::answer_command(run, None)))
             .field("decision"));
     }
     let steps: Vec<i64> = open.iter().map(|question| question.seq).collect();

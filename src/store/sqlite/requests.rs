@@ -44,6 +44,11 @@ fn from_row(row: &Row<'_>, environment: &Name) -> rusqlite::Result<Request> {
     let asked = arguments.filter(|_| waiting_for == WaitingFor::Question).and_then(|Json(asked)| question(asked));
     let opened_at: Timestamp = row.get(3)?;
     let (question, choices) = asked.map(|asked| (asked.question, asked.choices)).unzip();
+    let choices: Vec<String> = choices.unwrap_or_default();
+    let answer_with = match Request::offers_a_decision(&choices) {
+        true => Request::answer_command(run_id, step),
+        false => Request::command(run_id, waiting_for, step),
+    };
     Ok(Request {
         run_id,
         environment: environment.clone(),
@@ -52,10 +57,10 @@ fn from_row(row: &Row<'_>, environment: &Name) -> rusqlite::Result<Request> {
         step,
         tool: row.get(5)?,
         question,
-        choices: choices.unwrap_or_default(),
+        choices,
         opened_at,
         expires_at: (waiting_for == WaitingFor::Question).then_some(opened_at + QUESTION_EXPIRY),
-        answer_with: Request::command(run_id, waiting_for, step),
+        answer_with,
     })
 }
 

@@ -27,6 +27,8 @@ pub(super) struct RunState {
     pub(super) usage: Usage,
     event_seq: i64,
     pub(super) waited_ms: i64,
+    /// Up to when the time that its calls waited for people is counted in that.
+    pub(super) given_until: Option<Timestamp>,
     pub(super) parked_at: Option<Timestamp>,
     pub(super) started_at: Option<Timestamp>,
     pub(super) ended_at: Option<Timestamp>,
@@ -81,7 +83,7 @@ impl RunState {
                 "UPDATE runs SET status = :status, waiting_for = :waiting_for, error_kind = :error_kind, epoch = :epoch,
                      owner = :owner, attempt = :attempt, keep_attempt = :keep_attempt,
                      cancel_requested = :cancel_requested, event_seq = :event_seq, waited_ms = :waited_ms,
-                     parked_at = :parked_at, started_at = :started_at, ended_at = :ended_at
+                     given_until = :given_until, parked_at = :parked_at, started_at = :started_at, ended_at = :ended_at
                  WHERE id = :id",
             )?
             .execute(named_params! {
@@ -96,6 +98,7 @@ impl RunState {
                 ":cancel_requested": self.cancel_requested,
                 ":event_seq": self.event_seq,
                 ":waited_ms": self.waited_ms,
+                ":given_until": self.given_until,
                 ":parked_at": self.parked_at,
                 ":started_at": self.started_at,
                 ":ended_at": self.ended_at,
@@ -160,6 +163,7 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<RunState> {
         usage: usage(row)?,
         event_seq: row.get("event_seq")?,
         waited_ms: row.get("waited_ms")?,
+        given_until: row.get("given_until")?,
         parked_at: row.get("parked_at")?,
         started_at: row.get("started_at")?,
         ended_at: row.get("ended_at")?,

@@ -74,7 +74,7 @@ pub async fn respond(call: Call, input: Input) -> Result<Run> {
 fn to_doubt(run: &Run, decision: Decision, result: Option<String>) -> Result<Answer> {
     if run.waiting_for == Some(WaitingFor::Question) {
         return Err(Error::conflict(format!("run `{}` waits for the answer to a question", run.id))
-            .hint(format!("give it: {}", Request::command(run.id, WaitingFor::Question, None)))
+            .hint(format!("give it: {}", Request::answer_command(run.id, None)))
             .field("decision"));
     }
     match (decision, result) {
@@ -119,7 +119,8 @@ fn to_question(run: &Run, step: Option<i64>, answer: String) -> Result<Answer> {
     if answer.trim().is_empty() {
         return Err(Error::invalid_input("the answer is empty").field("answer"));
     }
-    let meant = |request: &&Request| step.is_none_or(|step| request.step == Some(step));
+    // Which of several is meant without a step is asked by the store.
+    let meant = |request: &&Request| request.step == step || (step.is_none() && run.requests.len() == 1);
     let choices = run.requests.iter().find(meant).map(|request| request.choices.as_slice()).unwrap_or_default();
     if !choices.is_empty() && !choices.contains(&answer) {
         let listed = format!("`{}` is none of the choices: {}", answer.escape_debug(), choices.join(", "));
