@@ -285,7 +285,7 @@ async fn open_store(
     redactor: &Redactor,
 ) -> Result<Arc<dyn Store>> {
     let (db, audit) = (home.data_db(&row.name), home.audit_dir().join(format!("{}.jsonl", row.name)));
-    let (row, clock, events) = (row.clone(), Arc::clone(clock), events.clone());
+    let (row, clock, events) = (row.clone(), Arc::clone(clock), events.behind(redactor.clone()));
     let open = move || SqliteStore::open(&db, &audit, (row.name, row.number), clock, events);
     Ok(Arc::new(store::Redacted::new(redactor.clone(), Arc::new(blocking(open).await?))))
 }

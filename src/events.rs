@@ -37,6 +37,11 @@ impl Events {
         Self { redactor, topics: Arc::default() }
     }
 
+    /// The same topics behind another redactor: that of the environment whose events are told.
+    pub fn behind(&self, redactor: Redactor) -> Self {
+        Self { redactor, topics: Arc::clone(&self.topics) }
+    }
+
     /// Tells the followers of the run. Nobody following is no error.
     pub fn publish(&self, mut event: Event) {
         self.redactor.json_in_place(&mut event.data);

@@ -46,6 +46,16 @@ pub fn scope_of(environment: &Name) -> String {
     format!("environment {environment}")
 }
 
+/// The texts that a value is looked for as: itself, without the white space around it, and its longer lines.
+pub fn texts_of(value: &str) -> Vec<&str> {
+    spellings::texts(value)
+}
+
+/// Whether a long `value` repeats its own beginning: looking for it would take a time that grows with the square of a text like it.
+pub fn repeats_itself(value: &str) -> bool {
+    patterns::repeats_itself(value)
+}
+
 /// Knows the values of secrets and takes them out of what it is given. Cheap to clone; all clones know the same values.
 #[derive(Clone, Default)]
 pub struct Redactor {
@@ -135,7 +145,7 @@ impl Redactor {
     /// `text` without the known values; borrowed when there was none.
     pub fn text<'a>(&self, text: &'a str) -> Cow<'a, str> {
         match self.view().and_then(|view| view.redact(text.as_bytes())) {
-            // Patterns are text, so they begin and end between characters.
+            // What is taken out begins and ends between characters.
             Some(redacted) => Cow::Owned(String::from_utf8_lossy(&redacted).into_owned()),
             None => Cow::Borrowed(text),
         }

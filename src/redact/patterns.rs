@@ -69,7 +69,11 @@ impl Patterns {
         self.automaton.find_overlapping_iter(bytes).map(|found| {
             let (start, same) = (found.start(), &self.heads[found.pattern().as_usize()]);
             let far = same.clone().map(|pattern| (common(&self.sorted[pattern].0, &bytes[start..]), pattern)).max();
-            let (length, pattern) = far.unwrap_or((found.len(), same.start));
+            let (mut length, pattern) = far.unwrap_or((found.len(), same.start));
+            // Not in the middle of a character that the text goes on with.
+            while bytes.get(start + length).is_some_and(|byte| byte & 0xC0 == 0x80) && length > found.len() {
+                length -= 1;
+            }
             Found { start, end: start + length, pattern }
         })
     }
@@ -92,6 +96,12 @@ impl Patterns {
             self.sorted.get(behind).is_some_and(|(pattern, _)| pattern.starts_with(part))
         }
     }
+}
+
+/// Whether the head of `value` is in it once more.
+pub(super) fn repeats_itself(value: &str) -> bool {
+    let bytes = value.as_bytes();
+    bytes.len() > HEAD && bytes[1..].windows(HEAD).any(|part| part == head(bytes))
 }
 
 fn head(spelling: &[u8]) -> &[u8] {

@@ -30,6 +30,12 @@ pub(super) fn spellings(value: &str) -> BTreeSet<String> {
     all
 }
 
+/// The texts that `value` is looked for as, before they are spelled: itself, without the white space around it, and its lines.
+pub(super) fn texts(value: &str) -> Vec<&str> {
+    let lines = value.lines().map(str::trim).filter(|line| line.len() >= SHORTEST_LINE);
+    [value, value.trim()].into_iter().chain(lines).collect()
+}
+
 /// As it is, and as strings of JSON and of Rust's debug output have it, also JSON inside JSON.
 fn quoted(value: &str) -> BTreeSet<String> {
     let minimal = json(value);

@@ -341,7 +341,7 @@ impl Models {
             return Ok(self.redacted(environment, Arc::clone(given)));
         }
         let config = self.config(environment, name, caller)?;
-        self.make_key_known(&config);
+        self.make_key_known(environment, &config);
         Ok(self.redacted(environment, llm::provider(config, self.http.clone(), Arc::clone(&self.clock))))
     }
 

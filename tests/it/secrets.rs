@@ -295,10 +295,21 @@ fn a_passphrase_keeps_the_home_and_every_start_needs_it() {
 fn a_secret_that_is_a_word_of_the_stations_own_is_refused() {
     let home = TestHome::new();
     let _created = home.stn(&["init"]).ok();
-    for own in ["completed", "complete", "environment", "agent_create", "production", " \t      "] {
+    for own in [
+        "completed",
+        "complete",
+        "  completed ",
+        "first line\nenvironment_list\n",
+        &"ab".repeat(100),
+        "environment",
+        "agent_create",
+        "production",
+        " \t      ",
+    ] {
         let refused = home.stn_with_input(&["secret", "set", "WEAK", "--json"], own);
         assert_eq!(refused.code, 2, "`{own}`: {refused:?}");
-        assert!(refused.stderr.contains("word that Station itself uses"), "{refused:?}");
+        let why = if own.starts_with("abab") { "repeats its beginning" } else { "word that Station itself uses" };
+        assert!(refused.stderr.contains(why), "{refused:?}");
     }
     assert_eq!(home.json(&["secret", "list"])["items"], json!([]));
     assert_eq!(home.json(&["agent", "run", "hello", "hi"])["status"], "completed");
@@ -382,4 +393,44 @@ fn neither_a_station_nor_its_children_leave_a_core_file() {
         let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
         assert_eq!(core.split_whitespace().nth(4), Some("0"), "{core}");
     }
+}
+
+#[test]
+fn what_was_asked_before_it_became_a_secret_is_not_told_when_it_is_answered() {
+    let ask = Turn::calling("ask_user", &json!({ "question": "is it later-a-secret-7Fq?" }));
+    let llm = FakeLlm::start([ask, Turn::saying("Done.")]);
+    let home = TestHome::with_agent_using(&[], "asker", &llm.settings());
+    home.write_agent("development", "asker", "tools: [ask_user]\n");
+    let _synced = home.stn(&["sync"]).ok();
+    let serve = home.serve();
+    let http = Http::new(&home, &serve);
+    let run = http.post("/api/v1/agents/asker/queue", &json!({ "input": "go" })).with(202).json();
+    let id = run["id"].as_str().unwrap();
+    let _parked = home.run_in(id, "input_required");
+    let _set = set(&home, "LATER", "later-a-secret-7Fq");
+    let mut events = http.events(&format!("/api/v1/runs/{id}/events"), None);
+    let asked = events.find(|event| event.name == "request.opened").expect("the request").data.to_string();
+    assert!(asked.contains("[redacted:LATER]"), "{asked}");
+    let _answered = home.stn(&["run", "respond", id, "yes"]).ok();
+    let rest: Vec<String> = events.map(|event| event.data.to_string()).collect();
+    assert!(rest.concat().contains("[redacted:LATER]") && !rest.concat().contains("later-a-secret-7Fq"), "{rest:?}");
+}
+
+#[test]
+fn a_providers_key_that_is_a_secret_of_one_environment_is_none_of_another() {
+    let home = TestHome::new();
+    home.write(
+        "station.yml",
+        "providers: { sealed: { api: openai_chat, base_url: 'http://127.0.0.1:9/v1', api_key: '{{ secret.PKEY }}' } }\n\
+         environments: { production: { model: sealed/m } }\n",
+    );
+    let _created = home.stn(&["init"]).ok();
+    let _set = home.stn_with_input(&["secret", "set", "PKEY", "-e", "production"], "payroll-swordfish").ok();
+    let _serve = home.serve();
+    let _built = home.stn(&["status"]).ok();
+    let _tried = home.stn(&["agent", "run", "hello", "hi", "-e", "production"]);
+    let guessed = home.stn(&["agent", "get", "payroll-swordfish"]);
+    assert!(guessed.code == 4 && guessed.stderr.contains("`payroll-swordfish`"), "{guessed:?}");
+    let there = home.stn(&["agent", "get", "payroll-swordfish", "-e", "production"]);
+    assert!(there.code == 4 && !there.stderr.contains("payroll-swordfish"), "{there:?}");
 }

@@ -5,7 +5,7 @@ use crate::domain::{Event, EventType, RunId, Timestamp};
 use crate::events::Events;
 use crate::llm::TurnSink;
 use crate::store::Grant;
-use crate::tools::{Progress, Station};
+use crate::tools::{Environment, Progress, Station};
 use serde_json::{Value, json};
 
 /// Text is told in pieces of at least this many milliseconds.
@@ -21,8 +21,9 @@ pub(super) struct Live {
 }
 
 impl Live {
-    pub(super) fn new(station: &Station, grant: &Grant) -> Self {
-        let (events, clock) = (station.events.clone(), SharedClock::clone(&station.clock));
+    pub(super) fn new(station: &Station, environment: &Environment, grant: &Grant) -> Self {
+        let events = station.events.behind(environment.redactor.clone());
+        let clock = SharedClock::clone(&station.clock);
         Self { events, clock, run: grant.run_id, epoch: grant.epoch }
     }
 

@@ -72,7 +72,7 @@ impl Attempt {
         claim: Claim,
     ) -> (Self, Grant) {
         let Claim { grant, run, definition, max_steps, deadline: _, caller_credentials, pinned_tools } = claim;
-        let live = Live::new(&station, &grant);
+        let live = Live::new(&station, &environment, &grant);
         let attempt =
             Self { station, environment, run, definition, max_steps, caller_credentials, pinned_tools, signals, live };
         (attempt, grant)

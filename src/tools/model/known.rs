@@ -2,8 +2,9 @@
 
 use super::{Models, ProviderVariables};
 use crate::config::SecretOr;
+use crate::domain::Name;
 use crate::llm::ProviderConfig;
-use crate::redact::PROVIDERS;
+use crate::redact::{PROVIDERS, scope_of};
 use secrecy::SecretString;
 
 /// A header whose name has one of these carries a credential; the values of others would be found in innocent text.
@@ -32,13 +33,14 @@ impl Models {
         }
     }
 
-    /// What a provider is about to be built with, wherever it came from.
-    pub(super) fn make_key_known(&self, config: &ProviderConfig) {
+    /// What a provider is about to be built with, wherever it came from: in this environment, because it may be a secret of it.
+    pub(super) fn make_key_known(&self, environment: &Name, config: &ProviderConfig) {
+        let scope = scope_of(environment);
         if let Some(key) = &config.api_key {
-            self.redactor.add(PROVIDERS, &of_key(&config.name), key);
+            self.redactor.add(&scope, &of_key(&config.name), key);
         }
         for (header, value) in config.headers.iter().filter(|(header, _)| is_credential(header)) {
-            self.redactor.add(PROVIDERS, &of_header(&config.name, header), &SecretString::from(value.clone()));
+            self.redactor.add(&scope, &of_header(&config.name, header), &SecretString::from(value.clone()));
         }
     }
 }

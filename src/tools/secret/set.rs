@@ -3,7 +3,7 @@
 use super::{LONGEST, SecretValue, SecretView, check_name, view, words};
 use crate::domain::{Effect, EnvironmentKind, Scope};
 use crate::error::{Error, Result};
-use crate::redact::SHORTEST;
+use crate::redact::{SHORTEST, repeats_itself, texts_of};
 use crate::tools::{Call, Exposure, Method, ToolSpec};
 use schemars::JsonSchema;
 use secrecy::ExposeSecret;
@@ -57,17 +57,25 @@ pub async fn set(call: Call, input: Input) -> Result<SecretView> {
         ))
         .field("value"));
     }
-    if length >= SHORTEST
-        && (value.expose_secret().trim().is_empty() || words::is_own(&call.station, value.expose_secret()))
-    {
-        return Err(Error::invalid_input(
-            "the value is part of a word that Station itself uses, or nothing but white space: taking it out of logs and answers would make \
-             them unreadable",
-        )
-        .hint("use a value that nobody could guess")
-        .field("value"));
-    }
+    fit_to_be_looked_for(&call, value.expose_secret())?;
     let row = environment.secrets.set(&input.name, value, call.audit(&input.name)).await?;
     environment.gateway.secret_changed(&input.name);
     Ok(view(environment, row))
+}
+
+/// A value is taken out of whatever leaves; one that would take the station's own words along, or very long to be found, is refused.
+fn fit_to_be_looked_for(call: &Call, value: &str) -> Result<()> {
+    let refused = |why: &str| Error::invalid_input(why).hint("use a value that nobody could guess").field("value");
+    let mut looked_for = texts_of(value).into_iter().filter(|text| text.len() >= SHORTEST);
+    if (value.len() >= SHORTEST && value.trim().is_empty()) || looked_for.any(|text| words::is_own(&call.station, text))
+    {
+        return Err(refused(
+            "the value, or a line of it, is part of a word that Station itself uses, or nothing but white space: taking it out of logs and \
+             answers would make them unreadable",
+        ));
+    }
+    if repeats_itself(value) {
+        return Err(refused("the value repeats its beginning: looking for it in logs and answers would take too long"));
+    }
+    Ok(())
 }
