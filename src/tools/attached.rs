@@ -10,8 +10,10 @@ use super::spec::EnvironmentUse;
 use crate::domain::{AuditEntry, AuditOutcome, Scope};
 use crate::error::{Error, Result};
 use crate::gateway::{CallOptions, CatalogTool, may_match};
+use futures_util::FutureExt;
 use serde_json::Value;
 use serde_json::value::RawValue;
+use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -180,7 +182,12 @@ impl Permitted {
         if let Some(intent) = self.intent() {
             store.audit_intent(intent).await?;
         }
-        let result = self.run(None).await;
+        // The row of a call that was begun tells its end, also where that is a panic; dispatch answers it.
+        let ended = AssertUnwindSafe(self.run(None)).catch_unwind().await;
+        let (result, panic) = match ended {
+            Ok(result) => (result, None),
+            Err(panic) => (Err(Error::internal("the call ended in a panic")), Some(panic)),
+        };
         let entry = match &result {
             Ok(_) => self.audit(AuditOutcome::Done),
             Err(error) => self.audit(AuditOutcome::Failed).because(error.kind().to_string()),
@@ -189,6 +196,9 @@ impl Permitted {
         if let Err(error) = store.audit(entry).await {
             tracing::error!(tool = self.tool.name, ?error, "the end of a call can't be recorded");
         }
-        result
+        match panic {
+            Some(panic) => resume_unwind(panic),
+            None => result,
+        }
     }
 }

@@ -79,7 +79,8 @@ impl Deed {
 pub async fn dispatch(station: &Arc<Station>, ctx: Context, act: Act) -> Result<Answer> {
     let request = ctx.request_id.clone();
     let answered = AssertUnwindSafe(answer(station, ctx, act)).catch_unwind().await;
-    answered.unwrap_or_else(|_panic| Err(broke(&request)))
+    // Before an environment is found, what is told can only hold what is the station's, or its caller's own words.
+    answered.unwrap_or_else(|_panic| Err(broke(&request))).map_err(|error| redacted(&station.redactor, error))
 }
 
 /// What a panic is answered with at every door; its text goes to the log.
