@@ -10,7 +10,8 @@ ends.
 With `--panics`, and a build with the feature `failpoints`, every failpoint panics too, quoting what is at hand there. Then each door has to
 answer all the same, and the station has to go on.
 
-Needs Linux, Python 3.10 and the npm peers that `tests/run` installs. Ends with 0 when nothing was found; takes a few seconds.
+Needs Linux, Python 3.10 and the npm peers that `tests/run` installs. Ends with 0 when nothing was found; takes a few seconds. Whoever
+isn't root can't look into every process: how many were left out is told.
 """
 
 import base64, http.server, json, os, pathlib, shutil, signal, subprocess, sys, tempfile, threading, time, urllib.error, urllib.parse, urllib.request
@@ -324,7 +325,7 @@ def a_run_and_every_door(station):
     for tool, arguments in asked:
         station.mcp_http(tool, arguments)
     station.mcp_stdio(*asked)
-    return run, steps, look_at_processes(station.home)
+    return run, steps, look_at_processes(station.owner.pid)
 
 
 # A failpoint, when it breaks, and what is at hand there that has to be taken out of what the panic says.
@@ -338,8 +339,8 @@ PANICS = {
 }
 
 
-def panics(station):
-    """Each failpoint panics once or more: who asked is answered, and the station goes on."""
+def panics(station, found):
+    """Each failpoint panics once or more: who asked is answered, and the station goes on. Adds to what was found in processes."""
     Model.script = CALLS[:3]
     for name, (failpoints, at_hand) in PANICS.items():
         before = len(station.log())
@@ -355,8 +356,12 @@ def panics(station):
             if name == "tool.result":
                 told = json.loads(station.stn("tool", "call", "everything__get-env", "{}", "--json", code=70))
                 assert told["kind"] == "internal", told
+                rows = [json.loads(line) for line in (station.home / "audit/development.jsonl").read_text().splitlines()]
+                last = [row for row in rows if row["action"] == "tool.call" and row["target"] == "everything__get-env"][-1]
+                assert last["outcome"] == "failed", last
             again = station.json("agent", "run", "canary", "go on")
             assert again["status"] == "completed", (name, again)
+            found += look_at_processes(station.owner.pid)
             station.stop()
         log = station.log()[before:]
         quotes = [part.split(b"stack backtrace")[0][:20000] for part in log.split(f"failpoint `{name}`".encode())[1:]]
@@ -422,7 +427,7 @@ def main():
         run, steps, found = a_run_and_every_door(station)
         station.stop()
         if "--panics" in sys.argv:
-            panicked = panics(station)
+            panicked = panics(station, found)
     finally:
         station.stop()
     hits_, looked, size, controls = scan(station)
@@ -432,7 +437,7 @@ def main():
     print(json.dumps({
         "run": run["status"], "turns": run["turns"], "first steps": len(steps), "failed": sum(step["status"] == "failed" for step in steps),
         "requests": len(Model.bodies), "right key": right, "redacted for the model": redacted, "panics": panicked, "answers": len(station.said),
-        "control found in": sorted(controls), "files": looked, "bytes": size, "log bytes": len(log), "needles": len(NEEDLES), "hits": found,
+        "control found in": sorted(controls), "files": looked, "bytes": size, "log bytes": len(log), "needles": len(NEEDLES), "unreadable": len(UNREADABLE), "hits": found,
     }, indent=2))
     assert run["turns"] == TURNS and right and all(redacted.values())
     assert {"data", "logs", "cache"} <= controls and CONTROL.encode() in bodies, controls
@@ -445,20 +450,36 @@ def main():
     return 1 if found else 0
 
 
-def look_at_processes(home):
-    """Every process but this one. A child may have in its environment what it was granted, and nothing else."""
-    found, granted = [], {"index.js": {"CHILD"}, "failing.py": {"ECHO"}}
+UNREADABLE = set()
+GRANTED = {"index.js": "CHILD", "failing.py": "ECHO"}
+
+
+def look_at_processes(owner):
+    """Every process but this one. A child may have in its environment what it was granted, and has to: else nothing was looked at."""
+    found, seen, granted = [], set(), set()
     for process in pathlib.Path("/proc").iterdir():
         if not process.name.isdigit() or int(process.name) == os.getpid():
             continue
-        try:
-            line, variables = (process / "cmdline").read_bytes(), (process / "environ").read_bytes()
-        except OSError:
-            continue
-        mine = set().union(*(names for mark, names in granted.items() if mark.encode() in line))
+        line, variables = looked_into(process / "cmdline"), looked_into(process / "environ")
+        mine = {name for mark, name in GRANTED.items() if mark.encode() in line}
+        seen.add(int(process.name))
+        granted |= {name for name in mine if CANARIES[name].encode() in variables}
         found += [f"command line of {process.name}: {hit}" for hit in hits(line)]
         found += [f"environment of {process.name} ({line[:60]}): {hit}" for hit in hits(variables, but=mine)]
+    assert owner in seen and granted == set(GRANTED.values()), f"the processes weren't all looked at: {granted}"
     return found
+
+
+def looked_into(file):
+    """Empty for a process that has just ended, and for what only root may read, which is counted: other users' processes, and the
+    environment that a release build of the station keeps to itself."""
+    try:
+        return file.read_bytes()
+    except PermissionError:
+        UNREADABLE.add(str(file))
+    except (FileNotFoundError, ProcessLookupError):
+        pass
+    return b""
 
 
 if __name__ == "__main__":
