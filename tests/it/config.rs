@@ -178,3 +178,15 @@ fn the_files_of_a_new_home_name_a_schema_that_is_there_and_that_they_fit() {
     let both = home.stn(&["config", "get", "runs", "--schema", "station"]);
     assert_eq!(both.code, 2, "{both:?}");
 }
+
+#[test]
+fn a_link_to_a_missing_file_stays_when_an_agent_would_be_written_there() {
+    let home = TestHome::with_agent("kept", "");
+    let link = home.path().join("environments/development/agents/linked.prompt");
+    std::os::unix::fs::symlink("../missing.prompt", &link).unwrap();
+    let refused = home.stn(&["agent", "create", "linked", "Hi"]);
+    assert_eq!(refused.code, 5, "{refused:?}");
+    assert!(refused.stderr.contains("a link to a file that doesn't exist"), "{refused:?}");
+    assert_eq!(fs::read_link(&link).unwrap(), Path::new("../missing.prompt"));
+    assert!(!home.path().join("environments/development/missing.prompt").exists());
+}
