@@ -70,6 +70,7 @@ pub fn check(
     let may_be_known = known.is_none() && home.control_db().exists();
     problems.extend(missing.map(|problem| if may_be_known { without_directory(problem) } else { problem }));
     problems.extend(others);
+    problems.extend(unwritable_log(&settings, home));
     if let Some(only) = only {
         if !names.contains(only) {
             return Err(Error::not_found(format!("environment `{only}` doesn't exist"))
@@ -138,6 +139,16 @@ fn without_directory(problem: FileProblem) -> FileProblem {
     problem
         .hint(format!("it has no directory; a start makes one if the station knows the environment, else {hint}"))
         .warning()
+}
+
+/// A start opens the file of the log, and makes no directory for it.
+fn unwritable_log(settings: &Settings, home: &Home) -> Option<FileProblem> {
+    let (logs, file) = (home.logs_dir(), settings.log.file.as_ref()?);
+    let path = logs.join(file);
+    let directory = path.parent().filter(|directory| *directory != logs && !directory.is_dir())?;
+    let message = format!("`log.file`: there is no directory `{}`", directory.display());
+    let problem = settings.place("log.file", STATION_YML, message);
+    Some(problem.hint("create it, or name a file alone: it lies in the home's logs/"))
 }
 
 fn unknown_default(settings: &Settings, existing: &[&str]) -> Option<FileProblem> {
@@ -264,6 +275,19 @@ mod tests {
         assert_eq!(look(Some(&qa), Some(&[development, qa.clone()])).unwrap().errors, 0);
         let told = look(None, None).unwrap().problems.remove(0);
         assert!(told.hint.unwrap().contains("a start makes one if the station knows the environment"));
+    }
+
+    #[test]
+    fn a_log_file_whose_directory_is_missing_is_an_error_since_no_station_could_start() {
+        let (directory, home) = home(&[("station.yml", "log: { file: logs/x.log }\n"), ("environments/a/x", "")]);
+        let errors = || check(&home, &BTreeMap::new(), None, None).unwrap().problems;
+        let told = errors();
+        assert_eq!((told.len(), told[0].key.as_deref(), told[0].line), (1, Some("log.file"), Some(1)), "{told:?}");
+        std::fs::create_dir_all(directory.path().join("logs/logs")).unwrap();
+        assert_eq!(errors(), []);
+        std::fs::write(directory.path().join("station.yml"), "log: { file: x.log }\n").unwrap();
+        std::fs::remove_dir_all(directory.path().join("logs")).unwrap();
+        assert_eq!(errors(), [], "a start makes the home's own");
     }
 
     #[test]

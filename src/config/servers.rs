@@ -9,7 +9,7 @@ use super::problem::FileProblem;
 use super::revision::sha256_hex;
 use super::slug;
 use crate::domain::nearest;
-use crate::domain::{Effect, McpServerDefinition, Name, SecretText, ServerTransport, ToolOverride};
+use crate::domain::{Effect, McpServerDefinition, Name, Piece, SecretText, ServerTransport, ToolOverride};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,7 +24,7 @@ pub(super) static FILE_KEYS: Keys = Keys::of(&[
 
 static SERVER_KEYS: Keys = Keys {
     known: &[
-        key("builtin", Form::Text, "A server that is part of the station: filesystem."),
+        key("builtin", Form::OneOf(&BUILTINS), "A server that is part of the station."),
         key("command", Form::Text, "The program to start; it speaks MCP on its standard input and output."),
         key("args", Form::Texts, "The program's arguments. {{ .NAME }} is filled with a variable."),
         key("env", Form::TextMap, "The variables that the program gets, beside a clean environment."),
@@ -45,6 +45,9 @@ static TOOL_KEYS: Keys = Keys::of(&[
     key("idempotent", Form::Flag, "Whether a second call changes nothing more."),
     key("open_world", Form::Flag, "Whether it reaches beyond this machine."),
 ]);
+
+/// The servers that are part of the station.
+const BUILTINS: [&str; 1] = ["filesystem"];
 
 /// Each transport's key, and the keys that go with it alone.
 const TRANSPORTS: [(&str, &[&str]); 3] =
@@ -203,6 +206,12 @@ fn transport(fields: &Fields<'_>, filler: Option<&Filler<'_>>) -> Result<ServerT
     }
     let text = fields.text(kind)?.unwrap_or_default();
     match *kind {
+        "builtin" if !BUILTINS.contains(&text.as_str()) => {
+            let known = BUILTINS.join(", ");
+            Err(fields
+                .problem(kind, format!("there is no built-in server `{}`", text.escape_debug()))
+                .hint(format!("use one of: {known}")))
+        }
         "builtin" => Ok(ServerTransport::Builtin { builtin: text, args: fields.texts("args")? }),
         "command" => Ok(ServerTransport::Stdio {
             command: text,
@@ -218,7 +227,15 @@ fn transport(fields: &Fields<'_>, filler: Option<&Filler<'_>>) -> Result<ServerT
             let is_token = |name: &str| {
                 !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
             };
-            Ok(ServerTransport::Http { url: text, headers: secret_texts(fields, "headers", filler, is_token)? })
+            let headers = secret_texts(fields, "headers", filler, is_token)?;
+            for (name, value) in &headers {
+                for piece in value.pieces() {
+                    if let Piece::Text(text) = piece {
+                        fields.header_value("headers", name, text)?;
+                    }
+                }
+            }
+            Ok(ServerTransport::Http { url: text, headers })
         }
     }
 }
@@ -470,12 +487,16 @@ mod tests {
             ("{ \"url\": \"ftp://y\" }", "`mcpServers.s.url`: `ftp://y` is no http or https URL"),
             ("{ \"url\": \"http://y/mcp\" }", "`mcpServers.s.url`: `http://y` is plain http to another machine"),
             ("{ \"command\": \"x\", \"args\": [1] }", "expected a text, found a number"),
+            ("{ \"builtin\": \"filesystme\" }", "`mcpServers.s.builtin`: there is no built-in server `filesystme`"),
+            ("{ \"url\": \"https://y\", \"headers\": { \"A\": \"b\\nc\" } }", "the value of `A` has a line break"),
             ("{ \"command\": \"x\", \"timeout\": \"soon\" }", "not a duration"),
             ("{ \"command\": \"x\", \"env\": { \"A=B\": \"c\" } }", "can't be a name"),
         ] {
             let problem = definition(text).unwrap_err();
             assert!(problem.message.contains(part) && problem.line == Some(2), "{text}: {problem}");
         }
+        let sent = definition("{ \"url\": \"https://y\", \"headers\": { \"A\": \"b\\tc é\" } }");
+        assert!(sent.is_ok(), "{sent:?}");
     }
 
     #[test]

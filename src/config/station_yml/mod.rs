@@ -22,6 +22,7 @@ use crate::error::{Error, Result};
 use crate::home;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::Path;
 
 /// Reads the settings at `path`, which people know as `file`; without the file they are the defaults. `variables` is the process's
@@ -147,7 +148,13 @@ fn read_http(root: &Fields<'_>, settings: &mut Settings, faults: &mut Faults) {
     let Some(http) = faults.section(root, "http", &keys::HTTP) else { return };
     let address = |text: String| {
         let wrong = || http.problem("listen", format!("`{text}` is no address such as 127.0.0.1:8080"));
-        text.parse().map_err(|_| wrong())
+        let address: SocketAddr = text.parse().map_err(|_| wrong())?;
+        if !address.ip().is_loopback() {
+            let reason = format!("`{address}` is not a loopback address, and this version has no TLS");
+            let hint = "listen on 127.0.0.1 and put a proxy in front that ends TLS there";
+            return Err(http.problem("listen", reason).hint(hint));
+        }
+        Ok(address)
     };
     let listen = http.text("listen").and_then(|text| text.map(address).transpose());
     settings.http.listen = faults.take(listen).flatten().unwrap_or(settings.http.listen);

@@ -31,7 +31,10 @@ pub(super) fn provider(name: &Name, fields: &Fields<'_>) -> Result<ProviderSetti
         headers: fields
             .text_map("headers")?
             .into_iter()
-            .map(|(name, text)| Ok((name, secret("headers", text)?)))
+            .map(|(name, text)| {
+                fields.header_value("headers", &name, &text)?;
+                Ok((name, secret("headers", text)?))
+            })
             .collect::<Result<_, FileProblem>>()?,
         timeout_ms: fields.duration_ms("timeout")?,
         max_output_tokens: fields.count("max_output_tokens", MOST_OUTPUT)?,

@@ -39,7 +39,7 @@ fn without_a_file_the_documented_defaults_hold() {
 #[test]
 fn every_section_in_force_is_read() {
     let text = r#"default_environment: staging
-http: { listen: "0.0.0.0:9000", allowed_hosts: [a.example] }
+http: { listen: "[::1]:9000", allowed_hosts: [a.example] }
 log: { level: debug, format: json, file: logs/a.log }
 models: { default: openai/x, detect: false }
 providers:
@@ -165,6 +165,11 @@ fn unknown_keys_and_what_comes_later_are_errors_with_their_line() {
         ("\nhtp: {}\n", "unknown key `htp`; did you mean `http`?"),
         ("\nruns: { worker: 1 }\n", "did you mean `workers`?"),
         ("\nssh: { listen: \"0.0.0.0:2222\" }\n", "`ssh` is not supported by this version"),
+        (
+            "\nproviders: { o: { api: openai_chat, headers: { A: \"x\\ny\" } } }\n",
+            "`providers.o.headers`: the value of `A` has a line break",
+        ),
+        ("\nhttp: { listen: \"0.0.0.0:9000\" }\n", "`http.listen`: `0.0.0.0:9000` is not a loopback address"),
         ("http:\n  tls: { cert: a, key: b }\n", "`http.tls` is not supported"),
         ("http:\n  behind_proxy: true\n", "`http.behind_proxy` is not supported"),
         ("models:\n  prices: { a: { input: 1, output: 1 } }\n", "`models.prices`: `a` names no provider and model"),
