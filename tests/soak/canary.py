@@ -17,7 +17,7 @@ isn't root can't look into every process: how many were left out is told.
 import base64, http.server, json, os, pathlib, shutil, signal, subprocess, sys, tempfile, threading, time, urllib.error, urllib.parse, urllib.request
 
 STN = os.path.abspath(os.environ["STN"])
-PEERS = pathlib.Path(os.environ["STN_TEST_PEERS"])
+PEERS = pathlib.Path(os.environ["STN_TEST_PEERS"]).resolve()
 TURNS = 30
 CONTROL = "no secret, to be found: 4711"
 
