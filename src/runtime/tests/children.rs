@@ -237,6 +237,13 @@ async fn a_cancel_ends_the_whole_tree_and_stops_what_executes() {
     let run = bench.submit().await;
     let called = bench.waiting(run).await.remove(0);
     bench.model.asked(2).await;
+    // The commit that was waited for is told before its worker hears of it.
+    for _ in 0..1_000_000 {
+        if bench.workers.running() == 1 {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
     assert_eq!(bench.workers.running(), 1, "who waits has given its worker back");
     let cancelled = bench.call("run_cancel", json!({ "run": run })).await;
     assert_eq!(cancelled["status"], "cancelled");
