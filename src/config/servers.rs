@@ -77,7 +77,7 @@ pub struct ServerEntry {
     pub definition: Result<McpServerDefinition, FileProblem>,
     /// The variables that it asks for, defined or not.
     pub variables: BTreeSet<String>,
-    /// It is a program that the station starts, whether its definition can be read or not.
+    /// It is a command or a built-in, whether its definition can be read or not: what it does, it does on this machine.
     pub acts_on_this_machine: bool,
 }
 

@@ -25,15 +25,21 @@ pub(super) fn spellings(value: &str) -> BTreeSet<String> {
         all.extend(text);
         all.extend(urls(value));
         all.extend(html(value));
-        all.extend(lines(value));
+        all.extend(long_lines(value).flat_map(quoted));
     }
     all
 }
 
 /// The texts that `value` is looked for as, before they are spelled: itself, without the white space around it, and its lines.
 pub(super) fn texts(value: &str) -> Vec<&str> {
-    let lines = value.lines().map(str::trim).filter(|line| line.len() >= SHORTEST_LINE);
-    [value, value.trim()].into_iter().chain(lines).collect()
+    [value, value.trim()].into_iter().chain(long_lines(value)).collect()
+}
+
+/// The lines of a value of several, because logs are read and written by line. The frame of a PEM file is no secret.
+fn long_lines(value: &str) -> impl Iterator<Item = &str> {
+    let several = value.contains('\n');
+    let lines = value.lines().map(str::trim).filter(move |_| several);
+    lines.filter(|line| line.len() >= SHORTEST_LINE && !line.starts_with("-----"))
 }
 
 /// As it is, and as strings of JSON and of Rust's debug output have it, also JSON inside JSON.
@@ -107,15 +113,6 @@ fn html(value: &str) -> [String; 3] {
     let text = value.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
     let quoted = text.replace('"', "&quot;");
     [quoted.replace('\'', "&#39;"), quoted.replace('\'', "&#x27;"), text.replace('"', "&#34;").replace('\'', "&#39;")]
-}
-
-/// The lines of a value of several, because logs are read and written by line. The frame of a PEM file is no secret.
-fn lines(value: &str) -> BTreeSet<String> {
-    if !value.contains('\n') {
-        return BTreeSet::new();
-    }
-    let lines = value.lines().map(str::trim);
-    lines.filter(|line| line.len() >= SHORTEST_LINE && !line.starts_with("-----")).flat_map(quoted).collect()
 }
 
 /// Hex in both cases, and base64 in both alphabets: as a whole, and what of it doesn't depend on the neighbours at each of the three
