@@ -393,11 +393,12 @@ fn words(spec: &ToolSpec, environment: &str, run: &str) -> Vec<String> {
     words
 }
 
-/// Whether the command ended as is expected. The station's errors carry a request's id: one that never got there says nothing of rights.
-fn command_holds(expected: Expected, told: &Told) -> bool {
+/// Whether the command ended as is expected. What the station `answered` is JSON, and its errors carry a request's id: a command that never
+/// got there says nothing of rights.
+fn command_holds(expected: Expected, told: &Told, answered: bool) -> bool {
     let was_asked = !told.request.is_empty();
     match expected {
-        Expected::Allow if told.kind.is_empty() => matches!(told.status, 0 | 1),
+        Expected::Allow if told.kind.is_empty() => answered && matches!(told.status, 0 | 1),
         Expected::Allow => was_asked && matches!(told.kind.as_str(), "invalid_input" | "not_found" | "conflict"),
         Expected::Deny => was_asked && (told.kind.as_str(), told.status) == ("permission_denied", 3),
         Expected::Hide => was_asked && (told.kind.as_str(), told.status) == ("not_found", 4),
@@ -418,10 +419,12 @@ impl Job {
         let error: Value = serde_json::from_slice(&output.stderr).unwrap_or_default();
         let status = output.status.code().unwrap_or(-1);
         let told = told(error.get("error").unwrap_or(&error), status.into());
+        let mut printed = serde_json::Deserializer::from_slice(&output.stdout).into_iter::<Value>();
+        let answered = printed.next().is_some_and(|first| first.is_ok());
         // A run that is there is not found only by who may not see it.
         let is_hidden = self.of_run && told.kind == "not_found";
         let expected = self.asked.expected;
-        self.asked.holds = command_holds(expected, &told) && (expected == Expected::Hide || !is_hidden);
+        self.asked.holds = command_holds(expected, &told, answered) && (expected == Expected::Hide || !is_hidden);
         self.asked.told = told;
         self.asked
     }
