@@ -4,7 +4,7 @@
 use super::children::{CALL, child, parent};
 use super::{Bench, Say};
 use crate::config::Settings;
-use crate::domain::{Name, Run, RunId, RunStatus, StepKind, StepStatus, WaitingFor};
+use crate::domain::{Name, Run, RunId, RunStatus, Step, StepKind, StepStatus, WaitingFor};
 use crate::home::{Home, Layout};
 use crate::llm::{Message, TurnRequest};
 use crate::store::RunFilter;
@@ -33,8 +33,9 @@ fn commits(log: &[u8]) -> Vec<usize> {
     (32..log.len()).step_by(frame).filter(|at| word(at + 4) != 0).map(|at| at + frame).collect()
 }
 
-/// Runs a caller whose first answer is `calls`, then crashes it after each of its commits and lets the next owner go on.
-async fn survives(calls: usize, respond: fn(&TurnRequest) -> Say) -> BTreeSet<String> {
+/// Runs a caller whose first answer is `calls`, each of which comes to `end`, then crashes it after each of its commits and lets the next
+/// owner go on.
+async fn survives(calls: usize, respond: fn(&TurnRequest) -> Say, end: RunStatus) -> BTreeSet<String> {
     let bench = Bench::with_workers(vec![], Settings::default(), 1);
     bench.agent(parent).await;
     bench.agent(child).await;
@@ -56,7 +57,7 @@ async fn survives(calls: usize, respond: fn(&TurnRequest) -> Say) -> BTreeSet<St
         if next.environment.store.run(run).await.unwrap().is_some() {
             moments.insert(format!("{:?}", next.moment(run).await));
             next.start().await;
-            next.has_ended_well(run, calls).await;
+            next.has_ended_well(run, calls, end).await;
         }
     }
     moments
@@ -70,25 +71,32 @@ impl Bench {
         (status, waiting_for, ended, self.called_by(run).await.into_iter().map(|run| run.status).collect())
     }
 
-    /// The caller got what each call came to, each of which became one run, whenever the crash came.
-    async fn has_ended_well(&self, run: RunId, calls: usize) {
+    /// The caller got what each call came to, each of which became one run that came to `end`, whenever the crash came.
+    async fn has_ended_well(&self, run: RunId, calls: usize, end: RunStatus) {
         let moment = self.moment(run).await;
         let ended = self.settled(run).await;
         assert_eq!(ended.output, Some(json!("thanks")), "{moment:?}: {:?}", ended.error);
         let called = self.called_by(run).await;
         let steps: BTreeSet<_> = called.iter().map(|run| run.parent_step).collect();
         assert_eq!((called.len(), steps.len()), (calls, calls), "{moment:?}: one run of each call");
-        assert!(called.iter().all(|run| run.status.is_terminal()), "{moment:?}");
+        assert!(called.iter().all(|run| run.status == end), "{moment:?}: {called:#?}");
         let all = self.environment.store.runs(&RunFilter { limit: 100, ..RunFilter::default() }).await.unwrap();
         assert_eq!(all.len(), 1 + calls, "{moment:?}");
         let journal = self.journal(run).await;
         let asked: Vec<_> = journal.iter().filter(|row| row.step.kind == StepKind::Tool).collect();
         assert_eq!(asked.len(), calls, "{moment:?}: one step of each call, with one try");
-        for row in asked {
-            let told = row.step.result.as_ref().map(|result| result["content"][0]["text"].clone());
-            match row.step.status {
-                StepStatus::Completed => assert_eq!(told, Some(json!("from the child")), "{moment:?}"),
-                status => assert_eq!(status, StepStatus::Failed, "{moment:?}"),
+        for Step { status, result, error, .. } in asked.iter().map(|row| &row.step) {
+            let result = result.as_ref().map(|result| result["content"][0]["text"].clone());
+            match end {
+                RunStatus::Completed => {
+                    let told = Some(json!("from the child"));
+                    assert_eq!((*status, result), (StepStatus::Completed, told), "{moment:?}: {error:?}");
+                }
+                _ => {
+                    assert_eq!((*status, result), (StepStatus::Failed, None), "{moment:?}");
+                    let error = error.as_deref().unwrap();
+                    assert!(error.contains("agent `child` failed (provider) in run"), "{moment:?}: {error}");
+                }
             }
         }
         assert_eq!(self.audited("agent.run").await.len(), 2 * (1 + calls), "{moment:?}: a submit and an end of each");
@@ -122,7 +130,7 @@ async fn a_crash_after_any_commit_leaves_one_run_of_a_call_and_its_caller_gets_t
     use RunStatus::{Completed, Failed, Queued, Running};
     let waits = Some(WaitingFor::Child);
     for (respond, end) in [(calls_once as fn(&TurnRequest) -> Say, Completed), (calls_in_vain, Failed)] {
-        let moments = survives(1, respond).await;
+        let moments = survives(1, respond, end).await;
         let all: [Moment; 8] = [
             (Running, None, 0, vec![]),
             // Submitted, and its caller doesn't wait yet.
@@ -147,7 +155,7 @@ async fn a_crash_after_any_commit_leaves_one_run_of_a_call_and_its_caller_gets_t
 
 #[tokio::test]
 async fn a_crash_after_any_commit_of_two_calls_leaves_one_run_of_each() {
-    let moments = survives(2, calls_twice).await;
+    let moments = survives(2, calls_twice, RunStatus::Completed).await;
     let half = (RunStatus::Running, Some(WaitingFor::Child), 1, vec![RunStatus::Completed, RunStatus::Running]);
     assert!(moments.contains(&format!("{half:?}")), "{moments:#?}");
 }
