@@ -114,6 +114,9 @@ impl Station {
                 recorded.entry(request).or_default().push((store, denial));
             }
         }
+        let cells: BTreeSet<&str> = asked.iter().map(|asked| asked.told.request.as_str()).collect();
+        let beside: Vec<_> = recorded.iter().filter(|(request, _)| !cells.contains(request.as_str())).collect();
+        assert!(beside.is_empty(), "denied beside what was asked for: {beside:#?}");
         let rows = |asked: &Asked| recorded.get(&asked.told.request).map(Vec::as_slice).unwrap_or_default();
         let is_right = |asked: &&Asked| {
             let owed = match asked.expected {
@@ -393,12 +396,17 @@ fn words(spec: &ToolSpec, environment: &str, run: &str) -> Vec<String> {
     words
 }
 
-/// Whether the command ended as is expected. What the station `answered` is JSON, and its errors carry a request's id: a command that never
-/// got there says nothing of rights.
-fn command_holds(expected: Expected, told: &Told, answered: bool) -> bool {
+/// The tools whose command ends with 1 when the run that it tells of has failed.
+const OF_AN_OUTCOME: [&str; 2] = ["agent_run", "run_wait"];
+
+/// Whether the command for `tool` ended as is expected. What the station `answered` is JSON, and its errors carry a request's id: a command
+/// that never got there says nothing of rights.
+fn command_holds(tool: &str, expected: Expected, told: &Told, answered: bool) -> bool {
     let was_asked = !told.request.is_empty();
     match expected {
-        Expected::Allow if told.kind.is_empty() => answered && matches!(told.status, 0 | 1),
+        Expected::Allow if told.kind.is_empty() => {
+            answered && (told.status == 0 || told.status == 1 && OF_AN_OUTCOME.contains(&tool))
+        }
         Expected::Allow => was_asked && matches!(told.kind.as_str(), "invalid_input" | "not_found" | "conflict"),
         Expected::Deny => was_asked && (told.kind.as_str(), told.status) == ("permission_denied", 3),
         Expected::Hide => was_asked && (told.kind.as_str(), told.status) == ("not_found", 4),
@@ -424,7 +432,8 @@ impl Job {
         // A run that is there is not found only by who may not see it.
         let is_hidden = self.of_run && told.kind == "not_found";
         let expected = self.asked.expected;
-        self.asked.holds = command_holds(expected, &told, answered) && (expected == Expected::Hide || !is_hidden);
+        self.asked.holds =
+            command_holds(self.asked.tool, expected, &told, answered) && (expected == Expected::Hide || !is_hidden);
         self.asked.told = told;
         self.asked
     }
