@@ -266,6 +266,33 @@ fn own<'a>(station: &'a Station, ctx: &'a Context) -> &'a Name {
     ctx.environment.as_ref().unwrap_or(&station.default_environment)
 }
 
+/// The environment that a connection is opened to; without a name the default one. Whoever may use a tool there may open it, and one to the
+/// default environment also who may use a tool of the station as a whole. Anybody else is refused with an audit row, and told the same
+/// whether there is an environment of that name or not.
+pub async fn open(station: &Station, ctx: &Context, name: Option<&str>) -> Result<Arc<Environment>> {
+    opened(station, ctx, name).await.map_err(|error| redacted(&station.redactor, error))
+}
+
+async fn opened(station: &Station, ctx: &Context, asked: Option<&str>) -> Result<Arc<Environment>> {
+    let text = asked.unwrap_or_else(|| station.default_environment.as_str());
+    let found = station.environment_for(&ctx.principal, text);
+    // Nothing can be there by what is no name.
+    let Ok(name) = Name::new(text) else { return found };
+    let place = Place { name: &name, kind: station.settings.kind(&name) };
+    let may = |tool: &Tool| match tool.spec.environment {
+        EnvironmentUse::None => asked.is_none() && ctx.principal.may(tool.spec.scope, None),
+        _ => ctx.principal.may(tool.spec.scope, Some(place)),
+    };
+    // Whoever has any right of a role there has this one, unless a key is narrowed to others.
+    let least = Scope::EnvironmentsRead;
+    let refusal = ctx.principal.refusal(least, Some(place)).filter(|_| !station.table.iter().any(may));
+    let Some(refusal) = refusal else { return found };
+    let deed = Deed { action: "mcp.open".into(), target: Some(name.to_string()) };
+    let reason = format!("needs {} in environment {name}", least.as_str());
+    deny(station, ctx, &deed, found.as_ref().ok(), reason).await?;
+    Err(refused(&ctx.principal.who, least, &deed, Some(place), refusal))
+}
+
 /// The error for whoever names an environment that isn't there. Who may not read one of that name is told what they would be told if it
 /// were there, so that nobody learns which there are by asking for them.
 async fn unknown_environment(

@@ -36,7 +36,7 @@ pub mod variable;
 pub use context::{
     Admission, Call, Context, Environment, Environments, FileProblems, NoWorkers, Progress, Reservation, Station,
 };
-pub use dispatch::{Act, Answer, MOST_DENIALS, call, dispatch};
+pub use dispatch::{Act, Answer, MOST_DENIALS, call, dispatch, open};
 pub use spec::{AuditPolicy, EnvironmentUse, Exposure, Method, Tool, ToolSpec};
 pub use table::Table;
 pub use throttle::Throttle;

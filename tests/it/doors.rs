@@ -7,7 +7,7 @@
 use crate::authorization::{ENVIRONMENTS, authorization, harmless};
 use crate::support::home::{Serve, TestHome};
 use crate::support::http::Http;
-use crate::support::mcp_client::{Endpoint, RawStdio, result, tool_error};
+use crate::support::mcp_client::{Endpoint, RawStdio, modern, result, tool_error};
 use crate::support::store_dump::{Denial, denials};
 use serde_json::{Value, json};
 use station::domain::Role;
@@ -280,22 +280,49 @@ fn store_over_mcp(spec: &ToolSpec, asked: &'static str, connection: &'static str
     if authorization(spec.name).mcp == "refused" { Some(connection) } else { store_of(spec, asked) }
 }
 
+/// The endpoint of an environment in which the caller has no rights doesn't open. Returns the request that is denied so.
+#[track_caller]
+fn refused_at_the_endpoint(http: &Http, environment: &str) -> String {
+    let list = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": modern(json!({})) });
+    let endpoint = format!("/mcp/{environment}?tools=all");
+    let answer = Endpoint::modern(http, &endpoint).post(&[("mcp-method", "tools/list")], &list).with(403).json();
+    assert_eq!(answer["kind"], "permission_denied", "{answer}");
+    answer["request_id"].as_str().unwrap().to_owned()
+}
+
 #[test]
 fn over_mcp_on_http_every_key_may_do_what_the_table_says_and_sees_no_more() {
     let station = Station::open();
     let mut asked = Vec::new();
+    let mut unopened = BTreeMap::new();
     for person in station.people() {
         let http = Http::with_key(&station.serve.url, &person.key);
         for (column, environment) in columns(&person) {
-            let path = format!("/mcp/{environment}?tools=all");
+            // What is elsewhere is asked for where the caller is let in.
+            let is_elsewhere = column == "elsewhere";
+            let connection = if is_elsewhere { person.granted.unwrap() } else { environment };
+            if is_elsewhere {
+                let denial = Denial { action: "mcp.open".into(), origin: "mcp_http".into(), who: person.id.clone() };
+                unopened.insert(refused_at_the_endpoint(&http, environment), (environment, denial));
+            }
+            let path = format!("/mcp/{connection}?tools=all");
             let mut endpoint = Endpoint::modern(&http, &path);
             let seen = listed(&endpoint.request("tools/list", json!({})));
-            let owed = to_be_listed(|spec| expected_over_mcp(spec.name, column, environment));
-            assert_eq!(seen, owed, "{column} in {environment}");
+            let own = match (person.role, person.granted) {
+                ("developer", Some(_)) => "developer_named",
+                (role, _) => role,
+            };
+            let owed = to_be_listed(|spec| {
+                let is_own = person.granted.is_none() || spec.environment != EnvironmentUse::None;
+                expected_over_mcp(spec.name, if is_own { own } else { "elsewhere" }, connection)
+            });
+            assert_eq!(seen, owed, "{own} in {connection}");
             for spec in specs() {
-                // The address has said which environment it is.
                 let mut input = harmless(&spec, environment);
-                input.as_object_mut().unwrap().remove("environment");
+                if !is_elsewhere {
+                    // The address has said which environment it is.
+                    input.as_object_mut().unwrap().remove("environment");
+                }
                 let told = over_mcp(&endpoint.call(spec.name, &input));
                 let expected = expected_over_mcp(spec.name, column, environment);
                 asked.push(Asked {
@@ -305,13 +332,19 @@ fn over_mcp_on_http_every_key_may_do_what_the_table_says_and_sees_no_more() {
                     expected,
                     holds: holds(expected, &told, 0, 0, 0),
                     told,
-                    store: store_over_mcp(&spec, environment, environment),
+                    store: store_over_mcp(&spec, environment, connection),
                     denial: Denial { action: spec.action(), origin: "mcp_http".into(), who: person.id.clone() },
                 });
             }
         }
     }
     station.assert_as_the_table_says(COLUMNS, &asked);
+    let recorded = ENVIRONMENTS.into_iter().flat_map(|environment| {
+        let rows = denials(&station.home.path().join("data").join(format!("{environment}.db")));
+        rows.into_iter().map(move |(request, denial)| (request, (environment, denial)))
+    });
+    let recorded: BTreeMap<_, _> = recorded.filter(|(_, (_, denial))| denial.action == "mcp.open").collect();
+    assert_eq!(recorded, unopened);
 }
 
 /// What the table says of a call in a session of this role in `own`.

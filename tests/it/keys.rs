@@ -4,7 +4,7 @@
 use crate::support::fake_llm::{FakeLlm, Turn};
 use crate::support::home::{Output, Serve, TestHome, within};
 use crate::support::http::{Answer, Http};
-use crate::support::mcp_client::{Endpoint, modern, result, tool_error};
+use crate::support::mcp_client::{Endpoint, modern, result};
 use crate::support::store_dump::denials;
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
@@ -167,8 +167,14 @@ fn a_key_in_an_environment_that_isn_t_its_own_is_told_where_it_leads_at_every_do
     refused(&station.stn(&key.text, &["agent", "list", "-e", "development"]), 3, &parts);
     let http = station.with(&key.text);
     let over_rest = http.get("/api/v1/agents?environment=development").with(403).json();
-    let over_mcp = tool_error(&Endpoint::modern(&http, "/mcp/development").call("agent_list", &json!({})));
-    for error in [&over_rest, &over_mcp] {
+    let call =
+        json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": modern(json!({ "name": "agent_list" })) });
+    let over_mcp = ["/mcp/development", "/mcp"].map(|path| {
+        let answer = Endpoint::modern(&http, path).post(&[("mcp-method", "tools/call")], &call).with(403);
+        assert_eq!(answer.header("x-request-id"), answer.json()["request_id"]);
+        answer.json()
+    });
+    for error in [&over_rest, &over_mcp[0], &over_mcp[1]] {
         assert_eq!(error["kind"], "permission_denied", "{error}");
         assert!(parts.iter().all(|part| error["message"].as_str().unwrap().contains(part)), "{error}");
         assert!(error["hint"].as_str().unwrap().contains(&format!("`stn api-key update {}`", key.id)), "{error}");

@@ -1,12 +1,14 @@
-//! `/mcp`, which is the default environment, and `/mcp/{environment}`; with `?tools=all` every tool that the caller may use.
+//! `/mcp`, which is the default environment, and `/mcp/{environment}`; with `?tools=all` every tool that the caller may use. Whether the
+//! caller may open it at all, is asked with every request.
 
 use super::StationBackend;
 use crate::adapters::http::Doors;
 use crate::adapters::local::tool_set;
-use crate::adapters::rest::{Problem, query_of};
-use crate::domain::{Name, Principal, nearest};
+use crate::adapters::rest::{Problem, context, query_of};
+use crate::domain::{Name, Origin, nearest};
 use crate::error::{Error, Result};
 use crate::mcp::serve::{Backend, HttpSeed, HttpService, ToolSet, http_service};
+use crate::tools::{self, Context};
 use axum::Router;
 use axum::extract::{Path, Request};
 use axum::http::Uri;
@@ -39,7 +41,8 @@ impl Endpoints {
     }
 
     async fn answer(&self, environment: Option<&str>, request: Request) -> Response {
-        let endpoint = match self.endpoint(environment, &request) {
+        let (address, ctx) = (request.uri().clone(), context(request.extensions()));
+        let endpoint = match self.endpoint(environment, &address, ctx).await {
             Ok(endpoint) => endpoint,
             Err(error) => return Problem::from(error).into_response(),
         };
@@ -49,13 +52,10 @@ impl Endpoints {
         }
     }
 
-    fn endpoint(&self, environment: Option<&str>, request: &Request) -> Result<HttpService> {
-        let tools = asked_for(request.uri())?;
-        let name = match (environment, request.extensions().get::<Principal>()) {
-            (Some(name), Some(caller)) => self.doors.station.environment_for(caller, name)?.name.clone(),
-            (Some(name), None) => self.doors.station.environments.named(name)?.name.clone(),
-            (None, _) => self.doors.default_environment().clone(),
-        };
+    async fn endpoint(&self, environment: Option<&str>, address: &Uri, ctx: Result<Context>) -> Result<HttpService> {
+        let tools = asked_for(address)?;
+        let ctx = Context { origin: Origin::McpHttp, ..ctx? };
+        let name = tools::open(&self.doors.station, &ctx, environment).await?.name.clone();
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let endpoint = open.entry((name.clone(), tools == ToolSet::All));
         Ok(endpoint.or_insert_with(|| http_service(Arc::clone(&self.backend), self.seed(name, tools))).clone())

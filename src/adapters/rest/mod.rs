@@ -13,6 +13,7 @@ mod problem;
 mod tool;
 
 pub(super) use problem::Problem;
+pub(super) use tool::context;
 
 use super::http::Doors;
 use crate::domain::nearest;

@@ -75,7 +75,7 @@ fn take_idempotency_key(headers: &HeaderMap, input: &mut Map<String, Value>) -> 
 }
 
 /// Who asks, and by which door. The layers in front have settled it.
-pub(super) fn context(extensions: &Extensions) -> Result<Context> {
+pub(in crate::adapters) fn context(extensions: &Extensions) -> Result<Context> {
     let missing = || Error::unauthenticated("nobody has said who is calling");
     let principal: Principal = extensions.get().cloned().ok_or_else(missing)?;
     let arrival: Arrival = extensions.get().cloned().ok_or_else(missing)?;

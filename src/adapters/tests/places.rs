@@ -2,6 +2,7 @@
 
 use super::keys::{ask, key};
 use crate::adapters::testing::TestStation;
+use crate::domain::Origin;
 use serde_json::{Value, json};
 
 /// An answer without what differs from request to request, and with `name` taken out.
@@ -21,6 +22,7 @@ async fn who_may_not_read_an_environment_can_not_tell_whether_it_is_there() {
         ("GET /api/v1/status?environment=NAME".to_owned(), 403),
         ("GET /api/v1/environments/NAME".to_owned(), 403),
         (format!("GET /api/v1/runs/{run}?environment=NAME"), 404),
+        ("POST /mcp/NAME".to_owned(), 403),
     ] {
         let mut told = Vec::new();
         for name in ["development", "nothing"] {
@@ -31,12 +33,40 @@ async fn who_may_not_read_an_environment_can_not_tell_whether_it_is_there() {
         }
         assert_eq!(told[0], told[1], "{line}");
     }
-    let nothing = ask(&test, &bound, "POST /mcp/nothing", Some(json!({}))).await;
-    assert!(nothing.status == 404 && !nothing.text.contains("development"), "{}", nothing.text);
     // Each of them has left its row.
     let rows = test.deps.station.control.audit_after(0, 200).await.unwrap();
     let reasons = rows.iter().filter_map(|row| row.entry.reason.as_deref());
-    assert_eq!(reasons.filter(|reason| reason.ends_with("in environment nothing")).count(), 5);
+    assert_eq!(reasons.filter(|reason| reason.ends_with("in environment nothing")).count(), 6);
+}
+
+#[tokio::test]
+async fn an_mcp_endpoint_opens_for_who_may_use_a_tool_behind_it_and_for_nobody_else() {
+    let test = TestStation::new().await;
+    let keys = [
+        (json!({ "environments": ["development"] }), [true, true, false]),
+        (json!({ "environments": ["staging"] }), [false, false, true]),
+        (json!({ "scopes": ["agents:run"] }), [true; 3]),
+        // Of tools for the station as a whole, each environment would offer the same.
+        (json!({ "scopes": ["users:read"] }), [true, false, false]),
+    ];
+    for (number, (mut input, opens)) in keys.into_iter().enumerate() {
+        input["name"] = format!("key-{number}").into();
+        let (id, secret) = key(&test, input).await;
+        for (path, opens) in ["/mcp", "/mcp/development", "/mcp/staging"].into_iter().zip(opens) {
+            let told = ask(&test, &secret, &format!("POST {path}"), Some(json!({}))).await;
+            // What is sent is no message of the protocol.
+            assert_eq!(told.status, if opens { 406 } else { 403 }, "{id} {path}: {}", told.text);
+            assert!(opens || told.text.contains("`mcp.open`") && told.text.contains(&id), "{}", told.text);
+        }
+        for (name, owed) in [("development", &opens[..2]), ("staging", &opens[2..])] {
+            let environment = test.deps.station.environments.named(name).unwrap();
+            let rows = environment.store.audit_after(0, 200).await.unwrap();
+            let denied = rows.iter().filter(|row| row.entry.principal.id == id && row.entry.action == "mcp.open");
+            let denied: Vec<_> = denied.map(|row| (row.entry.origin, row.entry.target.as_deref())).collect();
+            let owed = owed.iter().filter(|opens| !**opens).map(|_| (Origin::McpHttp, Some(name)));
+            assert_eq!(denied, owed.collect::<Vec<_>>(), "{id} {name}");
+        }
+    }
 }
 
 #[tokio::test]
