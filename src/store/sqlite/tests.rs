@@ -272,3 +272,28 @@ async fn a_run_of_another_environment_is_refused() {
     let submit = Submit { id, ..case.submission(&agent).unwrap() };
     assert_eq!(store.submit(submit).await.unwrap_err().kind(), ErrorKind::Internal);
 }
+
+#[tokio::test]
+async fn a_data_key_that_has_sealed_as_much_as_it_may_seals_nothing_more_and_what_it_sealed_stays() {
+    let home = Home::new();
+    let store = home.store();
+    let key =
+        |generation| crate::store::DataKeyRow { generation, wrapped: vec![7], kek_id: "k".into(), is_active: true };
+    store.data_key_add(key(1)).await.unwrap();
+    drop(store);
+    let database = rusqlite::Connection::open(home.folder.path().join("a.db")).unwrap();
+    database.execute("UPDATE data_keys SET sealed = 4294967295", []).unwrap();
+    drop(database);
+    let store = home.store();
+    let case = home.case(&store);
+    let put = |generation| {
+        let seal: crate::store::Seal = Box::new(|_, version| Ok(vec![u8::try_from(version).unwrap()]));
+        store.secret_put("TOKEN", generation, seal, case.entry("secret.set"))
+    };
+    let last = put(1).await.unwrap();
+    let refused = put(1).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Unavailable, "{refused:?}");
+    assert_eq!(store.secrets(None, 10).await.unwrap(), [last]);
+    store.data_key_add(key(2)).await.unwrap();
+    assert_eq!(put(2).await.unwrap().version, 2);
+}
