@@ -120,7 +120,7 @@ impl Reader {
             finish: if calls.is_empty() { Finish::Stop } else { Finish::ToolCalls },
             calls,
             native: None,
-            usage: Usage { input_tokens: 100, output_tokens: 10, ..Usage::default() },
+            usage: Some(Usage { input_tokens: 100, output_tokens: 10, ..Usage::default() }),
             notice: None,
             wire_attempts: 1,
         }

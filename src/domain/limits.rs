@@ -32,12 +32,29 @@ pub struct Budget {
     pub tokens: i64,
     /// Of the calls whose price was known.
     pub cost_microusd: i64,
+    /// Provider and model (`provider/model`) of a call whose answer came without usage: what was used isn't known.
+    pub uncounted: Option<String>,
 }
 
 impl Budget {
+    /// Why nobody knows what was used, for people, with what can be done. `None` where every answer was counted.
+    pub fn unknown(&self) -> Option<String> {
+        let (model, Self { run, agent, .. }) = (self.uncounted.as_ref()?, self);
+        let provider = model.split_once('/').map_or(model.as_str(), |(provider, _)| provider);
+        let keys = match self.limits {
+            Limits { tokens: Some(_), cost_microusd: Some(_) } => "`limits.tokens` and `limits.cost_usd`",
+            Limits { tokens: Some(_), .. } => "`limits.tokens`",
+            Limits { .. } => "`limits.cost_usd`",
+        };
+        Some(format!(
+            "the budget can't be kept: provider `{provider}` answered for model `{model}` without saying what it used, and agent `{agent}` \
+             in run {run} has {keys}; remove the limits from the agent's file, or use a server that reports usage"
+        ))
+    }
+
     /// Why no model call may begin any more, for people, with what can be done. `None` while one may.
     pub fn used_up(&self) -> Option<String> {
-        let Self { run, agent, limits, tokens, cost_microusd } = self;
+        let Self { run, agent, limits, tokens, cost_microusd, uncounted: _ } = self;
         let told = |key: &str, limit: String, used: String| {
             format!(
                 "the budget is used up: agent `{agent}` in run {run} may use {limit} with all that it calls (`limits.{key}`), and {used} \
@@ -66,7 +83,20 @@ mod tests {
             limits: Limits { tokens: limits.0, cost_microusd: limits.1 },
             tokens,
             cost_microusd,
+            uncounted: None,
         }
+    }
+
+    #[test]
+    fn a_budget_that_nobody_counted_against_names_provider_model_and_keys() {
+        let one = |limits| Budget { uncounted: Some("local/org/m".into()), ..budget(limits, 0, 0) };
+        assert_eq!(budget((Some(1), None), 0, 0).unknown(), None);
+        let told = one((Some(10), None)).unknown().unwrap();
+        for part in ["provider `local`", "`local/org/m`", "`boss`", "has `limits.tokens`;", "remove", "reports usage"] {
+            assert!(told.contains(part), "{part}: {told}");
+        }
+        assert!(one((None, Some(5))).unknown().unwrap().contains("has `limits.cost_usd`;"));
+        assert!(one((Some(1), Some(5))).unknown().unwrap().contains("`limits.tokens` and `limits.cost_usd`"));
     }
 
     #[test]

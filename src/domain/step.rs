@@ -48,6 +48,7 @@ pub struct Step {
     /// The model was shown only a part of the result.
     pub truncated: bool,
     pub error: Option<String>,
+    /// Of a model call; null too where its provider reported none.
     pub usage: Option<Usage>,
     pub started_at: Timestamp,
     pub ended_at: Option<Timestamp>,

@@ -207,7 +207,7 @@ mod tests {
                     model: "m".into(),
                     blocks: RawValue::from_string(format!(r#"[ {{"thinking":"{SECRET}"}}]"#)).unwrap(),
                 }),
-                usage: crate::domain::Usage::default(),
+                usage: Some(crate::domain::Usage::default()),
                 finish: Finish::Other(SECRET.into()),
                 notice: Some(SECRET.into()),
                 wire_attempts: 1,

@@ -156,14 +156,20 @@ pub struct TurnReply {
     /// To be given back with this reply's [`Message::Assistant`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub native: Option<Native>,
-    /// Tokens; `cost_microusd` stays absent, prices are not known here.
-    pub usage: Usage,
+    /// Tokens; `None` where the provider reported none. `cost_microusd` stays absent, prices are not known here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
     pub finish: Finish,
     /// Something the person should know that is no part of the answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notice: Option<String>,
     /// Requests that were sent for this reply; more than 1 after retries, 0 without a network.
     pub wire_attempts: u32,
+}
+
+/// What a provider `counted`, if it did: a call that took nothing was not counted, whether its server left the numbers out or sent zeros.
+pub(super) fn reported(counted: Usage) -> Option<Usage> {
+    (counted.input_tokens > 0 || counted.output_tokens > 0).then_some(counted)
 }
 
 /// Why the model stopped.

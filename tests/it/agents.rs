@@ -138,6 +138,25 @@ fn a_tree_has_one_budget_and_whoever_reaches_it_says_whose_it_is() {
 }
 
 #[test]
+fn a_server_that_reports_no_usage_serves_runs_without_limits_and_fails_those_with_them() {
+    let fake = FakeLlm::start([done().uncounted()]);
+    let home = TestHome::with_agent("unused", &fake.settings());
+    home.write_agent("development", "free", "");
+    home.write_agent("development", "limited", "limits: { tokens: 1000000 }\n");
+    let _synced = home.stn(&["sync"]).ok();
+    let free = home.json(&["agent", "run", "free", "go"]);
+    assert_eq!((&free["output"], &free["usage"]["output_tokens"]), (&json!("All done."), &json!(0)), "{free:#}");
+    assert_eq!(home.steps(free["id"].as_str().unwrap())[0]["usage"], Value::Null);
+    let ran = home.stn(&["agent", "run", "limited", "go"]);
+    assert_eq!(ran.code, 1, "{ran:?}");
+    for part in ["provider `fake`", "model `fake/m`", "agent `limited`", "`limits.tokens`", "reports usage"] {
+        assert!(ran.stderr.contains(part), "`{part}` in {}", ran.stderr);
+    }
+    let failed = home.json(&["run", "list", "--agent", "limited"])["items"][0].clone();
+    assert_eq!((&failed["status"], &failed["error_kind"]), (&json!("failed"), &json!("budget")), "{failed:#}");
+}
+
+#[test]
 fn money_is_limited_through_a_door_and_only_where_the_price_is_known() {
     let family = Family::new(done(), [Turn::saying("from the child")], "");
     let home = &family.home;

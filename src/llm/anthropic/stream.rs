@@ -3,7 +3,7 @@
 use super::super::body::{Assembly, BodyFault};
 use super::super::error::Fault;
 use super::super::names::NameMap;
-use super::super::turn::{object_of, with_ids};
+use super::super::turn::{object_of, reported, with_ids};
 use super::super::{Finish, Native, ToolCall, TurnReply, TurnSink};
 use super::DIALECT;
 use crate::domain::Usage;
@@ -213,7 +213,7 @@ impl Assembly for MessageAssembly<'_> {
             text: String::new(),
             calls: Vec::new(),
             native,
-            usage: self.usage(),
+            usage: reported(self.usage()),
             finish,
             notice: self.explanation,
             wire_attempts: 1,
@@ -390,7 +390,7 @@ mod tests {
             reasoning_tokens: 30,
             cost_microusd: None,
         };
-        assert_eq!(reply.usage, usage);
+        assert_eq!(reply.usage, Some(usage));
     }
 
     #[test]
@@ -461,7 +461,7 @@ mod tests {
         assert_eq!(reply.native.unwrap().blocks.get(), format!("[{blocks}]"));
         assert_eq!((reply.text.as_str(), sink.deltas.concat().as_str()), ("hi!", "hi!"));
         assert_eq!(reply.calls[0].arguments, r#"{"a":1e2}"#);
-        assert_eq!(reply.usage.input_tokens, 3);
+        assert_eq!(reply.usage.unwrap().input_tokens, 3);
         assert!(matches!(
             read(r#"{"type":"error","error":{"type":"api_error","message":"x"}}"#).0,
             Err(BodyFault::Reported(_))

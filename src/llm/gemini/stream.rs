@@ -4,7 +4,7 @@
 use super::super::body::{Assembly, BodyFault};
 use super::super::error::Fault;
 use super::super::names::NameMap;
-use super::super::turn::with_ids;
+use super::super::turn::{reported, with_ids};
 use super::super::{Finish, Native, ToolCall, TurnReply, TurnSink};
 use super::DIALECT;
 use crate::domain::Usage;
@@ -239,7 +239,7 @@ impl Assembly for ContentAssembly<'_> {
         let finish = self.finish(!self.calls.is_empty());
         // Results are matched with the parts by their order.
         let _renamed = with_ids(&mut self.calls, self.position);
-        let (native, usage) = (self.native(), self.usage());
+        let (native, usage) = (self.native(), reported(self.usage()));
         TurnReply { text: self.text, calls: self.calls, native, usage, finish, notice: self.message, wire_attempts: 1 }
     }
 }
@@ -317,7 +317,7 @@ mod tests {
             reasoning_tokens: 30,
             cost_microusd: None,
         };
-        assert_eq!(reply.usage, usage);
+        assert_eq!(reply.usage, Some(usage));
         let list = format!("[{}]", chunks.join(",\r\n"));
         assert_eq!(read(&list).0.unwrap().native.unwrap().blocks.get(), expected, "without events it is a list");
     }

@@ -161,7 +161,8 @@ fn saying(text: String) -> TurnReply {
         text,
         calls: Vec::new(),
         native: None,
-        usage: Usage::default(),
+        // Counted: it takes none.
+        usage: Some(Usage::default()),
         finish: Finish::Stop,
         notice: Some(NOTICE.to_owned()),
         wire_attempts: 0,

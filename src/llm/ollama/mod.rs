@@ -127,7 +127,7 @@ impl Provider for Ollama {
 impl Ollama {
     /// From nine tenths of the context on: whether something was cut can't be told from the answer.
     fn notice(&self, reply: &TurnReply) -> Option<String> {
-        let (used, size) = (reply.usage.input_tokens, self.options.context_tokens);
+        let (used, size) = (reply.usage?.input_tokens, self.options.context_tokens);
         (used * 10 >= i64::from(size) * 9).then(|| {
             format!(
                 "the prompt took {used} of {size} tokens of context: an Ollama server that is not of today cuts what is over without \

@@ -3,6 +3,7 @@
 use super::super::body::{Assembly, BodyFault, Framing};
 use super::super::error::Fault;
 use super::super::names::NameMap;
+use super::super::turn::reported;
 use super::super::{Finish, Native, ToolCall, TurnReply, TurnSink};
 use super::DIALECT;
 use super::request::Kept;
@@ -127,7 +128,7 @@ impl Assembly for LinesAssembly<'_> {
             native: self.native(),
             text: self.text,
             calls: self.calls,
-            usage: self.usage,
+            usage: reported(self.usage),
             notice: None,
             wire_attempts: 1,
         }
@@ -198,7 +199,8 @@ mod tests {
             );
             assert_eq!(reply.finish, Finish::ToolCalls, "calls decide, not the stop reason");
             assert_eq!(reply.native.unwrap().blocks.get(), r#"{"thinking":"Two cities."}"#);
-            assert_eq!((reply.usage.input_tokens, reply.usage.output_tokens), (20, 7));
+            let usage = reply.usage.unwrap();
+            assert_eq!((usage.input_tokens, usage.output_tokens), (20, 7));
         }
     }
 
@@ -229,6 +231,7 @@ mod tests {
     #[test]
     fn an_answer_that_filled_the_context_is_no_whole_one() {
         let text = r#"{"message":{"content":"so far"},"done":true,"done_reason":"length"}"#;
-        assert_eq!(read(text).0.unwrap().finish, Finish::Length);
+        let reply = read(text).0.unwrap();
+        assert_eq!((reply.finish, reply.usage), (Finish::Length, None), "nobody counted");
     }
 }

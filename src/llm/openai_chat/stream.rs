@@ -4,7 +4,7 @@
 use super::super::body::{Assembly, BodyFault};
 use super::super::error::Fault;
 use super::super::names::NameMap;
-use super::super::turn::with_ids;
+use super::super::turn::{reported, with_ids};
 use super::super::{Finish, Native, ToolCall, TurnReply, TurnSink};
 use super::DIALECT;
 use crate::domain::Usage;
@@ -237,7 +237,15 @@ impl Assembly for ChatAssembly<'_> {
         let mut calls: Vec<ToolCall> = calls.collect();
         let _renamed = with_ids(&mut calls, self.position);
         let native = self.native();
-        TurnReply { text: self.text, calls, native, usage: self.usage, finish, notice: None, wire_attempts: 1 }
+        TurnReply {
+            text: self.text,
+            calls,
+            native,
+            usage: reported(self.usage),
+            finish,
+            notice: None,
+            wire_attempts: 1,
+        }
     }
 }
 
@@ -347,7 +355,7 @@ mod tests {
             reasoning_tokens: 2,
             cost_microusd: None,
         };
-        assert_eq!(reply.usage, usage);
+        assert_eq!(reply.usage, Some(usage));
     }
 
     #[test]
@@ -416,9 +424,21 @@ mod tests {
         assert_eq!((reply.text.as_str(), sink.deltas.concat().as_str()), ("hi", "hi"));
         assert_eq!(reply.finish, Finish::ToolCalls, "calls decide, not the stop reason");
         assert_eq!(reply.native.unwrap().blocks.get(), r#"{"reasoning_content":"hm"}"#);
-        assert_eq!(reply.usage.output_tokens, 2);
+        assert_eq!(reply.usage.unwrap().output_tokens, 2);
         assert!(matches!(read(r#"{"error":{"message":"no"}}"#).0, Err(BodyFault::Reported(_))));
         assert!(matches!(read("{}").0, Err(BodyFault::Malformed(_))));
+    }
+
+    #[test]
+    fn an_answer_that_nobody_counted_has_no_usage() {
+        let said = json!({ "choices": [{ "delta": { "content": "hi" }, "finish_reason": "stop" }] });
+        for usage in [json!(null), json!({}), json!({ "prompt_tokens": 0, "completion_tokens": 0 })] {
+            let last = json!({ "choices": [], "usage": usage });
+            assert_eq!(read(&stream(&[said.clone(), last])).0.unwrap().usage, None, "{usage}");
+        }
+        assert_eq!(read(&stream(&[said])).0.unwrap().usage, None);
+        let whole = json!({ "choices": [{ "message": { "content": "hi" }, "finish_reason": "stop" }] });
+        assert_eq!(read(&whole.to_string()).0.unwrap().usage, None);
     }
 
     #[test]

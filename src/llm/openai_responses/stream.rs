@@ -4,7 +4,7 @@
 use super::super::body::{Assembly, BodyFault};
 use super::super::error::Fault;
 use super::super::names::NameMap;
-use super::super::turn::with_ids;
+use super::super::turn::{reported, with_ids};
 use super::super::{Finish, Native, ToolCall, TurnReply, TurnSink};
 use super::DIALECT;
 use crate::domain::Usage;
@@ -252,7 +252,7 @@ impl Assembly for ResponseAssembly<'_> {
             text: texts.join(BETWEEN),
             calls,
             native,
-            usage: self.usage,
+            usage: reported(self.usage),
             finish,
             notice: None,
             wire_attempts: 1,
@@ -398,7 +398,7 @@ mod tests {
             reasoning_tokens: 30,
             cost_microusd: None,
         };
-        assert_eq!(reply.usage, usage);
+        assert_eq!(reply.usage, Some(usage));
     }
 
     #[test]

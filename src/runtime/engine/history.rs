@@ -421,7 +421,7 @@ pub(super) mod tests {
             text: "t".into(),
             calls: reply(&["a"]).tool_calls,
             native: Some(native),
-            usage: Usage::default(),
+            usage: Some(Usage::default()),
             finish: Finish::Other("odd".into()),
             notice: Some("n".into()),
             wire_attempts: 1,

@@ -164,7 +164,9 @@ impl<'a, 'g> Executor<'a, 'g> {
         };
         let limit = usize::try_from(attempt.station.settings.runs.result_bytes).unwrap_or(usize::MAX);
         history.cut(limit, |name| tools.get(name).is_some_and(|tool| tool.agent.is_some()));
-        let limited = !store.budgets(attempt.run.id).await?.is_empty();
+        let budgets = store.budgets(attempt.run.id).await?;
+        budget::known(&budgets)?;
+        let limited = !budgets.is_empty();
         let (provider, children, call_off) = (None, Vec::new(), CancellationToken::new());
         Ok(Self {
             attempt,

@@ -27,8 +27,8 @@ impl Executor<'_, '_> {
         self.journal.flush().await?;
         let reply = self.ask(&*provider, asking).await?;
         let run = &self.attempt.run;
-        let cost_microusd = self.attempt.station.models.cost_microusd(&run.model, &reply.usage);
-        let usage = Usage { cost_microusd, ..reply.usage };
+        let cost = |usage: &Usage| self.attempt.station.models.cost_microusd(&run.model, usage);
+        let usage = reply.usage.map(|usage| Usage { cost_microusd: cost(&usage), ..usage });
         let mut reply = Reply::from(reply);
         if asking.plan && !reply.tool_calls.is_empty() {
             // None was offered. What is left is the text; the provider's own blocks would ask for the calls' results.
@@ -36,17 +36,17 @@ impl Executor<'_, '_> {
             reply.native = None;
         }
         if reply.notice.is_none() && (reply.tool_calls.is_empty() || reply.finish == Finish::Length) {
-            reply.notice = self.ended_early(&reply.finish, usage.output_tokens);
+            reply.notice = self.ended_early(&reply.finish, usage.map_or(0, |usage| usage.output_tokens));
         }
         let closed = Closed {
             result: Some(reply.to_result()?),
             native: reply.native_blocks(),
-            usage: Some(usage),
+            usage,
             ..Closed::without_result(StepStatus::Completed, None)
         };
         self.journal.outcome(Outcome { seq: asking.seq, r#try: asking.r#try, closed, audit: None });
         self.history.reply(reply);
-        Ok(())
+        self.counted(usage).await
     }
 
     /// The plan took the only turn.

@@ -208,6 +208,71 @@ async fn what_was_used_before_a_crash_counts_after_it() {
     assert_eq!(bench.model.times_asked(), 0);
 }
 
+/// The run has failed because nobody could say what it had used.
+fn failed_uncounted(run: &Run, whose: RunId, agent: &str) {
+    assert_eq!((run.status, run.error_kind), (RunStatus::Failed, Some(RunErrorKind::Budget)), "{:?}", run.error);
+    let error = run.error.clone().unwrap();
+    for part in ["provider `scripted`", "`scripted/m`", &format!("agent `{agent}` in run {whose}"), "reports usage"] {
+        assert!(error.contains(part), "{part}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_limited_run_whose_answer_was_not_counted_fails_before_anything_follows_from_it() {
+    for said in [Say::Uncounted("done", vec![]), Say::Uncounted("", vec![LIST])] {
+        let bench = family(vec![said, Say::Text("never")], Settings::default(), tokens(1_000), None).await;
+        let run = bench.submit().await;
+        let run = bench.settled(run).await;
+        failed_uncounted(&run, run.id, "helper");
+        assert_eq!((bench.model.times_asked(), bench.journal(run.id).await.len()), (1, 1), "no call was made");
+    }
+    let bench = family(vec![Say::Uncounted("done", vec![])], priced(), cost(1_000), None).await;
+    let run = bench.submit().await;
+    let run = bench.settled(run).await;
+    failed_uncounted(&run, run.id, "helper");
+    assert!(run.error.unwrap().contains("has `limits.cost_usd`"));
+}
+
+#[tokio::test]
+async fn a_run_without_limits_needs_no_usage_and_makes_none_up() {
+    let script = vec![Say::Uncounted("", vec![LIST]), Say::Text("done")];
+    let bench = family(script, priced(), None, None).await;
+    let run = bench.submit().await;
+    let run = bench.settled(run).await;
+    assert_eq!(run.output, Some(json!("done")));
+    assert_eq!((run.usage.input_tokens, run.usage.cost_microusd), (10, Some(12)), "of the call that was counted");
+    let steps = bench.journal(run.id).await;
+    assert_eq!(steps[0].step.usage, None);
+    assert!(steps.iter().rfind(|row| row.step.kind == StepKind::Model).unwrap().step.usage.is_some());
+}
+
+#[tokio::test]
+async fn what_a_child_used_uncounted_fails_the_caller_that_is_limited() {
+    let script = vec![Say::Calls(vec![CALL]), Say::Uncounted("from the child", vec![]), Say::Text("never")];
+    let bench = family(script, Settings::default(), tokens(1_000), None).await;
+    let run = bench.submit().await;
+    let run = bench.settled(run).await;
+    failed_uncounted(&run, run.id, "helper");
+    failed_uncounted(&bench.called_by(run.id).await[0], run.id, "helper");
+    assert_eq!(bench.model.times_asked(), 2);
+}
+
+#[tokio::test]
+async fn an_uncounted_answer_fails_its_limited_run_also_after_a_crash() {
+    let bench = Bench::new(vec![Say::Text("never")]);
+    bench.agent(|agent| agent.limits = tokens(500)).await;
+    let claim = bench.claimed_by_the_dead().await;
+    let run = claim.run.id;
+    let begun = JournalBatch { intents: vec![intent(1, StepKind::Model, run)], turns: 1, ..JournalBatch::default() };
+    write(&bench, &claim, begun).await;
+    let answered = completed(1, json!({ "text": "done", "finish": "stop", "tool_calls": [] }));
+    write(&bench, &claim, JournalBatch { outcomes: vec![answered], turns: 1, ..JournalBatch::default() }).await;
+    bench.start().await;
+    let run = bench.settled(run).await;
+    failed_uncounted(&run, run.id, "helper");
+    assert_eq!(bench.model.times_asked(), 0);
+}
+
 #[tokio::test]
 async fn a_run_keeps_the_limits_that_it_was_started_with() {
     let go = Arc::new(Notify::new());

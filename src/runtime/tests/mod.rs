@@ -69,6 +69,8 @@ enum Say {
     /// `(tool, arguments)`.
     Calls(Vec<(&'static str, &'static str)>),
     Cut(&'static str, Finish),
+    /// The same, by a provider that doesn't say what it used.
+    Uncounted(&'static str, Vec<(&'static str, &'static str)>),
     /// Calls, the last of them cut off at the limit of output.
     CutCalls(Vec<(&'static str, &'static str)>),
     Fail,
@@ -140,9 +142,12 @@ impl Provider for Scripted {
             None => self.script.lock().unwrap().pop_front(),
         };
         self.asked.send_modify(|asked| *asked += 1);
+        let counted = !matches!(said, Some(Say::Uncounted(..)));
         let (text, calls, finish) = match said {
             Some(Say::Text(text)) => (text, vec![], Finish::Stop),
             Some(Say::Calls(calls)) => ("", calls, Finish::ToolCalls),
+            Some(Say::Uncounted(text, calls)) if calls.is_empty() => (text, calls, Finish::Stop),
+            Some(Say::Uncounted(text, calls)) => (text, calls, Finish::ToolCalls),
             Some(Say::Cut(text, finish)) => (text, vec![], finish),
             Some(Say::CutCalls(calls)) => ("", calls, Finish::Length),
             Some(Say::Panic) => panic!("the provider is broken"),
@@ -168,7 +173,7 @@ impl Provider for Scripted {
             arguments: arguments.into(),
         };
         let calls = calls.into_iter().enumerate().map(call).collect();
-        let usage = Usage { input_tokens: 10, output_tokens: 1, ..Usage::default() };
+        let usage = counted.then_some(Usage { input_tokens: 10, output_tokens: 1, ..Usage::default() });
         Ok(TurnReply { text: text.into(), calls, native: None, usage, finish, notice: None, wire_attempts: 1 })
     }
 

@@ -225,8 +225,10 @@ async fn a_budget_is_what_the_whole_tree_below_has_used_whatever_has_become_of_i
     }
     let [top, middle, last] = [&chain[0], &chain[1], &chain[2]].map(|claim| claim.run.id);
     let reader = || agent.definition.name.clone();
-    let whole = Budget { run: top, agent: reader(), limits: of_all, tokens: 3 * 70, cost_microusd: 10 * 70 };
-    let part = Budget { run: last, agent: reader(), limits: of_last, tokens: 3 * 40, cost_microusd: 10 * 40 };
+    let whole =
+        Budget { run: top, agent: reader(), limits: of_all, tokens: 3 * 70, cost_microusd: 10 * 70, uncounted: None };
+    let part =
+        Budget { run: last, agent: reader(), limits: of_last, tokens: 3 * 40, cost_microusd: 10 * 40, uncounted: None };
     let is_so = async || -> Result<()> {
         assert_eq!(case.store.budgets(last).await?, [whole.clone(), part.clone()]);
         // One without limits has those above it.

@@ -23,7 +23,10 @@ const OF_LINEAGE: &str = "
     )
     SELECT t.id, t.agent_name, t.max_tokens, t.max_cost_microusd,
            CAST(total(r.input_tokens + r.output_tokens) AS INTEGER) AS tokens,
-           CAST(total(r.cost_microusd) AS INTEGER) AS cost_microusd
+           CAST(total(r.cost_microusd) AS INTEGER) AS cost_microusd,
+           max(CASE WHEN EXISTS (SELECT 1 FROM steps s WHERE s.run_id = r.id AND s.kind = 'model' AND s.status = 'completed'
+                                 AND s.input_tokens IS NULL)
+               THEN r.model_provider || '/' || r.model_id END) AS uncounted
     FROM limited l JOIN runs t ON t.id = l.id JOIN tree ON tree.top = l.id JOIN runs r ON r.id = tree.id
     GROUP BY l.id ORDER BY l.depth DESC";
 
@@ -41,5 +44,6 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Budget> {
         limits: Limits { tokens: row.get(2)?, cost_microusd: row.get(3)? },
         tokens: row.get(4)?,
         cost_microusd: row.get(5)?,
+        uncounted: row.get(6)?,
     })
 }

@@ -27,6 +27,7 @@ pub struct Turn {
     text: String,
     calls: Vec<Call>,
     held: bool,
+    uncounted: bool,
     refused: Vec<Refusal>,
 }
 
@@ -74,6 +75,12 @@ impl Turn {
         self
     }
 
+    /// Comes over Chat Completions without a word of what it used.
+    pub fn uncounted(mut self) -> Self {
+        self.uncounted = true;
+        self
+    }
+
     /// Is refused at first, with `retry-after`.
     pub fn refused_first(mut self, status: u16, retry_after: &'static str) -> Self {
         self.refused.push(Refusal { status, retry_after });
@@ -92,8 +99,9 @@ impl Turn {
         }
         let chunk = |choices: Value| json!({ "object": "chat.completion.chunk", "choices": choices });
         let usage = json!({ "choices": [], "usage": { "prompt_tokens": 7, "completion_tokens": 3 } });
+        let usage = if self.uncounted { String::new() } else { format!("data: {usage}\n\n") };
         format!(
-            "data: {}\n\ndata: {}\n\ndata: {usage}\n\ndata: [DONE]\n\n",
+            "data: {}\n\ndata: {}\n\n{usage}data: [DONE]\n\n",
             chunk(json!([{ "index": 0, "delta": delta }])),
             chunk(json!([{ "index": 0, "delta": {}, "finish_reason": finish }])),
         )
