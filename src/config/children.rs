@@ -2,7 +2,7 @@
 
 use super::environment::{AgentFile, slug};
 use super::prompt::problem_of;
-use crate::domain::{AgentDefinition, Name, nearest};
+use crate::domain::{AgentDefinition, Name, nearest, quoted};
 use std::collections::BTreeMap;
 
 /// Agents with their children.
@@ -24,7 +24,7 @@ pub fn check_children(agent: &Name, all: &ChildAgents) -> Result<(), ChildFault>
             || "create that agent first, or take it out of `agents`".to_owned(),
             |meant| format!("did you mean `{meant}`?"),
         );
-        return Err(ChildFault { reason: format!("agent `{missing}` doesn't exist"), hint: Some(hint) });
+        return Err(ChildFault { reason: format!("agent {} doesn't exist", quoted(missing.as_str())), hint: Some(hint) });
     }
     match way_back(agent, all) {
         None => Ok(()),
@@ -71,10 +71,10 @@ pub fn take_up_agent_tools<'a>(
         match found.as_slice() {
             [one] if definition.agents.contains(one) => {}
             [one] => definition.agents.push((*one).clone()),
-            [] => unclear.push((tool.clone(), format!("`{tool}` means no agent of this environment"))),
+            [] => unclear.push((tool.clone(), format!("{} means no agent of this environment", quoted(tool)))),
             several => {
                 let several: Vec<&str> = several.iter().map(|name| name.as_str()).collect();
-                let reason = format!("`{tool}` may mean any of {}", several.join(", "));
+                let reason = format!("{} may mean any of {}", quoted(tool), several.join(", "));
                 unclear.push((tool.clone(), reason));
             }
         }

@@ -1,10 +1,12 @@
 //! Durations as people write them: `30s`, `10m`, `1h30m`, or a whole number of seconds.
 
+use crate::domain::quoted;
+
 const UNITS: [(&str, u64); 5] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
 
 /// Milliseconds of a text such as `1h30m`, `500ms` or `45` (seconds). Zero, unknown units and overflows are refused.
 pub fn parse_duration(text: &str) -> Result<u64, String> {
-    let problem = |reason: &str| format!("`{text}` is not a duration: {reason}; write 30s, 10m or 1h30m");
+    let problem = |reason: &str| format!("{} is not a duration: {reason}; write 30s, 10m or 1h30m", quoted(text));
     let mut rest = text.trim();
     if rest.is_empty() {
         return Err(problem("it is empty"));

@@ -6,7 +6,7 @@ use super::model::split_model;
 use super::node::Node;
 use super::problem::{FileProblem, Position};
 use super::yaml::Syntax;
-use crate::domain::{Usd, nearest, spelled};
+use crate::domain::{Usd, harmless, nearest, quoted, quoted_place, spelled};
 use crate::net::{OUTBOUND_HINT, check_outbound};
 use serde_json::{Map, Value};
 use std::cell::RefCell;
@@ -138,7 +138,7 @@ impl<'a> Fields<'a> {
         match text.as_deref().filter(|text| split_model(text).is_none()) {
             None => Ok(text),
             Some(bad) => {
-                let reason = format!("`{}` names no provider and model", bad.escape_debug());
+                let reason = format!("{} names no provider and model", quoted(bad));
                 Err(self.problem(key, reason).hint("write provider/model, such as openai/gpt-5.4-mini"))
             }
         }
@@ -165,8 +165,8 @@ impl<'a> Fields<'a> {
             return Ok(());
         }
         let reason = format!(
-            "the value of `{}` has a line break or another control character, which no header carries",
-            name.escape_debug()
+            "the value of {} has a line break or another control character, which no header carries",
+            quoted(name)
         );
         Err(self.problem(key, reason).hint("write it on one line"))
     }
@@ -201,9 +201,8 @@ impl<'a> Fields<'a> {
     pub(super) fn usd(&self, key: &str, expected: &str) -> Result<Option<Usd>, FileProblem> {
         let Some(value) = self.get(key) else { return Ok(None) };
         let wrong = || {
-            let found: String = spelled(value).chars().take(40).collect();
-            let found = found.escape_debug();
-            self.problem(key, format!("expected {expected} with at most six decimals, found `{found}`"))
+            let found = quoted(&spelled(value));
+            self.problem(key, format!("expected {expected} with at most six decimals, found {found}"))
         };
         Usd::read(value).map(Some).ok_or_else(wrong)
     }
@@ -289,7 +288,7 @@ impl<'a> Fields<'a> {
             node.and_then(inner)
         });
         let at = found.or(self.node_of(key)).map(|node| node.at);
-        let place = path.iter().fold(self.path_of(key), |place, step| format!("{place}.{step}"));
+        let place = path.iter().fold(self.path_of(key), |place, step| format!("{place}.{}", quoted_place(step)));
         self.located(key, at, format!("`{place}`: {reason}")).about(place)
     }
 
@@ -309,7 +308,8 @@ impl<'a> Fields<'a> {
     }
 
     pub(super) fn path_of(&self, key: &str) -> String {
-        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+        let key = quoted_place(key);
+        if self.path.is_empty() { key } else { format!("{}.{key}", self.path) }
     }
 
     fn mismatch(&self, key: &str, expected: &str, found: &Value) -> FileProblem {
@@ -331,17 +331,18 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// A value in a message: short, and with its type.
-/// What was found where `expected` should be. Not what a number says in the place of a text, or a text in that of a map or a list: it may be a
-/// key, without its quotes or at the wrong place.
+/// What was found where `expected` should be, with its type. Not what a number says in the place of a text, or a text in that of a map or a
+/// list: it may be a key, without its quotes or at the wrong place.
 fn shown(value: &Value, expected: &str) -> String {
     match value {
         Value::Null => "nothing".to_owned(),
         Value::Bool(value) => format!("`{value}`"),
         Value::Number(_) if expected == "a text" => "a number".to_owned(),
-        Value::Number(number) => format!("the number {number}"),
+        Value::Number(number) => {
+            harmless(&number.to_string()).map_or_else(|| "a number".to_owned(), |shown| format!("the number {shown}"))
+        }
         Value::String(_) if ["a map", "a list"].iter().any(|kind| expected.starts_with(kind)) => "a text".to_owned(),
-        Value::String(text) => format!("the text `{}`", text.chars().take(40).collect::<String>()),
+        Value::String(text) => harmless(text).map_or_else(|| quoted(text), |shown| format!("the text `{shown}`")),
         Value::Array(_) => "a list".to_owned(),
         Value::Object(_) => "a map".to_owned(),
     }
@@ -418,6 +419,36 @@ mod tests {
             assert!(!format!("{problem:?}").contains("12345"), "{problem}");
             assert!(problem.message.contains("found a "), "{problem}");
         }
+    }
+
+    #[test]
+    fn a_credential_in_the_wrong_line_is_not_quoted_and_a_mistyped_word_is() {
+        let key = "sk-proj-Zm9vYmFyYmF6cXV4Zm9vYmFyYmF6";
+        let read = |text: String| {
+            let problem = check(&text, |fields| {
+                let known = fields.check(&KEYS);
+                known.and(fields.map("m").map(drop)).and(fields.duration_ms("model").map(drop))
+            });
+            format!("{:?}", problem.unwrap_err())
+        };
+        for text in [format!("model: {key}"), format!("{key}: 1"), format!("tools: {{}}\nmodel: \"{key}\"")] {
+            let told = read(text);
+            assert!(!told.contains("Zm9v") && told.contains("a text of 36 characters"), "{told}");
+        }
+        assert!(read("model: 10 mn".to_owned()).contains("`10 mn` is not a duration"));
+        for (reads, text) in [("boolean", key), ("count", key), ("model", key), ("usd", key), ("text", "5")] {
+            let told = check(&format!("n: {text}\n"), |fields| match reads {
+                "boolean" => fields.boolean("n").map(drop),
+                "count" => fields.count("n", 5).map(drop),
+                "model" => fields.model("n").map(drop),
+                "usd" => fields.usd("n", "an amount").map(drop),
+                _ => fields.text("n").map(drop),
+            });
+            let told = format!("{:?}", told.unwrap_err());
+            assert!(!told.contains("Zm9v"), "{reads}: {told}");
+        }
+        let told = check("n: yes\n", |fields| fields.boolean("n")).unwrap_err();
+        assert!(told.message.ends_with("found the text `yes`"), "{told}");
     }
 
     #[test]

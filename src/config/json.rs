@@ -3,6 +3,7 @@
 use super::node::{Entry, Kind, Node, Style};
 use super::problem::Position;
 use super::yaml::Syntax;
+use crate::domain::quoted;
 use serde_json::Value;
 use std::ops::Range;
 
@@ -60,7 +61,7 @@ impl Places<'_> {
             let key = self.string();
             let (key_span, key_at): (Range<usize>, _) = (start..self.at, self.position(start));
             if !known.insert(key.clone()) {
-                return Err(Syntax { at: Some(key_at), message: format!("the key `{key}` stands here a second time") });
+                return Err(Syntax { at: Some(key_at), message: format!("the key {} stands here a second time", quoted(&key)) });
             }
             self.next_token();
             self.at += 1; // the colon

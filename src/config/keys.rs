@@ -57,6 +57,26 @@ pub(super) const fn key(name: &'static str, form: Form, about: &'static str) -> 
     Key { name, form, about }
 }
 
+/// The paths of all keys, with a name in the place of those that people choose.
+#[cfg(test)]
+pub(super) fn every_place_of(keys: &Keys) -> Vec<Vec<String>> {
+    let mut found = Vec::new();
+    for key in keys.known {
+        let begin = |way: &[&str]| -> Vec<String> { way.iter().map(|key| (*key).to_owned()).collect() };
+        let (way, inner) = match key.form {
+            Form::Map(inner) => (begin(&[key.name]), Some(inner)),
+            Form::Named(pattern, inner) => {
+                (begin(&[key.name, if pattern.contains('/') { "a/b" } else { "a" }]), Some(inner))
+            }
+            _ => (begin(&[key.name]), None),
+        };
+        let deeper = inner.map(every_place_of).unwrap_or_default();
+        found.extend(deeper.into_iter().map(|rest| way.iter().cloned().chain(rest).collect()));
+        found.push(way);
+    }
+    found
+}
+
 impl Keys {
     /// Keys that are all in force.
     pub(super) const fn of(known: &'static [Key]) -> Self {

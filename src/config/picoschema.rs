@@ -2,7 +2,7 @@
 //! `tests/it/fixtures/picoschema.json` has its cases.
 
 use super::input::SchemaFault;
-use crate::domain::nearest;
+use crate::domain::{nearest, quoted};
 use serde_json::{Map, Value, json};
 
 const SCALARS: [&str; 7] = ["string", "number", "integer", "boolean", "null", "any", "object"];
@@ -56,7 +56,7 @@ fn value(found: &Value, path: &mut Vec<String>) -> Result<Value, SchemaFault> {
         Value::Object(fields) => object(fields, path),
         Value::Null => Err(fault(path, "it says no type").hint("for the type of null, write \"null\" in quotes")),
         Value::Array(_) => Err(fault(path, "a list is no type").hint("write name(array): type, or name(enum): [A, B]")),
-        other => Err(fault(path, format!("`{other}` is no type")).hint(expected())),
+        other => Err(fault(path, format!("{} is no type", quoted(&other.to_string()))).hint(expected())),
     }
 }
 
@@ -64,9 +64,8 @@ fn value(found: &Value, path: &mut Vec<String>) -> Result<Value, SchemaFault> {
 fn scalar(text: &str, path: &[String]) -> Result<Value, SchemaFault> {
     let (kind, about) = described(text);
     if !SCALARS.contains(&kind) {
-        let kind: String = kind.chars().take(60).collect();
-        let guess = nearest(&kind, SCALARS.iter().copied()).map(|near| format!("; did you mean `{near}`?"));
-        let reason = format!("`{}` is no type of Picoschema{}", kind.escape_debug(), guess.unwrap_or_default());
+        let guess = nearest(kind, SCALARS.iter().copied()).map(|near| format!("; did you mean `{near}`?"));
+        let reason = format!("{} is no type of Picoschema{}", quoted(kind), guess.unwrap_or_default());
         return Err(fault(path, reason).hint(expected()));
     }
     let mut schema = Map::new();
@@ -87,7 +86,7 @@ fn object(fields: &Map<String, Value>, path: &mut Vec<String>) -> Result<Value, 
         } else {
             let field = Field::parse(key, path)?;
             if properties.contains_key(field.name) {
-                return Err(fault(path, format!("the field `{}` stands here a second time", field.name)));
+                return Err(fault(path, format!("the field {} stands here a second time", quoted(field.name))));
             }
             properties.insert(field.name.to_owned(), property(&field, found, path)?);
             if !field.optional {
@@ -127,7 +126,7 @@ impl<'a> Field<'a> {
         }
         let (container, about) = container.map(described).unzip();
         if let Some(container) = container.filter(|container| !CONTAINERS.contains(container)) {
-            let reason = format!("`{}` is none of {}", container.escape_debug(), CONTAINERS.join(", "));
+            let reason = format!("{} is none of {}", quoted(container), CONTAINERS.join(", "));
             return Err(fault(path, reason).hint("write the type of a single value behind the colon: name: string"));
         }
         Ok(Self { name, optional, container, about: about.flatten() })
@@ -156,10 +155,10 @@ fn choices(found: &Value, path: &[String]) -> Result<Vec<Value>, SchemaFault> {
     let list = found.as_array().filter(|list| !list.is_empty());
     let list = list.ok_or_else(|| fault(path, "a list of values is expected").hint("write name(enum): [A, B]"))?;
     if let Some(odd) = list.iter().find(|value| value.is_array() || value.is_object()) {
-        return Err(fault(path, format!("`{odd}` can't be a value of an enum")));
+        return Err(fault(path, format!("{} can't be a value of an enum", quoted(&odd.to_string()))));
     }
     if let Some(twice) = list.iter().enumerate().find_map(|(at, value)| list[..at].contains(value).then_some(value)) {
-        return Err(fault(path, format!("`{twice}` stands here a second time")));
+        return Err(fault(path, format!("{} stands here a second time", quoted(&twice.to_string()))));
     }
     Ok(list.clone())
 }

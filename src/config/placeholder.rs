@@ -2,7 +2,7 @@
 //! another placeholder.
 
 use super::problem::FileProblem;
-use crate::domain::{Piece, SecretText};
+use crate::domain::{Piece, SecretText, quoted};
 use std::collections::BTreeMap;
 
 /// Where variables come from: the process's first (only those that the environment allow-lists), then `variables.yml`.
@@ -149,7 +149,7 @@ pub fn is_name(name: &str) -> bool {
 }
 
 fn malformed(text: &str, reason: &str) -> Unfilled {
-    Unfilled::Malformed(format!("`{}`: {reason}", text.trim()))
+    Unfilled::Malformed(format!("{}: {reason}", quoted(text.trim())))
 }
 
 #[cfg(test)]

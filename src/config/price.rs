@@ -4,7 +4,7 @@ use super::fields::Fields;
 use super::keys::{Form, Keys, key};
 use super::model::split_model;
 use super::problem::FileProblem;
-use crate::domain::Price;
+use crate::domain::{Price, quoted};
 use std::collections::BTreeMap;
 
 /// The keys of one price.
@@ -20,7 +20,7 @@ pub(super) fn prices(models: &Fields<'_>) -> Result<BTreeMap<String, Price>, Fil
     let mut found = BTreeMap::new();
     for name in all.keys() {
         if split_model(name).is_none() {
-            let message = format!("`models.prices`: `{}` names no provider and model", name.escape_debug());
+            let message = format!("`models.prices`: {} names no provider and model", quoted(name));
             return Err(all.key_problem(name, message).hint("write provider/model, such as openai/gpt-5.4-mini"));
         }
         if let Some(fields) = all.map(name)? {

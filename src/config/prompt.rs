@@ -10,7 +10,7 @@ use super::picoschema;
 use super::problem::{FileProblem, Position};
 use super::revision::sha256_hex;
 use super::{template, yaml};
-use crate::domain::{AgentDefinition, Limits, Name, OnInDoubt};
+use crate::domain::{AgentDefinition, Limits, Name, OnInDoubt, quoted};
 use serde_json::{Value, json};
 use std::cell::RefCell;
 
@@ -235,8 +235,8 @@ fn tools(fields: &Fields<'_>) -> Result<Vec<String>, FileProblem> {
     match tools.iter().find(|tool| tool.is_empty() || tool.contains(|c: char| c.is_whitespace() || c.is_control())) {
         None => Ok(tools),
         Some(bad) => {
-            let reason =
-                format!("`{}` is no tool name; write server__tool, a glob such as git__*, or __tool", bad.trim());
+            let bad = quoted(bad.trim());
+            let reason = format!("{bad} is no tool name; write server__tool, a glob such as git__*, or __tool");
             Err(fields.problem("tools", reason))
         }
     }
@@ -354,7 +354,7 @@ fn output_schema(fields: &Fields<'_>) -> Result<Option<Value>, FileProblem> {
     match format.as_deref() {
         None | Some("json") => Ok(Some(schema)),
         Some("text") => Err(output.problem("format", "a text has no schema").hint("write json, or remove the schema")),
-        Some(other) => Err(output.problem("format", format!("`{other}` is none of json, text"))),
+        Some(other) => Err(output.problem("format", format!("{} is none of json, text", quoted(other)))),
     }
 }
 
@@ -384,12 +384,13 @@ fn on_in_doubt(retry: &Fields<'_>) -> Result<Option<OnInDoubt>, FileProblem> {
         "retry" => Ok(Some(OnInDoubt::Retry)),
         "skip" => Ok(Some(OnInDoubt::Skip)),
         "fail" => Ok(Some(OnInDoubt::Fail)),
-        other => Err(retry.problem("on_in_doubt", format!("`{other}` is none of {}", IN_DOUBT.join(", ")))),
+        other => Err(retry.problem("on_in_doubt", format!("{} is none of {}", quoted(other), IN_DOUBT.join(", ")))),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::keys::every_place_of;
     use super::*;
     use serde_json::json;
 
@@ -536,6 +537,25 @@ Read {{path}}.
         }
         let both = parse("---\nmetadata: { max_steps: 7 }\nmax_steps: 3\n---\n").unwrap();
         assert_eq!(both.max_steps, Some(3), "the key of the front matter wins");
+    }
+
+    #[test]
+    fn a_key_in_any_wrong_line_is_never_quoted() {
+        const SECRET: &str = "sk-proj-Zm9vYmFyYmF6cXV4Zm9vYmFyYmF6";
+        let mut refused = 0;
+        for path in every_place_of(&KEYS) {
+            for value in [SECRET.to_owned(), format!("[{SECRET}]"), format!("{{ {SECRET}: 1 }}")] {
+                let yaml = path.iter().rev().fold(value, |inner, key| format!("{{ {key}: {inner} }}"));
+                let text = format!("---\n{yaml}\n---\n{{{{role \"{SECRET}\"}}}}\n");
+                let warnings = RefCell::default();
+                let read = parse_warned(&Name::new("log-reader").unwrap(), FILE, text.as_bytes(), &warnings);
+                let faulty = read.unwrap_err();
+                assert!(!format!("{faulty:?}{warnings:?}").contains("Zm9v"), "{yaml}: {faulty:?}");
+                refused += faulty.further.len();
+            }
+        }
+        assert!(refused > 40, "{refused}");
+        assert!(problem("---\ntimeout: 10 mn\n---\n").contains("`10 mn` is not a duration"));
     }
 
     #[test]

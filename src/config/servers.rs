@@ -8,8 +8,9 @@ use super::placeholder::{self, Unfilled, VariableScope};
 use super::problem::FileProblem;
 use super::revision::sha256_hex;
 use super::slug;
-use crate::domain::nearest;
-use crate::domain::{Effect, McpServerDefinition, Name, Piece, SecretText, ServerTransport, ToolOverride};
+use crate::domain::{
+    Effect, McpServerDefinition, Name, Piece, SecretText, ServerTransport, ToolOverride, nearest, quoted,
+};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -120,7 +121,7 @@ fn read_file(file: &str, text: &str, scope: &VariableScope<'_>) -> Result<Server
                     continue;
                 }
                 Ok(name) => {
-                    let message = format!("server `{}` is called `{name}` here", text.escape_debug());
+                    let message = format!("server {} is called `{name}` here", quoted(text));
                     found.warnings.push(servers.key_problem(text, message).warning());
                     name
                 }
@@ -209,7 +210,7 @@ fn transport(fields: &Fields<'_>, filler: Option<&Filler<'_>>) -> Result<ServerT
         "builtin" if !BUILTINS.contains(&text.as_str()) => {
             let known = BUILTINS.join(", ");
             Err(fields
-                .problem(kind, format!("there is no built-in server `{}`", text.escape_debug()))
+                .problem(kind, format!("there is no built-in server {}", quoted(&text)))
                 .hint(format!("use one of: {known}")))
         }
         "builtin" => Ok(ServerTransport::Builtin { builtin: text, args: fields.texts("args")? }),
@@ -256,7 +257,7 @@ fn checked_names(
 ) -> Result<BTreeMap<String, String>, FileProblem> {
     let map = fields.text_map(key)?;
     match map.keys().find(|name| !is_valid(name)) {
-        Some(bad) => Err(fields.problem(key, format!("`{bad}` can't be a name here"))),
+        Some(bad) => Err(fields.problem(key, format!("{} can't be a name here", quoted(bad)))),
         None => Ok(map),
     }
 }
@@ -298,7 +299,7 @@ fn effect(word: &Fields<'_>) -> Result<Option<Effect>, FileProblem> {
         Some(effect) => Ok(Some(effect)),
         None => {
             let guess = nearest(&text, all.map(Effect::as_str)).map(|near| format!("; did you mean `{near}`?"));
-            let reason = format!("`{text}` is none of read, write, destructive{}", guess.unwrap_or_default());
+            let reason = format!("{} is none of read, write, destructive{}", quoted(&text), guess.unwrap_or_default());
             Err(word.problem("effect", reason))
         }
     }
@@ -369,6 +370,7 @@ impl Filler<'_> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::keys::every_place_of;
     use super::*;
 
     fn parse(text: &str) -> ServersFile {
@@ -497,6 +499,23 @@ mod tests {
         }
         let sent = definition("{ \"url\": \"https://y\", \"headers\": { \"A\": \"b\\tc é\" } }");
         assert!(sent.is_ok(), "{sent:?}");
+    }
+
+    #[test]
+    fn a_key_in_any_wrong_line_is_never_quoted() {
+        const KEY: &str = "sk-proj-Zm9vYmFyYmF6cXV4Zm9vYmFyYmF6";
+        let mut refused = 0;
+        for path in every_place_of(&FILE_KEYS) {
+            for value in [format!("\"{KEY}\""), format!("[\"{KEY}\"]"), format!("{{ \"{KEY}\": \"{{{{ {KEY}\" }}")] {
+                let text = path.iter().rev().fold(value, |inner, key| format!("{{ \"{key}\": {inner} }}"));
+                let ServersFile { servers, problems, warnings } = parse(&text);
+                let faults: Vec<_> = servers.into_iter().filter_map(|server| server.definition.err()).collect();
+                let told = format!("{faults:?}{problems:?}{warnings:?}");
+                assert!(!told.contains("Zm9v") && !told.contains("zm9v"), "{text}: {told}");
+                refused += faults.len() + problems.len();
+            }
+        }
+        assert!(refused > 60, "{refused}");
     }
 
     #[test]

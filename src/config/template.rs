@@ -1,7 +1,7 @@
 //! Prompts: Handlebars with role sections. The sections are split in the template, before anything is rendered, so that no input can
 //! become a system message, whatever it says.
 
-use crate::domain::AgentDefinition;
+use crate::domain::{AgentDefinition, quoted};
 use crate::error::{Error, Result};
 use handlebars::template::{Parameter, TemplateElement};
 use handlebars::{
@@ -260,8 +260,7 @@ fn unread(text: &str, line: usize, column: usize) -> String {
     // The expression that the place lies in, from its braces on.
     let from = there[..at].rfind("{{").filter(|open| !there[*open..at].contains("}}")).unwrap_or(at);
     let to = there[at..].find("}}").map_or(there.len(), |end| at + end + 2);
-    let shown: String = there[from..to].chars().take(60).collect();
-    format!("`{shown}` can't be read")
+    format!("{} can't be read", quoted(&there[from..to]))
 }
 
 fn check_elements(template: &Template) -> Result<(), (usize, String)> {
@@ -304,7 +303,7 @@ fn known_helper(name: &Parameter, line: usize) -> Result<(), (usize, String)> {
     if name == "role" {
         return Err((line, "a role marker is `{{role \"system\"}}`, with the role in quotes".to_owned()));
     }
-    Err((line, format!("unknown helper `{name}`; the helpers are {}", HELPERS.join(", "))))
+    Err((line, format!("unknown helper {}; the helpers are {}", quoted(name), HELPERS.join(", "))))
 }
 
 /// Splits the template at its role markers. Text before the first one is the user's.
@@ -320,7 +319,7 @@ fn sections(prompt: &str) -> Result<Vec<Section<'_>>, Fault> {
             let next = named(marker.role).ok_or_else(|| Fault {
                 line: lines(&prompt[..open]) + 1,
                 column: 1,
-                message: format!("`{}` is no role; the roles are system, user, model and assistant", marker.role),
+                message: format!("{} is no role; the roles are system, user, model and assistant", quoted(marker.role)),
             })?;
             if !prompt[..open].ends_with('\\') {
                 sections.push(section(prompt, start..open, speaker));

@@ -5,6 +5,7 @@ use super::node::Kind;
 use super::placeholder::is_name;
 use super::problem::FileProblem;
 use super::yaml;
+use crate::domain::quoted;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -18,7 +19,8 @@ pub fn parse_variables(file: &str, text: &str) -> Result<BTreeMap<String, String
 
 fn value(fields: &Fields<'_>, name: &str) -> Result<String, FileProblem> {
     if !is_name(name) {
-        let message = format!("`{name}` is no variable name: letters, digits and `_` are allowed, and no digit first");
+        let name_rule = "letters, digits and `_` are allowed, and no digit first";
+        let message = format!("{} is no variable name: {name_rule}", quoted(name));
         return Err(fields.key_problem(name, message));
     }
     if let Some(Kind::Scalar(written)) = fields.node_of(name).map(|node| &node.kind) {

@@ -14,7 +14,7 @@ pub struct Name(Arc<str>);
 
 /// Why a text can't be a [`Name`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{}` is not a valid name: {reason}", shown(.text))]
+#[error("{} is not a valid name: {reason}", super::quoted(.text))]
 pub struct InvalidName {
     pub text: String,
     pub reason: &'static str,
@@ -60,12 +60,6 @@ fn problem(text: &str) -> Option<&'static str> {
         return Some("`__` separates a server from its tool");
     }
     RESERVED.contains(&text).then_some("the word is reserved")
-}
-
-/// The text as an error message shows it: bounded, and without control characters.
-fn shown(text: &str) -> String {
-    let clean: String = text.chars().take(80).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
-    if text.chars().count() > 80 { format!("{clean}…") } else { clean }
 }
 
 impl fmt::Display for Name {

@@ -14,7 +14,7 @@ use super::model::split_model;
 use super::problem::FileProblem;
 use super::prompt::{body, parse_prompt};
 use super::yaml::{self, Syntax};
-use crate::domain::{Name, OnInDoubt, Usd};
+use crate::domain::{Name, OnInDoubt, Usd, quoted};
 use crate::error::{Error, Result};
 use serde_json::{Map, Value};
 
@@ -89,7 +89,7 @@ impl AgentPatch {
 fn check_model(model: Option<&Option<String>>) -> Result<()> {
     match model.and_then(Option::as_deref) {
         Some(name) if split_model(name).is_none() => {
-            Err(Error::invalid_input(format!("model `{}` names no provider and model", name.escape_debug()))
+            Err(Error::invalid_input(format!("model {} names no provider and model", quoted(name)))
                 .hint("write `provider/model`, such as `openai/gpt-5.4-mini`")
                 .field("model"))
         }

@@ -3,6 +3,7 @@
 use super::super::placeholder::is_name;
 use super::super::variables::parse_variables;
 use super::{refused, splice};
+use crate::domain::quoted;
 use crate::error::{Error, Result};
 use serde_json::Value;
 
@@ -12,7 +13,7 @@ pub const MAX_VARIABLE_BYTES: usize = 128 * 1024;
 /// Whether a variable can have this name and this value.
 pub fn check_variable(name: &str, value: &str) -> Result<()> {
     if !is_name(name) {
-        return Err(Error::invalid_input(format!("`{}` is no variable name", name.escape_debug()))
+        return Err(Error::invalid_input(format!("{} is no variable name", quoted(name)))
             .hint("letters, digits and `_` are allowed, and no digit first")
             .field("name"));
     }

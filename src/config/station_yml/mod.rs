@@ -17,7 +17,7 @@ use super::problem::FileProblem;
 use super::revision::sha256_hex;
 use super::settings::{EnvironmentSettings, LogFormat, Settings};
 use super::yaml;
-use crate::domain::{EnvironmentKind, Name, nearest};
+use crate::domain::{EnvironmentKind, Name, nearest, quoted};
 use crate::error::{Error, Result};
 use crate::home;
 use serde_json::{Map, Value};
@@ -147,7 +147,7 @@ fn read(root: &Fields<'_>, settings: &mut Settings, faults: &mut Faults) {
 fn read_http(root: &Fields<'_>, settings: &mut Settings, faults: &mut Faults) {
     let Some(http) = faults.section(root, "http", &keys::HTTP) else { return };
     let address = |text: String| {
-        let wrong = || http.problem("listen", format!("`{text}` is no address such as 127.0.0.1:8080"));
+        let wrong = || http.problem("listen", format!("{} is no address such as 127.0.0.1:8080", quoted(&text)));
         let address: SocketAddr = text.parse().map_err(|_| wrong())?;
         if !address.ip().is_loopback() {
             let reason = format!("`{address}` is not a loopback address, and this version has no TLS");
@@ -220,7 +220,7 @@ fn one_of<'a>(fields: &Fields<'_>, key: &str, text: &str, known: &[&'a str]) -> 
         Some(word) => Ok(word),
         None => {
             let guess = nearest(text, known.iter().copied()).map(|near| format!("; did you mean `{near}`?"));
-            let reason = format!("`{text}` is none of {}{}", known.join(", "), guess.unwrap_or_default());
+            let reason = format!("{} is none of {}{}", quoted(text), known.join(", "), guess.unwrap_or_default());
             Err(fields.problem(key, reason))
         }
     }

@@ -1,4 +1,4 @@
-use super::super::keys::Form;
+use super::super::keys::{Form, every_place_of};
 use super::super::settings::{ProviderApi, SecretOr, ThinkSetting};
 use super::keys::KEYS;
 use super::variables::STATIC;
@@ -245,4 +245,26 @@ fn every_fault_is_found_and_leaves_the_rest_alone() {
 fn keys_never_show_in_debug_output() {
     let found = settings("providers: { o: { api: openai_chat, api_key: sk-very-secret } }", &[]).unwrap();
     assert!(!format!("{found:?}").contains("sk-very-secret"));
+}
+
+#[test]
+fn a_key_in_any_wrong_line_is_never_quoted() {
+    const KEY: &str = "sk-proj-Zm9vYmFyYmF6cXV4Zm9vYmFyYmF6";
+    let mut refused = 0;
+    for path in every_place_of(&KEYS) {
+        for value in [KEY.to_owned(), format!("[{KEY}]"), format!("{{ {KEY}: 1 }}")] {
+            let text = path.iter().rev().fold(value, |inner, key| format!("{{ \"{key}\": {inner} }}"));
+            let (_, faults) = settings_of("station.yml", &text, &BTreeMap::new());
+            assert!(!format!("{faults:?}").contains("Zm9v"), "{text}: {faults:?}");
+            refused += faults.len();
+        }
+    }
+    assert!(refused > 60, "{refused}");
+    for (path, _) in STATIC {
+        let name = format!("STN_{}", path.to_uppercase().replace('.', "_"));
+        let told = settings("", &[(&name, KEY)]).map(|_| ());
+        assert!(!format!("{told:?}").contains("Zm9v"), "{told:?}");
+    }
+    let typo = settings("providers: { o: { api: opnai_chat } }", &[]).unwrap_err();
+    assert!(typo.message.starts_with("`providers.o.api`: `opnai_chat` is none of"), "{typo}");
 }

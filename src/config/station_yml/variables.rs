@@ -2,7 +2,7 @@
 
 use super::super::problem::FileProblem;
 use super::super::settings::{Origin, Settings};
-use crate::domain::nearest;
+use crate::domain::{nearest, quoted};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
@@ -100,7 +100,7 @@ fn overlay_others(
             given.insert("models.detect".to_owned(), NO_DETECT.to_owned());
         }
         Some(other) => {
-            let reason = format!("expected 1 or 0, found `{}`", other.escape_debug());
+            let reason = format!("expected 1 or 0, found {}", quoted(other));
             return Err(FileProblem::new(&in_variable(NO_DETECT), reason).about("models.detect"));
         }
     }
@@ -145,7 +145,7 @@ fn read_variable(text: &str, form: Spelling) -> Option<Value> {
 
 fn wrong_form(path: &str, text: &str, form: Spelling) -> String {
     let expected = if matches!(form, Spelling::Number) { "a whole number" } else { "true or false" };
-    format!("`{path}`: expected {expected}, found `{text}`")
+    format!("`{path}`: expected {expected}, found {}", quoted(text))
 }
 
 /// Sets the value at a path of two keys at most. A file that has something else than a map there is told so when it is read.
