@@ -24,7 +24,10 @@ pub fn check_children(agent: &Name, all: &ChildAgents) -> Result<(), ChildFault>
             || "create that agent first, or take it out of `agents`".to_owned(),
             |meant| format!("did you mean `{meant}`?"),
         );
-        return Err(ChildFault { reason: format!("agent {} doesn't exist", quoted(missing.as_str())), hint: Some(hint) });
+        return Err(ChildFault {
+            reason: format!("agent {} doesn't exist", quoted(missing.as_str())),
+            hint: Some(hint),
+        });
     }
     match way_back(agent, all) {
         None => Ok(()),

@@ -61,7 +61,10 @@ impl Places<'_> {
             let key = self.string();
             let (key_span, key_at): (Range<usize>, _) = (start..self.at, self.position(start));
             if !known.insert(key.clone()) {
-                return Err(Syntax { at: Some(key_at), message: format!("the key {} stands here a second time", quoted(&key)) });
+                return Err(Syntax {
+                    at: Some(key_at),
+                    message: format!("the key {} stands here a second time", quoted(&key)),
+                });
             }
             self.next_token();
             self.at += 1; // the colon
