@@ -6,7 +6,7 @@ use super::context::{Call, Context, Environment, Station, config_revision};
 use super::refused::refused;
 use super::spec::{AuditPolicy, EnvironmentUse, Exposure, Tool, ToolSpec};
 use crate::clock::ClockExt;
-use crate::domain::{AuditEntry, AuditOutcome, Effect, Name, Place, PrincipalKind, RunId, Scope, nearest};
+use crate::domain::{AuditEntry, AuditOutcome, Effect, Name, Place, PrincipalKind, Refusal, RunId, Scope, nearest};
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::Follower;
 use crate::redact::Redactor;
@@ -288,9 +288,34 @@ async fn opened(station: &Station, ctx: &Context, asked: Option<&str>) -> Result
     let refusal = ctx.principal.refusal(least, Some(place)).filter(|_| !station.table.iter().any(may));
     let Some(refusal) = refusal else { return found };
     let deed = Deed { action: "mcp.open".into(), target: Some(name.to_string()) };
-    let reason = format!("needs {} in environment {name}", least.as_str());
-    deny(station, ctx, &deed, found.as_ref().ok(), reason).await?;
-    Err(refused(&ctx.principal.who, least, &deed, Some(place), refusal))
+    Err(refuse_place(station, ctx, (&deed, least), place, found.as_ref().ok(), refusal).await?)
+}
+
+/// The environment of this name, in which somebody is given something. Naming one takes the right to read it: anybody else is refused with
+/// an audit row, and told the same whether it is there or not.
+pub(super) async fn named_for_giving(station: &Station, ctx: &Context, deed: &Deed, name: &Name) -> Result<Name> {
+    let place = Place { name, kind: station.settings.kind(name) };
+    match ctx.principal.refusal(Scope::EnvironmentsRead, Some(place)) {
+        None => station.environment_for(&ctx.principal, name.as_str()).map(|found| found.name.clone()),
+        Some(refusal) => {
+            let needed = (deed, Scope::EnvironmentsRead);
+            Err(refuse_place(station, ctx, needed, place, None, refusal).await?)
+        }
+    }
+}
+
+/// The error for who lacks this scope in an environment of which it must not matter whether it is there; `there` only decides where the row
+/// goes.
+async fn refuse_place(
+    station: &Station,
+    ctx: &Context,
+    (deed, scope): (&Deed, Scope),
+    place: Place<'_>,
+    there: Option<&Arc<Environment>>,
+    refusal: Refusal,
+) -> Result<Error> {
+    deny(station, ctx, deed, there, format!("needs {} in environment {}", scope.as_str(), place.name)).await?;
+    Ok(refused(&ctx.principal.who, scope, deed, Some(place), refusal))
 }
 
 /// The error for whoever names an environment that isn't there. Who may not read one of that name is told what they would be told if it
@@ -302,12 +327,11 @@ async fn unknown_environment(
     deed: &Deed,
     name: &Name,
 ) -> Result<Error> {
-    let place = Some(Place { name, kind: station.settings.kind(name) });
-    if !ctx.principal.may(Scope::EnvironmentsRead, place)
-        && let Some(refusal) = ctx.principal.refusal(scope, place)
+    let place = Place { name, kind: station.settings.kind(name) };
+    if !ctx.principal.may(Scope::EnvironmentsRead, Some(place))
+        && let Some(refusal) = ctx.principal.refusal(scope, Some(place))
     {
-        deny(station, ctx, deed, None, format!("needs {} in environment {name}", scope.as_str())).await?;
-        return Ok(refused(&ctx.principal.who, scope, deed, place, refusal));
+        return refuse_place(station, ctx, (deed, scope), place, None, refusal).await;
     }
     match station.environment_for(&ctx.principal, name.as_str()) {
         Err(unknown) => Ok(unknown),

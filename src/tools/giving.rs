@@ -2,8 +2,8 @@
 //! isn't.
 
 use super::context::Call;
-use super::dispatch::{Deed, deny};
-use crate::domain::{KeyRecord, KeyRefusal, Place, Principal, PrincipalKind, Scope, Timestamp};
+use super::dispatch::{Deed, deny, named_for_giving};
+use crate::domain::{KeyRecord, KeyRefusal, Name, Place, Principal, PrincipalKind, Scope, Timestamp};
 use crate::error::{Error, Result};
 use tokio::sync::MutexGuard;
 
@@ -27,6 +27,12 @@ impl<'a> Giving<'a> {
             _ => None,
         };
         Ok(Self { call, key, _one_at_a_time: one_at_a_time })
+    }
+
+    /// The environment of this name, in which something is given to `target`. Whoever may not read it is refused, with an audit row, whether
+    /// it is there or not.
+    pub(super) async fn environment(&self, name: &Name, target: &str) -> Result<Name> {
+        named_for_giving(&self.call.station, &self.call.ctx, &deed(self.call, target), name).await
     }
 
     /// An error, with its audit row, if `receiver` could then do something that the caller may not. `target` is for the row. Whoever only

@@ -3,6 +3,7 @@
 use super::keys::{ask, key};
 use crate::adapters::testing::TestStation;
 use crate::domain::Origin;
+use crate::tools::MOST_DENIALS;
 use serde_json::{Value, json};
 
 /// An answer without what differs from request to request, and with `name` taken out.
@@ -77,11 +78,83 @@ async fn who_mistypes_an_environment_is_told_those_that_they_may_read() {
         let told = ask(&test, &viewer, line, None).await;
         assert!(told.status == 404 && told.text.contains("environments here: development, staging"), "{}", told.text);
     }
-    let (_, runner) = key(&test, json!({ "name": "b", "scopes": ["users:read", "users:write"] })).await;
+    let (_, admin) = key(&test, json!({ "name": "b" })).await;
     let set = json!({ "environment": "stagin", "role": null });
     assert_eq!(test.send("POST /api/v1/users", Some(json!({ "name": "ada" }))).await.status, 201);
-    let told = ask(&test, &runner, "PATCH /api/v1/users/ada/roles", Some(set)).await;
-    assert!(told.status == 404 && !told.text.contains("development"), "{}", told.text);
+    let told = ask(&test, &admin, "PATCH /api/v1/users/ada/roles", Some(set)).await;
+    assert!(told.status == 404 && told.text.contains("environments here: development, staging"), "{}", told.text);
+}
+
+#[tokio::test]
+async fn naming_an_environment_in_a_gift_takes_the_right_to_read_it() {
+    let test = TestStation::new().await;
+    let scopes = json!(["users:read", "users:write", "keys:read", "keys:write"]);
+    let (_, blind) = key(&test, json!({ "name": "hr", "scopes": scopes })).await;
+    assert_eq!(test.send("POST /api/v1/users", Some(json!({ "name": "ada" }))).await.status, 201);
+    let (id, _) = key(&test, json!({ "name": "ci", "user": "ada" })).await;
+    for (line, body) in [
+        ("PATCH /api/v1/users/ada/roles".to_owned(), json!({ "environment": "NAME", "role": null })),
+        ("PATCH /api/v1/users/ada/roles".to_owned(), json!({ "environment": "NAME", "role": "viewer" })),
+        ("POST /api/v1/api-keys".to_owned(), json!({ "name": "new", "user": "ada", "environments": ["NAME"] })),
+        (format!("PATCH /api/v1/api-keys/{id}"), json!({ "environments": ["NAME"] })),
+    ] {
+        let mut told = Vec::new();
+        for name in ["staging", "nothing"] {
+            let body = serde_json::from_str(&body.to_string().replace("NAME", name)).unwrap();
+            let answer = ask(&test, &blind, &line, Some(body)).await;
+            assert_eq!(answer.status, 403, "{line}: {}", answer.text);
+            told.push(anonymous(answer.json(), name));
+        }
+        assert_eq!(told[0], told[1], "{line}");
+        assert!(told[0].contains("`environments:read`"), "{}", told[0]);
+    }
+    let rows = test.deps.station.control.audit_after(0, 200).await.unwrap();
+    for name in ["staging", "nothing"] {
+        let reason = format!("needs environments:read in environment {name}");
+        assert_eq!(rows.iter().filter(|row| row.entry.reason.as_ref() == Some(&reason)).count(), 4, "{name}");
+    }
+    // Nothing was given, and what names no environment still works.
+    let ada = test.send("GET /api/v1/users/ada", None).await.json();
+    assert_eq!(ada["roles"], json!([]));
+    assert_eq!(
+        ask(&test, &blind, &format!("PATCH /api/v1/api-keys/{id}"), Some(json!({ "name": "b" }))).await.status,
+        200
+    );
+}
+
+#[tokio::test]
+async fn runs_that_somebody_may_not_see_are_not_found_however_often_they_ask() {
+    let test = TestStation::new().await;
+    let (id, bound) = key(&test, json!({ "name": "ci", "environments": ["staging"] })).await;
+    let agent = json!({ "name": "slow", "prompt": "Be brief." });
+    assert_eq!(test.send("POST /api/v1/agents", Some(agent)).await.status, 201);
+    let hidden = test.send("POST /api/v1/agents/slow/queue", Some(json!({ "input": "go" }))).await.json();
+    let hidden = hidden["id"].as_str().unwrap();
+    // Of an environment that is there, and of none.
+    let runs = [hidden, "018f3a3c-0000-8009-8000-000000000000"];
+    let denials = async || {
+        let mut all = test.deps.station.control.audit_after(0, 1_000).await.unwrap();
+        for environment in test.deps.station.environments.all() {
+            all.extend(environment.store.audit_after(0, 1_000).await.unwrap());
+        }
+        all.into_iter().filter(|row| row.entry.principal.id == id).count()
+    };
+    let mut asked = 0;
+    while asked <= MOST_DENIALS as usize {
+        for run in runs {
+            for query in ["", "?environment=staging", "?environment=development", "?environment=nothing"] {
+                let told = ask(&test, &bound, &format!("GET /api/v1/runs/{run}{query}"), None).await;
+                assert_eq!((told.status, &told.json()["field"]), (404, &json!("run")), "{run}{query}: {}", told.text);
+                asked += 1;
+            }
+            // Each of them counts once.
+            assert_eq!(denials().await, asked.min(MOST_DENIALS as usize), "{run}");
+        }
+    }
+    // What is denied elsewhere is held back by then, whether there is anything or not.
+    for name in ["development", "nothing"] {
+        assert_eq!(ask(&test, &bound, &format!("GET /api/v1/agents?environment={name}"), None).await.status, 429);
+    }
 }
 
 #[tokio::test]

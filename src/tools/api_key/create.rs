@@ -63,7 +63,7 @@ pub async fn create(call: Call, input: Input) -> Result<Output> {
     };
     let limits = KeyLimits {
         role: input.role,
-        environments: existing(&call, input.environments)?,
+        environments: existing(&giving, input.environments, input.name.as_str()).await?,
         scopes: input.scopes,
         sources: input.sources,
     };

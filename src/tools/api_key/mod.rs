@@ -7,6 +7,7 @@ pub mod list;
 pub mod update;
 
 use super::context::Call;
+use super::giving::Giving;
 use crate::config::parse_duration;
 use crate::domain::{KeyLimits, KeyRecord, Name, Network, PrincipalRef, Role, Scope, Timestamp, nearest};
 use crate::error::{Error, Result};
@@ -114,12 +115,11 @@ fn not_empty(limits: &KeyLimits) -> Result<()> {
     }
 }
 
-/// The environments by these names, which have to exist: a key for one that comes later would be a surprise then.
-fn existing(call: &Call, names: Option<Vec<Name>>) -> Result<Option<Vec<Name>>> {
+/// The environments by these names, which have to exist: a key for one that comes later would be a surprise then. `key` is for the audit.
+async fn existing(giving: &Giving<'_>, names: Option<Vec<Name>>, key: &str) -> Result<Option<Vec<Name>>> {
     let Some(mut names) = names else { return Ok(None) };
     for name in &names {
-        let found = call.station.environment_for(&call.ctx.principal, name.as_str());
-        found.map_err(|error| error.field("environments"))?;
+        giving.environment(name, key).await.map_err(|error| error.field("environments"))?;
     }
     names.sort();
     names.dedup();

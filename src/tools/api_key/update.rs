@@ -57,7 +57,7 @@ pub async fn update(call: Call, input: Input) -> Result<ApiKeyView> {
     let key = find_living(&call, &input.key).await?;
     let environments = match input.environments {
         None => key.limits.environments.clone(),
-        Some(names) => existing(&call, names)?,
+        Some(names) => existing(&giving, names, &key.id).await?,
     };
     let before = key.limits.clone();
     let limits = KeyLimits {

@@ -1,6 +1,6 @@
 //! `role_set`: gives a user a role, or takes it away.
 
-use crate::domain::{AuditEntry, Effect, Principal, Role, Roles, Scope};
+use crate::domain::{AuditEntry, Effect, InvalidName, Name, Principal, Role, Roles, Scope};
 use crate::error::{Error, Result};
 use crate::tools::giving::Giving;
 use crate::tools::input::given;
@@ -45,7 +45,11 @@ pub async fn set(call: Call, input: Input) -> Result<UserView> {
     let user = find_living(&call, &input.user).await?;
     let environment = match input.environment.as_str() {
         Roles::EVERYWHERE => None,
-        name => Some(call.station.environment_for(&call.ctx.principal, name)?.name.clone()),
+        text => {
+            let invalid = |invalid: InvalidName| Error::invalid_input(invalid.to_string()).field("environment");
+            let name = Name::new(text).map_err(|error| invalid(error).hint("give an environment's name, or `*`"))?;
+            Some(giving.environment(&name, user.name.as_str()).await?)
+        }
     };
     let mut roles = user.roles.clone();
     roles.set(environment.as_ref(), role);

@@ -12,7 +12,7 @@ pub mod wait;
 use super::context::{Call, Context, Environment, Station};
 use super::dispatch::{Deed, deny};
 use crate::domain::{Name, Place, Run, RunId, Scope};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use std::sync::Arc;
 
 /// The shortest prefix of an id that is looked up.
@@ -29,20 +29,18 @@ pub(super) async fn environment_of(
     only: Option<&Name>,
 ) -> Result<Arc<Environment>> {
     let by_id = RunId::parse(run).map(|id| station.environments.numbered(id.environment()));
-    let own = by_id.clone().flatten();
     let there = only.and_then(|only| station.environments.named(only.as_str()).ok());
-    let other = there.clone().filter(|other| own.as_ref().is_none_or(|own| own.name != other.name));
-    let needs = |place: &str| format!("needs {} {place}", Scope::RunsRead.as_str());
     let is_visible = |environment: &Environment| is_visible(ctx, scope, station.place(environment));
-    for hidden in [own, other].into_iter().flatten().filter(|environment| !is_visible(environment)) {
-        deny(station, ctx, deed, Some(&hidden), needs("there")).await?;
+    let may_see =
+        only.is_none_or(|only| self::is_visible(ctx, scope, Place { name: only, kind: station.settings.kind(only) }));
+    let hidden = [by_id.clone().flatten(), there.clone()].into_iter().flatten().find(|one| !is_visible(one));
+    // An id may be made up: one that leads nowhere counts like one that leads where the caller can't see.
+    let leads_nowhere = || matches!(by_id, Some(None)) && !station.environments.all().iter().all(|one| is_visible(one));
+    if hidden.is_some() || !may_see || leads_nowhere() {
+        hide(station, ctx, deed, hidden.as_ref(), only.filter(|_| !may_see)).await?;
     }
-    if let (Some(only), None) = (only, &there) {
-        let place = Place { name: only, kind: station.settings.kind(only) };
-        if self::is_visible(ctx, scope, place) {
-            return station.environment_for(&ctx.principal, only.as_str());
-        }
-        deny(station, ctx, deed, None, needs(&format!("in environment {only}"))).await?;
+    if let (Some(only), None, true) = (only, &there, may_see) {
+        return station.environment_for(&ctx.principal, only.as_str());
     }
     let meant =
         |environment: &Arc<Environment>| is_visible(environment) && only.is_none_or(|only| *only == environment.name);
@@ -57,6 +55,27 @@ pub(super) async fn environment_of(
         Some(only) => not_found_in(run, only),
         None => not_found(run),
     })
+}
+
+/// Records that a run was asked for where its caller may not see any. The caller is told what is told of a run that isn't there, however
+/// often it was denied something: being held back would say that there is more to it.
+async fn hide(
+    station: &Station,
+    ctx: &Context,
+    deed: &Deed,
+    environment: Option<&Arc<Environment>>,
+    named: Option<&Name>,
+) -> Result<()> {
+    let place = match (environment, named) {
+        (Some(environment), _) => format!("in environment {}", environment.name),
+        (None, Some(named)) => format!("in environment {named}"),
+        (None, None) => "in an environment that isn't there".to_owned(),
+    };
+    let reason = format!("needs {} {place}", Scope::RunsRead.as_str());
+    match deny(station, ctx, deed, environment, reason).await {
+        Err(error) if error.kind() == ErrorKind::RateLimited => Ok(()),
+        recorded => recorded,
+    }
 }
 
 /// The run that `run`, an id or a unique prefix, names in the environment of the call.
