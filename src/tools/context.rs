@@ -261,23 +261,31 @@ impl Station {
         (!reads_one).then_some(refusal)
     }
 
-    /// What to do so that station.yml is in force, if it isn't what this process has read any more.
-    pub async fn station_yml_changed(&self) -> Option<String> {
+    /// What to do so that station.yml is in force, if it isn't what this process has read any more. Who doesn't administrate the station is
+    /// told who can.
+    pub async fn station_yml_changed(&self, asking: &Principal) -> Option<String> {
         let (settings, path) = (Arc::clone(&self.settings), self.home.station_yml());
         let changed = tokio::task::spawn_blocking(move || config::settings_changed(&settings, &path)).await;
+        if !changed.unwrap_or_default() {
+            return None;
+        }
+        if !asking.may(Scope::StationAdmin, None) {
+            let note =
+                "station.yml was changed after the station had read it and is not in force until it is started again";
+            return Some(format!("{note}: `stn status` on its machine says how"));
+        }
         let pid = std::process::id();
         let again = match self.mode {
             "serve" => "start `stn serve` again",
             _ => "the next command starts another",
         };
-        changed.unwrap_or_default().then(|| {
-            format!("station.yml was changed after process {pid} had read it and is not in force: `kill {pid}`, then {again}")
-        })
+        let note = format!("station.yml was changed after process {pid} had read it and is not in force");
+        Some(format!("{note}: `kill {pid}`, then {again}"))
     }
 
     /// `error`, which an edit of station.yml may have mended already.
-    pub async fn with_settings_note(&self, error: Error) -> Error {
-        match (self.station_yml_changed().await, error.hint_text().map(str::to_owned)) {
+    pub async fn with_settings_note(&self, error: Error, asking: &Principal) -> Error {
+        match (self.station_yml_changed(asking).await, error.hint_text().map(str::to_owned)) {
             (None, _) => error,
             (Some(note), Some(hint)) => error.hint(format!("{hint}; {note}")),
             (Some(note), None) => error.hint(note),

@@ -179,6 +179,17 @@ async fn where_the_home_and_its_key_are_is_for_who_administrates_the_station() {
     assert!(shown.status == 200 && !shown.text.contains(&home), "{}", shown.text);
     let shown = shown.json();
     assert_eq!([&shown["home"], &shown["local_key_file"], &shown["pid"]], [&Value::Null; 3]);
+    // What to do about an edit that isn't in force, neither.
+    std::fs::write(test.deps.station.home.station_yml(), "# edited\n").unwrap();
+    for line in ["GET /api/v1/status", "GET /api/v1/config", "POST /api/v1/environments/development/sync"] {
+        let developer = key(&test, json!({ "name": "c", "role": "developer" })).await.1;
+        let edited = ask(&test, &developer, line, None).await;
+        let note = edited.json()["station_yml_changed"].as_str().unwrap().to_owned();
+        assert!(note.contains("`stn status`") && !note.contains("kill"), "{line}: {note}");
+        let edited = test.send(line, None).await.json();
+        let fix = format!("`kill {}`", std::process::id());
+        assert!(edited["station_yml_changed"].as_str().unwrap().contains(&fix), "{line}: {edited}");
+    }
     let (_, admin) = key(&test, json!({ "name": "b" })).await;
     for shown in [ask(&test, &admin, "GET /api/v1/status", None).await, test.send("GET /api/v1/status", None).await] {
         let shown = shown.json();

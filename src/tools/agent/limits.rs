@@ -1,7 +1,7 @@
 //! `limits` of an agent, as it is given, and what has to be known for them to be kept.
 
 use crate::config::LimitsPatch;
-use crate::domain::{Budget, Limits, ModelChoice, Name, Usd};
+use crate::domain::{Budget, Limits, ModelChoice, Name, Principal, Usd};
 use crate::error::{Error, Result};
 use crate::tools::Station;
 use crate::tools::input::given;
@@ -27,9 +27,11 @@ impl From<GivenLimits> for LimitsPatch {
     }
 }
 
-/// Refuses a model whose price nobody knows where what it costs is limited: by `own`, the limits of `agent`, or by those above it.
+/// Refuses a model whose price nobody knows where what it costs is limited: by `own`, the limits of `agent`, or by those above it. `asking`
+/// is who is told.
 pub(super) async fn priced(
     station: &Station,
+    asking: &Principal,
     (agent, own): (&Name, Limits),
     above: &[Budget],
     model: &ModelChoice,
@@ -46,5 +48,5 @@ pub(super) async fn priced(
     let error = Error::invalid_input(message)
         .field("model")
         .hint(format!("set `models.prices` of `{name}` in station.yml, or limit `tokens` instead"));
-    Err(station.with_settings_note(error).await)
+    Err(station.with_settings_note(error, asking).await)
 }

@@ -85,10 +85,10 @@ async fn submit(call: &Call, agent: AgentRow, input: Input) -> Result<Run> {
     let Chosen { model, from_caller } =
         match station.models.choose(&environment.name, asked, own, brought.as_deref()).await {
             Ok(chosen) => chosen,
-            Err(error) => return Err(station.with_settings_note(error).await),
+            Err(error) => return Err(station.with_settings_note(error, &call.ctx.principal).await),
         };
     let limits = definition.limits.unwrap_or_default();
-    priced(station, (&definition.name, limits), &budgets, &model).await?;
+    priced(station, &call.ctx.principal, (&definition.name, limits), &budgets, &model).await?;
     let key = input.idempotency_key.or_else(|| call.ctx.idempotency_key());
     let id = RunId::new(call.now(), environment.number, random()?);
     if let (true, Some(brought)) = (from_caller, brought) {

@@ -83,7 +83,8 @@ pub async fn get(call: Call, input: Input) -> Result<Output> {
     if let Some(asked) = &input.key {
         keys = chosen(keys, asked.trim_end_matches('.'))?;
     }
-    Ok(Output { keys, station_yml_changed: station.station_yml_changed().await, schema: None })
+    let station_yml_changed = station.station_yml_changed(&call.ctx.principal).await;
+    Ok(Output { keys, station_yml_changed, schema: None })
 }
 
 /// The key that was asked for, or all below it.

@@ -38,7 +38,7 @@ pub async fn view(call: &Call, environment: &Environment) -> Result<EnvironmentV
         match station.models.describe(&environment.name, call.ctx.provider_variables.as_deref()).await {
             Ok(model) => (Some(model), None),
             Err(error) => {
-                let error = station.with_settings_note(error).await;
+                let error = station.with_settings_note(error, &call.ctx.principal).await;
                 (None, Some(format!("{error}: {}", error.hint_text().unwrap_or_default())))
             }
         };

@@ -58,7 +58,7 @@ pub async fn sync(call: Call, input: Input) -> Result<Output> {
         dry_run: input.dry_run,
         config_revision: looked.revision,
         items: looked.plan.items,
-        station_yml_changed: call.station.station_yml_changed().await,
+        station_yml_changed: call.station.station_yml_changed(&call.ctx.principal).await,
     })
 }
 

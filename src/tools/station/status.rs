@@ -63,7 +63,7 @@ pub async fn status(call: Call, _: Input) -> Result<Status> {
         local_key_file: path(&station.home.local_key()),
         http_listen: station.http_listen.get().map(ToString::to_string),
         started_at: station.started_at,
-        station_yml_changed: station.station_yml_changed().await,
+        station_yml_changed: station.station_yml_changed(&call.ctx.principal).await,
         environments,
         mcp_servers: servers,
     })
