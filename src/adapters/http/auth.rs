@@ -1,12 +1,13 @@
 //! Who is calling over TCP: the bearer of a key, or nobody.
 
+use super::Doors;
 use super::keys::{self, Entered, Lease, Refused};
-use super::{Doors, RequestId};
 use crate::adapters::rest::{Problem, query_of};
 use crate::clock::ClockExt;
 use crate::domain::{AuditEntry, AuditOutcome, Cause, Origin, PrincipalKind, PrincipalRef};
 use crate::error::{Error, ErrorKind};
 use crate::mcp::serve::{Leave, Stay};
+use crate::net::RequestId;
 use crate::tools::model::ProviderVariables;
 use axum::body::{Body, HttpBody};
 use axum::extract::{Request, State};
@@ -47,7 +48,7 @@ impl Asked {
             authorization: request.headers().get(AUTHORIZATION).cloned(),
             source: extensions.get::<Source>().map(|source| source.0),
             origin: if path == "/mcp" || path.starts_with("/mcp/") { Origin::McpHttp } else { Origin::Rest },
-            request_id: extensions.get::<RequestId>().map(|id| id.0.to_string()).unwrap_or_default(),
+            request_id: extensions.get::<RequestId>().map(RequestId::to_string).unwrap_or_default(),
         }
     }
 

@@ -3,31 +3,24 @@
 use super::Doors;
 use crate::adapters::rest::Problem;
 use crate::error::Error;
+use crate::net::RequestId;
 use axum::extract::{Request, State};
 use axum::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use std::any::Any;
-use std::sync::Arc;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Names one request in the answer, in the log and in audit rows. Ours alone: a caller's own is not taken over.
-#[derive(Debug, Clone)]
-pub(in crate::adapters) struct RequestId(pub(in crate::adapters) Arc<str>);
-
-impl RequestId {
-    /// Sixteen hex digits. Without randomness the request still gets an answer, and the time tells it apart well enough.
-    fn new(doors: &Doors) -> Self {
-        let number = getrandom::u64().unwrap_or_else(|_| doors.station.clock.now().as_millis().unsigned_abs());
-        Self(format!("{number:016x}").into())
-    }
+/// Without randomness the request still gets an answer, and the time tells it apart well enough.
+fn numbered(doors: &Doors) -> RequestId {
+    RequestId::new(getrandom::u64().unwrap_or_else(|_| doors.station.clock.now().as_millis().unsigned_abs()))
 }
 
 pub(super) async fn number_and_render(State(doors): State<Doors>, mut request: Request, next: Next) -> Response {
     let active = doors.activity.enter();
-    let id = RequestId::new(&doors);
+    let id = numbered(&doors);
     request.extensions_mut().insert(id.clone());
     let mut response = next.run(request).await;
     if is_bare_refusal(&response) {
@@ -38,11 +31,11 @@ pub(super) async fn number_and_render(State(doors): State<Doors>, mut request: R
         response.headers_mut().extend(allowed.map(|allowed| (ALLOW, allowed)));
     }
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
-        *response.body_mut() = problem.render(&id.0).into();
+        *response.body_mut() = problem.render(id.as_str()).into();
         response.headers_mut().insert(CONTENT_TYPE, Problem::MEDIA_TYPE);
     }
     let headers = response.headers_mut();
-    if let Ok(id) = HeaderValue::from_str(&id.0) {
+    if let Ok(id) = HeaderValue::from_str(id.as_str()) {
         headers.insert(X_REQUEST_ID, id);
     }
     headers.entry(X_CONTENT_TYPE_OPTIONS).or_insert(HeaderValue::from_static("nosniff"));

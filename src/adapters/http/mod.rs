@@ -15,7 +15,6 @@ pub use activity::{Active, Activity};
 pub use listen::{serve_socket, serve_tcp};
 
 pub(super) use auth::Arrival;
-pub(super) use envelope::RequestId;
 
 use super::{local, mcp, rest};
 use crate::domain::Name;

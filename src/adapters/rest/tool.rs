@@ -2,10 +2,11 @@
 
 use super::input::{Given, input_of};
 use super::{BASE, Problem, body, query_of};
-use crate::adapters::http::{Arrival, Doors, RequestId};
+use crate::adapters::http::{Arrival, Doors};
 use crate::domain::{Principal, RunStatus};
 use crate::error::{Error, Result};
 use crate::mcp::serve::Leave;
+use crate::net::RequestId;
 use crate::tools::spec::Rest;
 use crate::tools::{Act, Context, dispatch};
 use axum::RequestExt;
@@ -79,7 +80,7 @@ pub(in crate::adapters) fn context(extensions: &Extensions) -> Result<Context> {
     let missing = || Error::unauthenticated("nobody has said who is calling");
     let principal: Principal = extensions.get().cloned().ok_or_else(missing)?;
     let arrival: Arrival = extensions.get().cloned().ok_or_else(missing)?;
-    let request_id = extensions.get::<RequestId>().map(|id| id.0.to_string()).unwrap_or_default();
+    let request_id = extensions.get::<RequestId>().map(RequestId::to_string).unwrap_or_default();
     let mut ctx = Context::new(principal, arrival.origin, request_id);
     ctx.provider_variables = arrival.variables;
     Ok(ctx)

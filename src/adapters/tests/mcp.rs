@@ -64,6 +64,28 @@ async fn the_address_decides_the_environment_and_the_tools() {
     assert_eq!((nowhere.status, &nowhere.json()["kind"]), (404, &json!("not_found")));
 }
 
+#[tokio::test]
+async fn a_request_has_one_id_in_its_answer_and_in_the_audit() {
+    let test = TestStation::new().await;
+    let session = session(&test, "/mcp/staging").await;
+    let call = |number: i64, tool: &str| {
+        let call = json!({ "name": tool, "arguments": { "name": "hello", "prompt": "Say hello." } });
+        json!({ "jsonrpc": "2.0", "id": number, "method": "tools/call", "params": call })
+    };
+    let created = rpc(&test, "/mcp/staging", Some(&session), call(2, "agent_create")).await;
+    let refused = rpc(&test, "/mcp/staging", Some(&session), call(3, "secret_set")).await;
+    let error = &message(&refused)["result"]["_meta"]["io.station/error"];
+    assert_eq!(error["request_id"], refused.header("x-request-id"));
+    let staging = test.deps.station.environments.named("staging").unwrap();
+    let rows = staging.store.audit_after(0, 10).await.unwrap();
+    let told: Vec<_> = rows.iter().map(|row| (row.entry.action.as_str(), row.entry.request_id.as_str())).collect();
+    assert_eq!(
+        told,
+        [("agent.create", created.header("x-request-id")), ("secret.set", refused.header("x-request-id"))]
+    );
+    assert_ne!(told[0].1, told[1].1);
+}
+
 struct Client {
     test: TestStation,
     backend: Arc<dyn Backend>,

@@ -26,6 +26,7 @@ use super::session::Sessions;
 use super::wire::{server_info, sign};
 use super::{Backend, Caller, Fault, JsonObject, ToolCall, ToolSet, Transport};
 use crate::domain::{Name, Principal};
+use crate::net::RequestId;
 
 /// How long a client may keep what it was told. Changes are announced, so this only bounds what a client misses that doesn't listen.
 const FRESH_MS: u64 = 10_000;
@@ -69,12 +70,19 @@ pub(super) struct Handler {
 
 impl Handler {
     fn caller(&self, context: &RequestContext<RoleServer>) -> Result<Caller, ErrorData> {
-        let request_id = new_request_id()?;
-        let (transport, principal) = match &self.door {
-            Door::Stream { principal, .. } => (Transport::Stdio, Some((**principal).clone())),
-            Door::Http { .. } => (Transport::Http, http_parts(&context.extensions).and_then(principal_of)),
+        let (transport, principal, numbered) = match &self.door {
+            Door::Stream { principal, .. } => (Transport::Stdio, Some((**principal).clone()), None),
+            Door::Http { .. } => {
+                let parts = http_parts(&context.extensions);
+                let numbered = parts.and_then(|parts| parts.extensions.get::<RequestId>());
+                (Transport::Http, parts.and_then(principal_of), numbered.cloned())
+            }
         };
         let principal = principal.ok_or_else(|| ErrorData::internal_error("The request has no principal", None))?;
+        let request_id = match numbered {
+            Some(numbered) => numbered,
+            None => new_request_id()?,
+        };
         let version = context.protocol_version().unwrap_or(ProtocolVersion::V_2025_03_26);
         Ok(Caller {
             transport,
@@ -82,7 +90,7 @@ impl Handler {
             principal,
             protocol_version: version.as_str().to_owned(),
             tools: self.tools,
-            request_id,
+            request_id: request_id.to_string(),
         })
     }
 
@@ -297,9 +305,9 @@ fn raw_arguments(arguments: JsonObject) -> Result<Box<RawValue>, ErrorData> {
         .map_err(|error| ErrorData::internal_error(format!("The arguments can't be written: {error}"), None))
 }
 
-/// 64 random bits in hexadecimal: enough to find one request in a log.
-fn new_request_id() -> Result<String, ErrorData> {
+/// For a request that nobody has given one.
+fn new_request_id() -> Result<RequestId, ErrorData> {
     let random = getrandom::u64()
         .map_err(|error| ErrorData::internal_error(format!("The system gives no randomness: {error}"), None))?;
-    Ok(format!("{random:016x}"))
+    Ok(RequestId::new(random))
 }

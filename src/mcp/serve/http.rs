@@ -74,7 +74,7 @@ impl Leave {
 }
 
 /// A tower service for `Router::route_service`. The layers before it put the [`Principal`] of each request into its extensions (a request
-/// without one is refused with 401), and on TCP they have looked at `Host` and `Origin` ([`crate::net::Guard`]).
+/// without one is refused with 401) and its [`crate::net::RequestId`], and on TCP they have looked at `Host` and `Origin` ([`crate::net::Guard`]).
 pub fn http_service(backend: Arc<dyn Backend>, seed: HttpSeed) -> HttpService {
     let sessions = Arc::new(Sessions::default());
     let config = StreamableHttpServerConfig::default()
