@@ -1,10 +1,12 @@
 //! Giving rights: one act at a time, and nobody gives rights that they don't have. A key that is narrowed must not make another one that
 //! isn't.
 
-use super::context::Call;
+use super::context::{Call, Environment};
 use super::dispatch::{Deed, deny, named_for_giving};
+use super::refused::{shown, there};
 use crate::domain::{KeyRecord, KeyRefusal, Name, Place, Principal, PrincipalKind, Scope, Timestamp};
 use crate::error::{Error, Result};
+use std::sync::Arc;
 use tokio::sync::MutexGuard;
 
 /// Held from before users and keys are looked at until what is given is committed: so what was checked is what is kept, whoever else
@@ -50,11 +52,20 @@ impl<'a> Giving<'a> {
         let may = |scope, place: Option<Place<'_>>| {
             self.call.ctx.principal.may(scope, place) && key.as_ref().is_none_or(|key| key.may(scope, place))
         };
-        let Some(scope) = self.exceeding(receiver, may) else { return Ok(()) };
-        let reason = format!("gives {}, which the giver doesn't have", scope.as_str());
-        let message = format!("{} has no right to give `{}` in all of these places", self.giver(), scope.as_str());
-        let error = Error::permission_denied(message);
-        self.refuse(target, reason, error.hint("give less, or ask an admin whose rights aren't narrowed")).await
+        let Some((scope, environment)) = self.exceeding(receiver, may) else { return Ok(()) };
+        let (giver, scope) = (self.giver(), scope.as_str());
+        let place = environment.as_ref().map(|environment| self.call.station.place(environment));
+        // What an environment is called is for those who may read it.
+        let told = match place {
+            Some(place) if !may(Scope::EnvironmentsRead, Some(place)) => {
+                "in an environment that it may not read".into()
+            }
+            place => there(place.map(|place| place.name)),
+        };
+        let error = Error::permission_denied(format!("{giver} doesn't have `{scope}` {told}, and so can't give it"))
+            .hint("give less, or ask an admin whose rights aren't narrowed");
+        let reason = format!("gives {scope} {}, which the giver doesn't have", there(place.map(|place| place.name)));
+        self.refuse(target, reason, error).await
     }
 
     /// The same for a key, which may not come from other networks or be good for longer than the giver's own either. Whoever only narrows
@@ -100,17 +111,27 @@ impl<'a> Giving<'a> {
         self.key.as_ref().map_or(at, |own| at.min(own.expires_at))
     }
 
-    /// Something that `receiver` may and that `may` doesn't allow.
-    fn exceeding(&self, receiver: &Principal, may: impl Fn(Scope, Option<Place<'_>>) -> bool) -> Option<Scope> {
+    /// Something that `receiver` may and that `may` doesn't allow, and the environment where that is so; without one for the station as a
+    /// whole.
+    fn exceeding(
+        &self,
+        receiver: &Principal,
+        may: impl Fn(Scope, Option<Place<'_>>) -> bool,
+    ) -> Option<(Scope, Option<Arc<Environment>>)> {
         let station = &self.call.station;
-        let environments = station.environments.all();
-        let places = || std::iter::once(None).chain(environments.iter().map(|one| Some(station.place(one))));
-        let exceeds = |scope: &Scope| places().any(|place| receiver.may(*scope, place) && !may(*scope, place));
-        Scope::ALL.iter().copied().find(exceeds)
+        let exceeds = |scope: Scope, environment: Option<&Arc<Environment>>| {
+            let place = environment.map(|environment| station.place(environment));
+            receiver.may(scope, place) && !may(scope, place)
+        };
+        let places: Vec<_> = std::iter::once(None).chain(station.environments.all().into_iter().map(Some)).collect();
+        Scope::ALL.iter().find_map(|scope| {
+            let place = places.iter().find(|place| exceeds(*scope, place.as_ref()))?;
+            Some((*scope, place.clone()))
+        })
     }
 
     fn giver(&self) -> String {
-        format!("`{}`", self.call.ctx.principal.who.name)
+        shown(&self.call.ctx.principal.who)
     }
 
     async fn refuse(&self, target: &str, reason: String, error: Error) -> Result<()> {

@@ -13,10 +13,7 @@ pub(super) fn refused(
     refusal: Refusal,
 ) -> Error {
     let kind = place.map_or(EnvironmentKind::Production, |place| place.kind);
-    let there = match place {
-        Some(place) => format!("in environment `{}`", place.name),
-        None => "for the station as a whole".to_owned(),
-    };
+    let there = there(place.map(|place| place.name));
     let (name, action, needed) = (shown(who), &deed.action, scope.as_str());
     let (message, hint) = match refusal {
         Refusal::Elsewhere { granted } => (
@@ -42,8 +39,16 @@ pub(super) fn refused(
     Error::permission_denied(message).hint(hint)
 }
 
+/// Where, in an environment or without one.
+pub(super) fn there(environment: Option<&Name>) -> String {
+    match environment {
+        Some(name) => format!("in environment `{name}`"),
+        None => "for the station as a whole".to_owned(),
+    }
+}
+
 /// A key is told by its id as well: names are not unique.
-fn shown(who: &PrincipalRef) -> String {
+pub(super) fn shown(who: &PrincipalRef) -> String {
     match who.kind {
         PrincipalKind::ApiKey => format!("key `{}` ({})", who.name, who.id),
         _ => format!("`{}`", who.name),

@@ -65,6 +65,38 @@ async fn changes_of_one_key_at_the_same_time_are_all_kept() {
 }
 
 #[tokio::test]
+async fn who_gives_too_much_is_told_what_and_where_and_no_name_of_an_environment_that_they_may_not_read() {
+    let test = TestStation::new().await;
+    let giver = user(&test, "giver", &[("*", "admin"), ("staging", "viewer")]).await;
+    let _puppet = user(&test, "puppet", &[]).await;
+    let set = async |key: &str, environment: &str, role: &str| {
+        let body = json!({ "environment": environment, "role": role });
+        let told = ask(&test, key, "PATCH /api/v1/users/puppet/roles", Some(body)).await;
+        assert_eq!(told.status, 403, "{}", told.text);
+        told.json()["message"].as_str().unwrap().to_owned()
+    };
+    let told = set(&giver, "staging", "operator").await;
+    assert!(told.contains("key `giver` (") && told.contains("`agents:run` in environment `staging`"), "{told}");
+    let (_, narrow) = key(&test, json!({ "name": "narrow", "scopes": ["users:write", "keys:write"] })).await;
+    let told = set(&narrow, "*", "viewer").await;
+    assert!(told.contains("`agents:read` for the station as a whole"), "{told}");
+    let _there = user(&test, "there", &[("staging", "viewer")]).await;
+    let told = ask(&test, &narrow, "POST /api/v1/api-keys", Some(json!({ "name": "new", "user": "there" }))).await;
+    assert!(told.status == 403 && told.text.contains("`agents:read` in an environment that"), "{}", told.text);
+    assert!(!told.text.contains("staging"), "{}", told.text);
+    let rows = test.deps.station.control.audit_after(0, 200).await.unwrap();
+    let reasons: Vec<_> = rows.iter().filter_map(|row| row.entry.reason.as_deref()).collect();
+    assert_eq!(
+        reasons,
+        [
+            "gives agents:run in environment `staging`, which the giver doesn't have",
+            "gives agents:read for the station as a whole, which the giver doesn't have",
+            "gives agents:read in environment `staging`, which the giver doesn't have"
+        ]
+    );
+}
+
+#[tokio::test]
 async fn who_came_with_a_key_that_was_narrowed_or_deleted_meanwhile_gives_what_it_may_now() {
     let test = TestStation::new().await;
     let (id, _) = key(&test, json!({ "name": "doomed" })).await;
