@@ -20,8 +20,10 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long a key is good when nobody says it.
 const DEFAULT_LIFE: Duration = Duration::from_secs(90 * DAY.as_secs());
 
-/// How long a key can be good.
-const LONGEST_LIFE: Duration = Duration::from_secs(365 * DAY.as_secs());
+/// How many days a key can be good.
+const MOST_DAYS: u64 = 365;
+
+const LONGEST_LIFE: Duration = Duration::from_secs(MOST_DAYS * DAY.as_secs());
 
 /// An API key, as every door shows it: never with its secret.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -128,17 +130,20 @@ async fn existing(giving: &Giving<'_>, names: Option<Vec<Name>>, key: &str) -> R
 
 /// When a key expires that is good for `expires_in`, or until `expires_at`. `None` when neither says it.
 fn expiry(now: Timestamp, expires_in: Option<&str>, expires_at: Option<Timestamp>) -> Result<Option<Timestamp>> {
-    let (at, field) = match (expires_in, expires_at) {
+    let (at, field, asked) = match (expires_in, expires_at) {
         (Some(_), Some(_)) => {
             return Err(Error::invalid_input("both `expires_in` and `expires_at` are given")
                 .hint("give one of them")
                 .field("expires_in"));
         }
         (Some(text), None) => {
-            let ms = parse_duration(text).map_err(|reason| Error::invalid_input(reason).field("expires_in"))?;
-            (now + Duration::from_millis(ms), "expires_in")
+            let ms = parse_duration(text).map_err(|reason| {
+                let error = Error::invalid_input(reason).field("expires_in");
+                error.hint(format!("give at most `{MOST_DAYS}d`"))
+            })?;
+            (now + Duration::from_millis(ms), "expires_in", text.to_owned())
         }
-        (None, Some(at)) => (at, "expires_at"),
+        (None, Some(at)) => (at, "expires_at", at.to_string()),
         (None, None) => return Ok(None),
     };
     if at <= now {
@@ -146,14 +151,20 @@ fn expiry(now: Timestamp, expires_in: Option<&str>, expires_at: Option<Timestamp
         return Err(Error::invalid_input(message).hint("give a time to come").field(field));
     }
     if at > now + LONGEST_LIFE {
-        return Err(Error::invalid_input(format!("the key would be good until {at}, which is too long"))
-            .hint(format!(
-                "at most {} days; before that, make a second key and delete the first",
-                LONGEST_LIFE.as_secs() / DAY.as_secs()
-            ))
-            .field(field));
+        return Err(too_long(field, &asked, now));
     }
     Ok(Some(at))
+}
+
+/// The error for a key that would be good for too long.
+fn too_long(field: &str, asked: &str, now: Timestamp) -> Error {
+    let (asked, until) = (asked.escape_debug(), now + LONGEST_LIFE);
+    let hint = format!(
+        "give at most `{MOST_DAYS}d`, or a time until {until}; before then, make a second key and delete the first"
+    );
+    Error::invalid_input(format!("`{field}` is `{asked}`, and a key is good for at most {MOST_DAYS} days"))
+        .hint(hint)
+        .field(field)
 }
 
 #[cfg(test)]
@@ -174,6 +185,11 @@ mod tests {
         ] {
             let refused = expiry(now, expires_in, expires_at).unwrap_err();
             assert_eq!(refused.field_name(), Some(field), "{refused}");
+        }
+        for text in ["366d", "99999999999d", "99999999999999999999d"] {
+            let refused = expiry(now, Some(text), None).unwrap_err();
+            assert!(refused.to_string().contains(&format!("`{text}`")), "{refused}");
+            assert!(refused.hint_text().unwrap().contains("at most `365d`"), "{refused:?}");
         }
     }
 }
