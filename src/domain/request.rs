@@ -60,6 +60,12 @@ impl Request {
         format!("stn run respond {run} --answer 'TEXT'{which}")
     }
 
+    /// The command that says what a call in doubt is taken to have returned.
+    pub fn result_command(run: RunId, step: Option<i64>) -> String {
+        let which = step.map(|step| format!(" --step {step}")).unwrap_or_default();
+        format!("stn run respond {run} result --result 'TEXT'{which}")
+    }
+
     /// Whether one of `choices` is the word of a decision.
     pub fn offers_a_decision(choices: &[String]) -> bool {
         choices.iter().any(|choice| matches!(choice.as_str(), "retry" | "skip" | "result"))

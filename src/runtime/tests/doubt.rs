@@ -2,6 +2,8 @@
 
 use super::{Bench, Say};
 use crate::domain::{OnInDoubt, RunStatus, StepStatus, WaitingFor};
+use crate::tools;
+use serde_json::json;
 
 #[tokio::test]
 async fn a_server_that_dies_over_a_write_parks_the_run() {
@@ -12,6 +14,15 @@ async fn a_server_that_dies_over_a_write_parks_the_run() {
     let step = bench.step(run.id, 2, 1).await.step;
     assert_eq!(step.status, StepStatus::InDoubt);
     assert!(step.error.unwrap().contains("misfits"));
+    let given = json!({ "run": run.id, "decision": "result", "step": 2 });
+    let missing = tools::call(&bench.station, super::context(), "run_respond", given).await.unwrap_err();
+    let command = format!("stn run respond {} result --result 'TEXT' --step 2", run.id);
+    assert!(missing.hint_text().unwrap().ends_with(&command), "{missing}");
+    bench.call("run_cancel", json!({ "run": run.id })).await;
+    let late = json!({ "run": run.id, "decision": "retry" });
+    let late = tools::call(&bench.station, super::context(), "run_respond", late).await.unwrap_err();
+    assert!(late.message().ends_with("is `cancelled` and waits for no answer"), "{late}");
+    assert!(late.hint_text().unwrap().contains(&format!("`stn run get {}`", run.id)), "{late}");
 }
 
 #[tokio::test]

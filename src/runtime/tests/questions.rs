@@ -70,6 +70,15 @@ async fn several_questions_of_a_turn_are_answered_each_by_itself() {
     assert_eq!(bench.settled(run).await.requests.len(), 2);
     let unclear = refused(&bench, json!({ "run": run, "answer": "left" })).await;
     assert_eq!((unclear.kind(), unclear.field_name()), (ErrorKind::Conflict, Some("step")));
+    let decided = async |step: Option<i64>| {
+        let refused = refused(&bench, json!({ "run": run, "decision": "retry", "step": step })).await;
+        refused.hint_text().unwrap_or_default().to_owned()
+    };
+    let [first, second] = [2, 4].map(|step| format!("stn run respond {run} --answer 'TEXT' --step {step}"));
+    assert_eq!(decided(Some(4)).await, format!("give it: {second}"), "what was given is kept");
+    for unclear in [None, Some(3)] {
+        assert_eq!(decided(unclear).await, format!("give it: {first}, or {second}"));
+    }
     bench.call("run_respond", json!({ "run": run, "answer": "because", "step": 4 })).await;
     assert_eq!(bench.settled(run).await.requests.len(), 1);
     bench.call("run_respond", json!({ "run": run, "answer": "right" })).await;

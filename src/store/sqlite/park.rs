@@ -103,6 +103,7 @@ pub(super) fn answer(
     let mut state = RunState::load(tx.conn, id)?.ok_or_else(missing)?;
     let waiting_for = state.waiting_for.filter(|_| state.status() == RunStatus::InputRequired).ok_or_else(|| {
         Error::conflict(format!("run `{id}` is `{}` and waits for no answer", state.status().as_str()))
+            .hint(format!("`stn run get {id}` shows how it stands, and `stn request list` what runs wait for"))
     })?;
     if expiry::is_over(&state, tx.now) {
         return Err(Error::conflict(format!("what run `{id}` asks has expired: nobody had answered in time"))
@@ -161,7 +162,7 @@ pub(super) fn questions(tx: &Tx<'_>, run: RunId) -> Result<Vec<Doubt>> {
 fn asked(run: RunId, open: &[Doubt], seq: Option<i64>, answer: &Answer) -> Result<Vec<Doubt>> {
     if answer.decision != Decision::Result {
         return Err(Error::conflict(format!("run `{run}` waits for the answer to a question"))
-            .hint(format!("give it: {}", Request::answer_command(run, None)))
+            .hint(format!("give it: {}", Request::answer_command(run, seq)))
             .field("decision"));
     }
     let steps: Vec<i64> = open.iter().map(|question| question.seq).collect();

@@ -50,7 +50,7 @@ pub async fn respond(call: Call, input: Input) -> Result<Run> {
             }
             to_question(&run, input.step, answer)?
         }
-        (Some(decision), None) => to_doubt(&run, decision, input.result)?,
+        (Some(decision), None) => to_doubt(&run, input.step, decision, input.result)?,
         _ => {
             let error = Error::invalid_input("give either `decision` or `answer`").field("decision");
             return Err(error.hint("`answer` is for questions, `decision` for everything else that a run waits for"));
@@ -71,21 +71,34 @@ pub async fn respond(call: Call, input: Input) -> Result<Run> {
 }
 
 /// A decision, which is for what isn't a question.
-fn to_doubt(run: &Run, decision: Decision, result: Option<String>) -> Result<Answer> {
+fn to_doubt(run: &Run, step: Option<i64>, decision: Decision, result: Option<String>) -> Result<Answer> {
     if run.waiting_for == Some(WaitingFor::Question) {
         return Err(Error::conflict(format!("run `{}` waits for the answer to a question", run.id))
-            .hint(format!("give it: {}", Request::answer_command(run.id, None)))
+            .hint(format!("give it: {}", how_to_answer(run, step)))
             .field("decision"));
     }
     match (decision, result) {
         (Decision::Result, None) => Err(Error::invalid_input("`result` is missing")
-            .hint("with the decision `result`, say what the call returned")
+            .hint(format!("say what the call returned: {}", Request::result_command(run.id, step)))
             .field("result")),
         (Decision::Retry | Decision::Skip, Some(_)) => {
             let message = "`result` goes with the decision `result` only";
             Err(Error::invalid_input(message).field("result"))
         }
         (decision, result) => Ok(Answer { decision, result }),
+    }
+}
+
+/// The command that answers the question in `step`, or each of those that a run asks, where no step says which.
+fn how_to_answer(run: &Run, step: Option<i64>) -> String {
+    let asked: Vec<Option<i64>> = run.requests.iter().map(|request| request.step).collect();
+    match asked.as_slice() {
+        _ if asked.contains(&step) => Request::answer_command(run.id, step),
+        [] | [_] => Request::answer_command(run.id, None),
+        several => {
+            let each = several.iter().map(|step| Request::answer_command(run.id, *step));
+            each.collect::<Vec<_>>().join(", or ")
+        }
     }
 }
 
