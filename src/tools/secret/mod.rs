@@ -39,7 +39,8 @@ impl JsonSchema for SecretValue {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "minLength": 1, "maxLength": LONGEST, "writeOnly": true })
+        // Its length is checked where it is set: a schema's error can't tell it without showing the value, and counts characters.
+        json_schema!({ "type": "string", "description": "1 to 65,536 bytes", "writeOnly": true })
     }
 }
 

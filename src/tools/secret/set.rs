@@ -41,9 +41,9 @@ pub async fn set(call: Call, input: Input) -> Result<SecretView> {
             .field("value"));
     }
     let length = value.expose_secret().len();
-    if length > LONGEST {
-        return Err(Error::invalid_input(format!("the value has {length} bytes, and a secret has {LONGEST} at most"))
-            .hint("keep a large secret in a file of its own")
+    if !(1..=LONGEST).contains(&length) {
+        return Err(Error::invalid_input(format!("the value has {length} bytes, and a secret has 1 to {LONGEST}"))
+            .hint("keep a large secret in a file of its own; `stn secret delete` forgets one")
             .field("value"));
     }
     let kind = call.station.settings.kind(&environment.name);
