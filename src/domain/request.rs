@@ -49,7 +49,8 @@ impl Request {
         let which = step.map(|step| format!(" --step {step}")).unwrap_or_default();
         match waiting_for {
             WaitingFor::Question => format!("stn run respond {run} 'TEXT'{which}"),
-            WaitingFor::InDoubt => format!("stn run respond {run} retry|skip|result{which}"),
+            // Pasted as it stands it decides nothing.
+            WaitingFor::InDoubt => format!("stn run respond {run} 'retry, skip or result'{which}"),
             _ => format!("stn run respond {run} retry"),
         }
     }
