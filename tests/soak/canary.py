@@ -14,7 +14,7 @@ Needs Linux, Python 3.10 and the npm peers that `tests/run` installs. Ends with 
 isn't root can't look into every process: how many were left out is told.
 """
 
-import base64, http.server, json, os, pathlib, shutil, signal, subprocess, sys, tempfile, threading, time, urllib.error, urllib.parse, urllib.request
+import base64, contextlib, http.server, json, os, pathlib, shutil, signal, sqlite3, subprocess, sys, tempfile, threading, time, urllib.error, urllib.parse, urllib.request
 
 STN = os.path.abspath(os.environ["STN"])
 PEERS = pathlib.Path(os.environ["STN_TEST_PEERS"]).resolve()
@@ -311,8 +311,8 @@ def a_run_and_every_door(station):
     steps = json.loads(stn("run", "steps", run["id"], "--json"))["items"]
     stn("run", "get", run["id"], "--json"), stn("run", "events", run["id"], "--json", code=None), stn("run", "events", run["id"], code=None)
     stn("tool", "list", "--json"), stn("mcp-server", "list", "--json"), stn("secret", "list", "--json")
-    stn("call", "everything__get-env", "{}", code=None), stn("call", "failing__refuse", "{}", code=None)
-    stn("tool", "call", "failing__fail", "{}", code=None), stn("call", "nothing", json.dumps({"key": CANARIES["HEADER"]}), code=None)
+    stn("tool", "call", "everything__get-env", "{}"), stn("tool", "call", "failing__refuse", "{}", code=1), stn("tool", "call", "failing__fail", "{}", code=1)
+    stn("call", "nothing", json.dumps({"key": CANARIES["HEADER"]}), code=4)
     for path in ["runs", f"runs/{run['id']}", f"runs/{run['id']}/steps", f"runs/{run['id']}/events", "tools", "mcp-servers", "secrets", "status"]:
         status, text = station.http("GET", f"/api/v1/{path}", None)
         assert status == 200, (path, status, text)
@@ -325,7 +325,21 @@ def a_run_and_every_door(station):
     for tool, arguments in asked:
         station.mcp_http(tool, arguments)
     station.mcp_stdio(*asked)
-    return run, steps, look_at_processes(station.owner.pid)
+    processes = look_at_processes(station.owner.pid)
+    live_events(station)
+    return run, steps, processes
+
+
+def live_events(station):
+    """What a model says in pieces, to a reader who follows the run."""
+    Model.script = CALLS
+    status, queued = station.http("POST", "/api/v1/agents/canary/queue", {"input": "say it again"})
+    assert status == 202, queued
+    events = f"/api/v1/runs/{json.loads(queued)['id']}/events"
+    status, text = station.http("GET", events, None, {"accept": "text/event-stream"})
+    assert status == 200 and b"event: run.completed" in text, (status, text[-2000:])
+    pieces = [json.loads(line[5:])["data"] for line in text.decode().splitlines() if line.startswith("data:") and '"model.delta"' in line]
+    assert any("[redacted:ECHO]" in json.dumps(piece) for piece in pieces), (pieces, text[-2000:])
 
 
 # A failpoint, when it breaks, and what is at hand there that has to be taken out of what the panic says.
@@ -400,6 +414,14 @@ def every_door_answers_a_panic(station):
     assert len(station.said) > said + 4
 
 
+def cells(path):
+    """What the rows of a store hold: a long value doesn't lie in one piece in the file."""
+    with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+        for (table,) in database.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall():
+            for row in database.execute(f'SELECT * FROM "{table}"'):
+                yield from (cell if isinstance(cell, bytes) else str(cell).encode() for cell in row)
+
+
 def scan(station):
     """Every place that a secret could have come to; what was found, how much was looked at, and where the control was."""
     found = [f"said to `{asked[:60]}`: {hit}" for asked, text in station.said for hit in hits(text)]
@@ -412,6 +434,8 @@ def scan(station):
             bytes_ = path.read_bytes()
             looked, size = looked + 1, size + len(bytes_)
             found += [f"{path.relative_to(station.directory)}: {hit}" for hit in hits(bytes_)]
+            if path.suffix == ".db":
+                found += [f"a row of {path.name}: {hit}" for cell in cells(path) for hit in hits(cell)]
             if CONTROL.encode() in bytes_:
                 controls.add(path.relative_to(station.directory).parts[1] if path.is_relative_to(station.home) else path.name)
     return found, looked, size, controls
