@@ -69,8 +69,10 @@ pub fn settings(home: &Home, variables: &BTreeMap<String, String>) -> Result<Set
 /// Where a home has its schemas, as the sample files name it for editors; the other layout has its cache elsewhere.
 const SAMPLE_SCHEMAS: (&str, &str) = ("cache/schemas/", "../data/cache/schemas/");
 
-/// Creates what an empty home lacks, with the sample agent. `true` when it was empty.
-pub fn first_use(home: &Home) -> Result<bool> {
+/// Creates what an empty home lacks, with the sample agent. `true` when it was empty. `variables` may name the key that a new home gets:
+/// where that can't be used, nothing is made.
+pub fn first_use(home: &Home, variables: &BTreeMap<String, String>) -> Result<bool> {
+    secrets::check_new(home, variables)?;
     let own = config::HOME_FILES.iter().map(|file| (file.path.to_owned(), file.contents));
     let sample = config::SAMPLE_ENVIRONMENT_FILES
         .iter()
@@ -97,6 +99,9 @@ fn write_schemas(home: &Home) -> Result<()> {
 /// Gives a home without a root one: for this passphrase, or for what the environment names, or for a new key. A passphrase for a home
 /// that has a root must be its own.
 pub fn init_root(home: &Home, variables: &BTreeMap<String, String>, passphrase: Option<NewPassphrase>) -> Result<()> {
+    if passphrase.is_none() {
+        secrets::check_new(home, variables)?;
+    }
     let (has_root, is_in_use) = (secrets::has_root(home), home.control_db().exists());
     match &passphrase {
         // One of before there were secrets, or one that has lost its root: its next owner sees which.
@@ -107,6 +112,8 @@ pub fn init_root(home: &Home, variables: &BTreeMap<String, String>, passphrase: 
         }
         _ => {}
     }
+    // Before there is anything else in it: whatever is interrupted here leaves no home that the next command would put under another key.
+    home::create(home, &[])?;
     secrets::create(home, variables, passphrase).map(drop)
 }
 
@@ -379,7 +386,7 @@ mod tests {
     async fn new_home(directory: &Path) -> App {
         let (clock, variables) = (SystemClock::shared(), BTreeMap::new());
         let home = Home::at(&directory.join("home"), Layout::Home, &variables).unwrap();
-        first_use(&home).unwrap();
+        first_use(&home, &BTreeMap::new()).unwrap();
         let lock = OwnerLock::try_acquire(&home, OwnerMode::Command, clock.now()).unwrap().unwrap();
         let settings = settings(&home, &variables).unwrap();
         let redactor = Redactor::default();

@@ -35,7 +35,7 @@ impl Bench {
     pub(crate) async fn open(folder: &Path, executes: bool, models: impl FnOnce(Models) -> Models) -> Self {
         let variables = BTreeMap::new();
         let home = Home::at(&folder.join("home"), Layout::Home, &variables).unwrap();
-        app::first_use(&home).unwrap();
+        app::first_use(&home, &variables).unwrap();
         let mut settings = app::settings(&home, &variables).unwrap();
         settings.runs.queue_limit = u32::MAX;
         let clock = SystemClock::shared();

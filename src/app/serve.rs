@@ -62,10 +62,10 @@ pub async fn serve(options: ServeOptions) -> Result<()> {
     if let Some(address) = listen {
         settings.listen_as_flagged(address);
     }
-    telemetry::start(&log_settings(&home, &settings.log, &variables), redactor.clone())?;
     let address = settings.http.listen;
-    // Whoever has the wrong key must not take the home from an owner that has the right one.
+    // Whoever has the wrong key must not take the home from an owner that has the right one, nor write to its log.
     let root = unlock(&home, &variables, if background { secrets::nobody_to_ask } else { ask }).await?;
+    telemetry::start(&log_settings(&home, &settings.log, &variables), redactor.clone())?;
     let subreaper = Subreaper::start()?;
     // Bound first: whoever can't listen must not take the home from an owner that can.
     // Unless that owner is who listens there: it lets go of both together.

@@ -22,6 +22,9 @@ const READY_WITHIN: Duration = Duration::from_secs(10);
 const LOG_LINES: usize = 10;
 const LOG_BYTES: u64 = 8 * 1024;
 
+/// Refuses what an owner of this home, with this environment, would surely end with.
+pub type MayStart = fn(&Home, &BTreeMap<String, String>) -> Result<()>;
+
 /// How to start a background owner.
 #[derive(Debug, Clone)]
 pub struct SpawnOwner {
@@ -29,19 +32,22 @@ pub struct SpawnOwner {
     pub arguments: Vec<String>,
     /// All that the owner gets of an environment. `STN_HOME` is added, absolute.
     pub environment: BTreeMap<String, String>,
+    /// Asked before it is started, and before anything of the home is touched.
+    pub may_start: MayStart,
 }
 
 impl SpawnOwner {
     /// This program again, as `stn serve --background --idle 10m`.
-    pub fn this_program(environment: BTreeMap<String, String>) -> Result<Self> {
+    pub fn this_program(environment: BTreeMap<String, String>, may_start: MayStart) -> Result<Self> {
         let program = std::env::current_exe()
             .map_err(|cause| Error::internal("can't find the program that is running").source(cause))?;
         let arguments = ["serve", "--background", "--idle", "10m"].map(str::to_owned).to_vec();
-        Ok(Self { program, arguments, environment })
+        Ok(Self { program, arguments, environment, may_start })
     }
 
     /// Starts the owner with its diagnostics appended to the home's background log.
     fn start(&self, home: &Home) -> Result<Spawned> {
+        (self.may_start)(home, &self.environment)?;
         let path = home.background_log();
         let log = OpenOptions::new().create(true).append(true).mode(0o600).open(&path);
         let log = log.map_err(|cause| failed("open the log", &path, cause))?;
@@ -179,7 +185,7 @@ mod tests {
     fn shell(script: &str) -> SpawnOwner {
         let arguments = vec!["-c".to_owned(), script.to_owned()];
         let environment = BTreeMap::from([("PATH".to_owned(), "/usr/bin:/bin".to_owned())]);
-        SpawnOwner { program: "/bin/sh".into(), arguments, environment }
+        SpawnOwner { program: "/bin/sh".into(), arguments, environment, may_start: |_, _| Ok(()) }
     }
 
     #[tokio::test]

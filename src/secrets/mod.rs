@@ -12,7 +12,7 @@ mod values;
 
 pub use keyring::{Secrets, refuse_without_root};
 pub use root::Unlocked;
-pub use source::{Ask, nobody_to_ask};
+pub use source::{Ask, FILE_VARIABLES, nobody_to_ask};
 pub use values::Values;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -33,6 +33,21 @@ const MOST_ROOT_BYTES: u64 = 16 * 1024;
 pub fn unlock(home: &Home, variables: &BTreeMap<String, String>, ask: Ask) -> Result<Option<Unlocked>> {
     let Some(root) = read_root(home)? else { return Ok(None) };
     open(home, &root, source::of_root(home, root.kdf, variables, ask)?).map(Some)
+}
+
+/// Whether the secrets of `home` are under a passphrase that `variables` don't name, so that a person has to be asked for it.
+pub fn asks_a_person(home: &Home, variables: &BTreeMap<String, String>) -> Result<bool> {
+    let is_under_passphrase = read_root(home)?.is_some_and(|root| root.kdf == root::Kdf::Pbkdf2HmacSha256);
+    Ok(is_under_passphrase && !source::is_named(variables))
+}
+
+/// Refuses, before anything of a new `home` is made, a key or passphrase named by the environment that it can't be made with. Whatever has
+/// a root or a store is no new home.
+pub fn check_new(home: &Home, variables: &BTreeMap<String, String>) -> Result<()> {
+    if has_root(home) || home.control_db().exists() {
+        return Ok(());
+    }
+    source::of_new_root(variables).map(drop)
 }
 
 /// A passphrase for a new home, of a length that can be used.

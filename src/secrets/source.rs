@@ -23,6 +23,8 @@ use zeroize::Zeroizing;
 const MASTER_KEY_FILE: &str = "STN_MASTER_KEY_FILE";
 /// Names the file with the passphrase.
 const PASSPHRASE_FILE: &str = "STN_PASSPHRASE_FILE";
+/// The variables that name a file. Whoever hands them on to a process in another directory has to make the paths absolute.
+pub const FILE_VARIABLES: [&str; 2] = [MASTER_KEY_FILE, PASSPHRASE_FILE];
 /// Set by systemd for a service with credentials.
 const CREDENTIALS_DIRECTORY: &str = "CREDENTIALS_DIRECTORY";
 const CREDENTIAL: &str = "stn-master-key";
@@ -73,6 +75,12 @@ impl Named {
             passphrase_file: path(PASSPHRASE_FILE),
         }
     }
+}
+
+/// Whether the environment names any.
+pub(super) fn is_named(variables: &BTreeMap<String, String>) -> bool {
+    let Named { credential, key_file, passphrase_file } = Named::read(variables);
+    credential.or(key_file).or(passphrase_file).is_some()
 }
 
 /// What a root of this kind is opened with. Exit code 78 where it is missing, or what is named is something else.

@@ -162,14 +162,30 @@ fn a_key_file_that_is_not_there_or_that_others_may_read() {
     let mut home = TestHome::new();
     let file = home.beside().join("station.key");
     home.set("STN_MASTER_KEY_FILE", file.to_str().unwrap());
-    for command in [&["agent", "list"][..], &["serve", "--listen", "127.0.0.1:0"]] {
-        refused(&home.stn(command), 78, &["station.key` doesn't exist"]);
-    }
-    std::fs::write(&file, [7; 32]).unwrap();
-    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
-    for command in [&["agent", "list"][..], &["serve", "--listen", "127.0.0.1:0"]] {
-        refused(&home.stn(command), 78, &["station.key` has mode 644", "chmod 600"]);
-    }
+    let makes_no_home = |home: &TestHome, parts: &[&str]| {
+        for command in [&["agent", "list"][..], &["serve", "--listen", "127.0.0.1:0"], &["init"], &["stdio"]] {
+            refused(&home.stn(command), 78, parts);
+            assert!(
+                !home.path().exists(),
+                "`stn {command:?}` has left a home that its key can't be chosen for any more"
+            );
+        }
+    };
+    makes_no_home(&home, &["station.key` doesn't exist"]);
+    let write = |bytes: &[u8], mode: u32| {
+        std::fs::write(&file, bytes).unwrap();
+        std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+    };
+    write(&[7; 32], 0o644);
+    makes_no_home(&home, &["station.key` has mode 644", "chmod 600"]);
+    write(b"no key", 0o600);
+    makes_no_home(&home, &["station.key` holds no key", "openssl rand"]);
+    home.set("STN_MASTER_KEY_FILE", "");
+    home.set("STN_PASSPHRASE_FILE", file.to_str().unwrap());
+    makes_no_home(&home, &["has 6 bytes; it needs 12"]);
+    write(b"correct horse battery", 0o600);
+    let _made = home.stn(&["init"]).ok();
+    assert!(!home.path().join("secrets/master.key").exists());
 }
 
 #[test]

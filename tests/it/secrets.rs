@@ -115,7 +115,7 @@ fn a_secret_reaches_its_child_its_header_and_its_provider_and_is_shown_by_no_doo
     }
     let shown = [server(&home, "counter"), server(&home, "remote"), home.json(&["mcp-server", "list"])];
     assert!(!json!(shown).to_string().contains(SECOND), "{shown:?}");
-    for (file, bytes) in files(&home.path()) {
+    for (file, (_, bytes)) in files(&home.path()) {
         assert!(!holds(&bytes, FIRST) && !holds(&bytes, SECOND), "{} holds a value", file.display());
     }
     let rest = http.post("/api/v1/secrets", &json!({ "name": "OTHER", "value": "over rest, also kept" })).with(200);
@@ -150,6 +150,8 @@ fn a_model_sets_no_secret_and_a_command_line_carries_none() {
     }
     let empty = home.stn_with_input(&["secret", "set", "TOKEN"], "");
     assert!(empty.code == 2 && empty.stderr.contains("no value"), "{empty:?}");
+    let long = home.stn_with_input(&["secret", "set", "TOKEN"], &"x".repeat(70_000));
+    assert!(long.code == 2 && long.stderr.contains("70000 bytes, and a secret has 1 to 65536"), "{long:?}");
     let bad_name = home.stn_with_input(&["secret", "set", "a-b"], FIRST);
     assert!(bad_name.code == 2 && bad_name.stderr.contains("`a-b`"), "{bad_name:?}");
     let short = home.stn_with_input(&["secret", "set", "PIN", "-e", "production"], "1234567");
@@ -161,14 +163,17 @@ fn a_model_sets_no_secret_and_a_command_line_carries_none() {
     assert_eq!(set["name"], "TOKEN");
 }
 
-/// Every file below `root` (with its mode) that isn't a socket.
-fn files(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+/// Every file below `root` that isn't a socket: its mode and its bytes.
+fn files(root: &Path) -> BTreeMap<PathBuf, (u32, Vec<u8>)> {
     let mut found = BTreeMap::new();
     for entry in fs::read_dir(root).unwrap().map(Result::unwrap) {
         let path = entry.path();
         match entry.file_type().unwrap() {
             kind if kind.is_dir() => found.extend(files(&path)),
-            kind if kind.is_file() => drop(found.insert(path.clone(), fs::read(&path).unwrap())),
+            kind if kind.is_file() => {
+                let mode = entry.metadata().unwrap().permissions().mode();
+                found.insert(path.clone(), (mode, fs::read(&path).unwrap()));
+            }
             _ => {}
         }
     }
@@ -179,15 +184,18 @@ fn mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
-/// A start that must end with 78, say `parts`, and leave every byte of the home as it is.
+/// Each way to start a station must end with 78, say `parts`, and leave every byte of the home as it is.
 fn refused_untouched(home: &TestHome, parts: &[&str]) {
     let before = files(&home.path());
-    let Output { code, stderr, .. } = home.stn(&["serve", "--listen", "127.0.0.1:0"]);
-    assert_eq!(code, 78, "{stderr}");
-    for part in parts {
-        assert!(stderr.contains(part), "`{part}` is missing in: {stderr}");
+    let in_background: [&[&str]; 2] = [&["agent", "run", "hello", "hi"], &["stdio"]];
+    for command in [&["serve", "--listen", "127.0.0.1:0"][..], &["secret", "list"]].iter().chain(&in_background) {
+        let Output { code, stderr, .. } = home.stn(command);
+        assert_eq!(code, 78, "{command:?}: {stderr}");
+        for part in parts {
+            assert!(stderr.contains(part), "{command:?}: `{part}` is missing in: {stderr}");
+        }
+        assert!(files(&home.path()) == before, "{command:?} has changed the home: {stderr}");
     }
-    assert!(files(&home.path()) == before, "the home was changed: {stderr}");
 }
 
 #[test]
@@ -221,6 +229,7 @@ fn a_wrong_or_exposed_key_ends_a_start_with_78_and_changes_nothing() {
         (home.path().join("secrets/master.key"), home.path().join("secrets/root.json"), home.path().join("secrets"));
     let key = fs::read(&master).unwrap();
 
+    home.write("station.yml", "log: { file: station.log }\n");
     fs::write(&master, [7; 32]).unwrap();
     refused_untouched(&home, &["master.key", "is not the one", "root.json"]);
     fs::write(&master, &key).unwrap();
@@ -273,7 +282,8 @@ fn a_passphrase_keeps_the_home_and_every_start_needs_it() {
     assert!(nobody.code == 2 && nobody.stderr.contains("no terminal"), "{nobody:?}");
 
     write("correct horse battery\n");
-    let _made = home.stn(&["init", "--passphrase-file", path]).ok();
+    let made = home.stn(&["init", "--passphrase-file", path]).ok();
+    assert!(made.stderr.contains("STN_PASSPHRASE_FILE") && !made.stderr.contains("agent run"), "{made:?}");
     let root: Value = serde_json::from_str(&home.read("secrets/root.json")).unwrap();
     assert_eq!((&root["kdf"], &root["iterations"]), (&json!("pbkdf2-hmac-sha256"), &json!(600_000)));
     assert!(!home.path().join("secrets/master.key").exists());
@@ -289,6 +299,9 @@ fn a_passphrase_keeps_the_home_and_every_start_needs_it() {
     write("correct horse battery");
     assert_eq!(home.json(&["secret", "list"])["items"][0]["name"], "TOKEN");
     assert!(!home.read("secrets/root.json").contains("horse"));
+    // This command runs where the file is; the background owner that it starts does not.
+    home.set("STN_PASSPHRASE_FILE", "passphrase");
+    assert_eq!(home.json(&["agent", "run", "hello", "hi"])["status"], "completed");
 }
 
 #[test]

@@ -5,10 +5,11 @@ use super::output::Output;
 use super::terminal;
 use crate::error::{Error, Result};
 use crate::home::Home;
-use crate::secrets::NewPassphrase;
+use crate::secrets::{self, NewPassphrase};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use secrecy::ExposeSecret;
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// The command.
@@ -59,12 +60,21 @@ pub(super) fn passphrase(matches: &ArgMatches) -> Result<Option<NewPassphrase>> 
 }
 
 /// Tells where the home is and what to do next; `created` when it was empty before.
-pub(super) fn tell(output: Output, home: &Home, created: bool) -> Result<(), Failure> {
+pub(super) fn tell(
+    output: Output,
+    home: &Home,
+    variables: &BTreeMap<String, String>,
+    created: bool,
+) -> Result<(), Failure> {
     let root = home.root().display().to_string();
     if output.json {
         return output.json(&json!({ "home": root, "created": created }));
     }
     output.text(&root)?;
-    output.note("next: `stn agent run hello \"What does README.md say?\"`, or `stn serve`");
+    output.note(if secrets::asks_a_person(home, variables)? {
+        "next: `stn serve` here, which asks for the passphrase; what starts by itself takes it from the file that STN_PASSPHRASE_FILE names"
+    } else {
+        "next: `stn agent run hello \"What does README.md say?\"`, or `stn serve`"
+    });
     Ok(())
 }

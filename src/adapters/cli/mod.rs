@@ -66,14 +66,16 @@ use tokio::runtime::{Builder, Runtime};
 /// How long `stn serve` waits for threads that are still busy once everything has been stopped.
 const LAST_THREADS: Duration = Duration::from_secs(1);
 
+/// Creates what an empty home lacks; true when it was empty. The environment may name the key of a new one.
+pub type FirstUse = fn(&Home, &BTreeMap<String, String>) -> Result<bool>;
+
 /// Gives a home its root, for a passphrase or for what the environment names.
 pub type InitRoot = fn(&Home, &BTreeMap<String, String>, Option<NewPassphrase>) -> Result<()>;
 
 /// What the command line needs of the composition root, which it must not know.
 #[derive(Debug, Clone, Copy)]
 pub struct Deps {
-    /// Creates what an empty home lacks; true when it was empty.
-    pub first_use: fn(&Home) -> Result<bool>,
+    pub first_use: FirstUse,
     /// Makes sure of `secrets/root.json`, for this passphrase if there is one.
     pub init_root: InitRoot,
     /// Opens the home for one call, and does it.
@@ -234,12 +236,12 @@ impl Session {
                 let home = Home::resolve(&self.variables)?;
                 // Before anything is made: a passphrase that can't be used leaves nothing behind.
                 let passphrase = init::passphrase(matches)?;
-                let created = (self.deps.first_use)(&home)?;
                 (self.deps.init_root)(&home, &self.variables, passphrase)?;
+                let created = (self.deps.first_use)(&home, &self.variables)?;
                 if let Some(problem) = target::settings_problem(&home, &self.variables) {
                     return Err(problem.into());
                 }
-                init::tell(self.output, &home, created)?;
+                init::tell(self.output, &home, &self.variables, created)?;
                 Ok(0)
             }
             "serve" => {
@@ -332,7 +334,7 @@ impl Session {
     /// The home, created if need be.
     fn home(&self) -> Result<Home> {
         let home = Home::resolve(&self.variables)?;
-        if (self.deps.first_use)(&home)? {
+        if (self.deps.first_use)(&home, &self.variables)? {
             self.output.note(format_args!("created the home `{}` with a sample agent, `hello`", home.root().display()));
         }
         Ok(home)

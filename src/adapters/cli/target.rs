@@ -11,6 +11,7 @@ use crate::domain::{Name, Origin, Principal};
 use crate::error::{Error, Result};
 use crate::home::{self, Door, Home, SpawnOwner};
 use crate::redact::Redactor;
+use crate::secrets;
 use crate::tools::model::PROVIDER_VARIABLES;
 use crate::tools::{self, Context, EnvironmentUse, Table, ToolSpec};
 use serde_json::{Map, Value};
@@ -223,7 +224,23 @@ pub(super) fn settings_problem(home: &Home, variables: &BTreeMap<String, String>
 pub(super) fn spawn_owner(variables: &BTreeMap<String, String>) -> Result<SpawnOwner> {
     let own = |name: &str| NOT_INHERITED.contains(&name) || PROVIDER_VARIABLES.contains(&name);
     let inherited = variables.iter().filter(|(name, _)| !own(name));
-    SpawnOwner::this_program(inherited.map(|(name, value)| (name.clone(), value.clone())).collect())
+    let environment: Result<_> = inherited.map(|(name, value)| Ok((name.clone(), anywhere(name, value)?))).collect();
+    SpawnOwner::this_program(environment?, may_start)
+}
+
+/// What a variable of this process says to one that runs in another directory.
+fn anywhere(name: &str, value: &str) -> Result<String> {
+    if value.is_empty() || !secrets::FILE_VARIABLES.contains(&name) {
+        return Ok(value.to_owned());
+    }
+    let path = std::path::absolute(value)
+        .map_err(|cause| Error::internal(format!("{name}: `{value}` can't be made absolute")).source(cause))?;
+    Ok(path.to_string_lossy().into_owned())
+}
+
+/// Refuses what the owner would end with, before there is a log for it to say so: a wrong key leaves every byte of a home as it was.
+fn may_start(home: &Home, variables: &BTreeMap<String, String>) -> Result<()> {
+    secrets::unlock(home, variables, secrets::nobody_to_ask).map(drop)
 }
 
 /// The header that brings the caller's provider keys along, over the local socket only.
@@ -281,7 +298,7 @@ mod tests {
         let lock = OwnerLock::try_acquire(&home, OwnerMode::Serve, Timestamp::from_millis(0)).unwrap().unwrap();
         let listener = LocalListener::bind(&home, &lock).unwrap();
         let deps = Deps {
-            first_use: |_| unreachable!(),
+            first_use: |_, _| unreachable!(),
             init_root: |_, _, _| unreachable!(),
             open: |_| unreachable!("the home has an owner"),
             serve: |_| unreachable!(),

@@ -32,7 +32,7 @@ impl TestStation {
         let directory = tempfile::Builder::new().prefix("stn").tempdir().unwrap();
         let variables = BTreeMap::new();
         let home = Home::at(&directory.path().join("home"), Layout::Home, &variables).unwrap();
-        assert!(app::first_use(&home).unwrap());
+        assert!(app::first_use(&home, &BTreeMap::new()).unwrap());
         let lock = OwnerLock::try_acquire(&home, OwnerMode::Command, NOW).unwrap().unwrap();
         let settings = app::settings(&home, &variables).unwrap();
         let clock = ManualClock::at(NOW);
