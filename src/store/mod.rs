@@ -93,6 +93,15 @@ impl AgentRow {
     }
 }
 
+/// What is left of an agent whose file is gone, or that was deleted.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FormerAgent {
+    /// As it was last, with what became of it as its problem. Paused: what is queued of it is held.
+    pub last: AgentRow,
+    /// Its runs that haven't ended.
+    pub unended: i64,
+}
+
 /// A new revision of an agent, or a new agent.
 #[derive(Debug, Clone)]
 pub struct AgentWrite {
@@ -387,6 +396,9 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     async fn agent(&self, key: &AgentKey) -> Result<Option<AgentRow>>;
 
+    /// The agent that was there once, and is not any more; of several of one name the last.
+    async fn former_agent(&self, key: &AgentKey) -> Result<Option<FormerAgent>>;
+
     /// Row first: commits the revision and promises the file (see [`Store::pending_files`]). The files' state that the entry names, if any,
     /// becomes the one that is in force.
     async fn agent_write(&self, write: AgentWrite, audit: AuditEntry) -> Result<AgentRow>;
@@ -399,7 +411,8 @@ pub trait Store: Send + Sync + fmt::Debug {
     async fn file_promise(&self, file: &str, bytes: Vec<u8>, replaces: Option<&str>, audit: AuditEntry) -> Result<()>;
 
     /// Pauses the agent, or resumes it: whatever the files say, and until the opposite is asked for. While it is paused, submits of it answer
-    /// `conflict`, and what is queued isn't claimed. `not_found` without such an agent.
+    /// `conflict`, and what is queued isn't claimed. Of an agent whose file is gone a pause can be lifted, so that what it holds goes on.
+    /// `not_found` without such an agent.
     async fn agent_pause(&self, name: &Name, paused: bool, audit: AuditEntry) -> Result<AgentRow>;
 
     /// Promised files that nobody has confirmed: what a start has to finish.

@@ -6,8 +6,8 @@
 
 use super::{
     AgentKey, AgentRow, AgentWrite, Ancestor, AuditRow, Cancelled, Claim, Closed, ControlStore, DataKeyRow, Ending,
-    EnvironmentRow, Grant, Intent, JournalBatch, JournalRow, Outcome, Owner, PendingFile, RunFilter, Seal, SecretRow,
-    ServerRow, Store, Submit, Submitted, SyncChanges, Written,
+    EnvironmentRow, FormerAgent, Grant, Intent, JournalBatch, JournalRow, Outcome, Owner, PendingFile, RunFilter, Seal,
+    SecretRow, ServerRow, Store, Submit, Submitted, SyncChanges, Written,
 };
 use super::{KeyChange, NewKey, PrincipalStore, UserChange, UserHandle};
 use crate::domain::{
@@ -185,6 +185,10 @@ impl<S: Store + ?Sized> Store for Redacted<S> {
 
     async fn agent(&self, key: &AgentKey) -> Result<Option<AgentRow>> {
         self.store.agent(key).await
+    }
+
+    async fn former_agent(&self, key: &AgentKey) -> Result<Option<FormerAgent>> {
+        self.store.former_agent(key).await
     }
 
     async fn agent_write(&self, write: AgentWrite, audit: AuditEntry) -> Result<AgentRow> {

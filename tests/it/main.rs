@@ -22,6 +22,7 @@ mod keys;
 mod mcp;
 mod owners;
 mod parity;
+mod pauses;
 mod providers;
 mod questions;
 mod recovery;

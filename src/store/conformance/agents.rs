@@ -17,6 +17,7 @@ cases!(
     a_paused_agent_takes_no_run_and_no_sync_or_change_resumes_it,
     what_is_queued_of_a_paused_agent_is_held_back_and_holds_up_nobody,
     a_pause_outlasts_the_agents_file,
+    a_pause_can_be_lifted_while_the_agents_file_is_gone,
 );
 
 async fn an_agent_is_found_by_handle_and_by_name(case: Subject) -> Result<()> {
@@ -178,6 +179,11 @@ async fn a_pause_outlasts_the_agents_file(case: Subject) -> Result<()> {
     let key = AgentKey::Name(name("held")?);
     assert!(case.store.agent(&key).await?.is_none());
     assert!(case.store.claim(&owner("a"), 5).await?.is_empty(), "what it holds stays held");
+    for key in [&key, &AgentKey::Id(held.id)] {
+        let former = present(case.store.former_agent(key).await?, "what is left of it")?;
+        assert_eq!((former.last.id, former.last.paused_at, former.unended), (held.id, Some(since), 1));
+        assert_eq!(former.last.definition, held.definition);
+    }
     let put = vec![agent_write("held", "r2", None)?];
     let back = SyncChanges { put, config_revision: "config-3".to_owned(), ..SyncChanges::default() };
     case.store.apply_sync(back, case.entry("environment.sync")).await?;
@@ -200,5 +206,28 @@ async fn a_pause_outlasts_the_agents_file(case: Subject) -> Result<()> {
     assert!(case.store.agent_delete(&name("held")?, None, case.entry("agent.delete")).await?, "it holds nothing");
     let fresh = case.agent("held").await?;
     assert!(fresh.id > held.id && fresh.paused_at.is_none());
+    assert_eq!(case.store.former_agent(&AgentKey::Id(fresh.id)).await?, None, "it is there");
+    Ok(())
+}
+
+async fn a_pause_can_be_lifted_while_the_agents_file_is_gone(case: Subject) -> Result<()> {
+    let held = case.agent("held").await?;
+    let run = case.submit(&held).await?.run.id;
+    case.store.agent_pause(&name("held")?, true, case.entry("agent.pause")).await?;
+    let gone =
+        SyncChanges { delete: vec![name("held")?], config_revision: "config-2".to_owned(), ..SyncChanges::default() };
+    case.store.apply_sync(gone, case.entry("environment.sync")).await?;
+    let again = case.store.agent_pause(&name("held")?, true, case.entry("agent.pause")).await;
+    assert_eq!(again.map(|_| ()).map_err(|error| error.kind()), Err(ErrorKind::NotFound));
+    let before = case.actions().await?.len();
+    let resumed = case.store.agent_pause(&name("held")?, false, case.entry("agent.resume")).await?;
+    assert_eq!((resumed.id, resumed.state()), (held.id, AgentState::Error), "it can't be run");
+    assert_eq!(case.actions().await?.len(), before + 1);
+    let claim = case.claim("a").await?;
+    assert_eq!((claim.run.id, &claim.definition), (run, &held.definition));
+    let again = case.store.agent_pause(&name("held")?, false, case.entry("agent.resume")).await;
+    assert_eq!(again.map(|_| ()).map_err(|error| error.kind()), Err(ErrorKind::NotFound), "nothing is paused");
+    let former = present(case.store.former_agent(&AgentKey::Name(name("held")?)).await?, "what is left of it")?;
+    assert_eq!((former.last.paused_at, former.unended), (None, 1));
     Ok(())
 }

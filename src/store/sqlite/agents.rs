@@ -5,11 +5,15 @@ use super::transaction::Tx;
 use super::{files, servers};
 use crate::domain::{AgentDefinition, AgentId, AuditEntry, Name};
 use crate::error::{Error, Result};
-use crate::store::{AgentKey, AgentRow, AgentWrite};
+use crate::store::{AgentKey, AgentRow, AgentWrite, FormerAgent};
 use rusqlite::{Connection, OptionalExtension, Row};
 
 const SELECT: &str = "SELECT a.*, v.definition FROM agents a
                       JOIN agent_revisions v ON v.agent_id = a.id AND v.revision = a.revision";
+
+/// The problem of an agent that isn't there any more.
+const GONE: &str =
+    "its file is gone: no new run is taken, and those that it has go on with the revision that they were started with";
 
 /// Agents after `after`, by name.
 pub(super) fn list(conn: &Connection, after: Option<&Name>, limit: u32) -> Result<Vec<AgentRow>> {
@@ -26,6 +30,41 @@ pub(super) fn get(conn: &Connection, key: &AgentKey) -> Result<Option<AgentRow>>
         }
     };
     Ok(found.optional()?)
+}
+
+/// What is left of an agent that isn't there any more. Its revisions say its name.
+pub(super) fn former(conn: &Connection, environment: &Name, key: &AgentKey) -> Result<Option<FormerAgent>> {
+    const OF_AGENT: &str = "SELECT v.agent_id, v.revision, v.definition, v.created_at,
+                                   (SELECT paused_at FROM paused_without_file p WHERE p.agent_id = v.agent_id) AS paused_at
+                            FROM agent_revisions v WHERE v.agent_id NOT IN (SELECT id FROM agents)";
+    const LAST: &str = "ORDER BY v.agent_id DESC, v.created_at DESC, v.rowid DESC LIMIT 1";
+    let read = |row: &Row<'_>| former_row(row, environment);
+    let last = match key {
+        AgentKey::Id(id) => {
+            conn.prepare_cached(&format!("{OF_AGENT} AND v.agent_id = ?1 {LAST}"))?.query_row([id], read)
+        }
+        AgentKey::Name(name) => {
+            conn.prepare_cached(&format!("{OF_AGENT} AND v.definition ->> 'name' = ?1 {LAST}"))?.query_row([name], read)
+        }
+    };
+    let Some(last) = last.optional()? else { return Ok(None) };
+    let unended = unended(conn, last.id)?;
+    Ok(Some(FormerAgent { last, unended }))
+}
+
+fn former_row(row: &Row<'_>, environment: &Name) -> rusqlite::Result<AgentRow> {
+    let definition = row.get::<_, Json<AgentDefinition>>("definition")?.0;
+    let at = row.get("created_at")?;
+    Ok(AgentRow {
+        id: row.get("agent_id")?,
+        paused_at: row.get("paused_at")?,
+        revision: row.get("revision")?,
+        file: format!("environments/{environment}/agents/{}.prompt", definition.name),
+        problem: Some(GONE.to_owned()),
+        definition,
+        created_at: at,
+        updated_at: at,
+    })
 }
 
 /// Commits a revision that somebody asked for, and promises its file.
@@ -59,17 +98,35 @@ fn expect_revision(name: &Name, known: Option<&AgentRow>, expected: Option<&str>
     }
 }
 
-/// Pauses an agent, or resumes it. Asked for again, it stays as it is.
-pub(super) fn pause(tx: &mut Tx<'_>, name: &Name, paused: bool, audit: AuditEntry) -> Result<AgentRow> {
+/// Pauses an agent, or resumes it. Asked for again, it stays as it is. Of an agent whose file is gone a pause can only be lifted.
+pub(super) fn pause(
+    tx: &mut Tx<'_>,
+    environment: &Name,
+    name: &Name,
+    paused: bool,
+    audit: AuditEntry,
+) -> Result<AgentRow> {
     tx.require_audit()?;
     tx.conn
         .prepare_cached("UPDATE agents SET paused_at = iif(?2, coalesce(paused_at, ?3), NULL) WHERE name = ?1")?
         .execute((name, paused, tx.now))?;
-    let agent = get(tx.conn, &AgentKey::Name(name.clone()))?.ok_or_else(|| {
+    let key = AgentKey::Name(name.clone());
+    let agent = match get(tx.conn, &key)? {
+        None if !paused && resume_without_file(tx, name)? => {
+            former(tx.conn, environment, &key)?.map(|former| former.last)
+        }
+        agent => agent,
+    };
+    let agent = agent.ok_or_else(|| {
         Error::not_found(format!("agent `{name}` doesn't exist")).hint("list the agents with `stn agent list`")
     })?;
     tx.audit(audit)?;
     Ok(agent)
+}
+
+/// Lets the runs go on that the pause of an agent without a file holds. `false`: there is no such pause.
+fn resume_without_file(tx: &Tx<'_>, name: &Name) -> Result<bool> {
+    Ok(tx.conn.prepare_cached("DELETE FROM paused_without_file WHERE name = ?1")?.execute([name])? > 0)
 }
 
 /// Forgets an agent and promises that its file goes.
@@ -86,12 +143,7 @@ pub(super) fn delete(tx: &mut Tx<'_>, name: &Name, replaces: Option<&str>, audit
 
 /// Without its agent nobody could say any more when the runs that a pause holds may go on.
 fn holds_nothing(tx: &Tx<'_>, agent: &AgentRow) -> Result<()> {
-    let held: i64 = tx
-        .conn
-        .prepare_cached(
-            "SELECT count(*) FROM runs WHERE agent_id = ?1 AND status IN ('queued', 'running', 'input_required')",
-        )?
-        .query_row([agent.id], |row| row.get(0))?;
+    let held = unended(tx.conn, agent.id)?;
     if agent.paused_at.is_none() || held == 0 {
         return Ok(());
     }
@@ -100,6 +152,14 @@ fn holds_nothing(tx: &Tx<'_>, agent: &AgentRow) -> Result<()> {
     Err(Error::conflict(format!("agent `{name}` is paused and has {runs}")).hint(format!(
         "let them go on with `stn agent resume {name}`, or end them with `stn run cancel`, before it is deleted"
     )))
+}
+
+/// The agent's runs that haven't ended.
+fn unended(conn: &Connection, agent: AgentId) -> Result<i64> {
+    let mut statement = conn.prepare_cached(
+        "SELECT count(*) FROM runs WHERE agent_id = ?1 AND status IN ('queued', 'running', 'input_required')",
+    )?;
+    Ok(statement.query_row([agent], |row| row.get(0))?)
 }
 
 /// Puts a revision in force. An agent at that revision already is only cleared of its problem.

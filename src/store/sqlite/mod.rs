@@ -42,9 +42,9 @@ use crate::domain::{
 use crate::error::{Error, Result};
 use crate::events::Events;
 use crate::store::{
-    AgentKey, AgentRow, AgentWrite, Ancestor, AuditRow, Cancelled, Claim, DataKeyRow, Ending, Grant, JournalBatch,
-    JournalRow, Owner, PendingFile, RunFilter, Seal, SecretRow, ServerRow, Store, Submit, Submitted, SyncChanges,
-    Written,
+    AgentKey, AgentRow, AgentWrite, Ancestor, AuditRow, Cancelled, Claim, DataKeyRow, Ending, FormerAgent, Grant,
+    JournalBatch, JournalRow, Owner, PendingFile, RunFilter, Seal, SecretRow, ServerRow, Store, Submit, Submitted,
+    SyncChanges, Written,
 };
 use async_trait::async_trait;
 use audit_file::AuditFile;
@@ -102,6 +102,11 @@ impl Store for SqliteStore {
         self.readers.read(move |conn| agents::get(conn, &key)).await
     }
 
+    async fn former_agent(&self, key: &AgentKey) -> Result<Option<FormerAgent>> {
+        let (key, environment) = (key.clone(), self.name.clone());
+        self.readers.read(move |conn| agents::former(conn, &environment, &key)).await
+    }
+
     async fn agent_write(&self, write: AgentWrite, audit: AuditEntry) -> Result<AgentRow> {
         self.writer.write(move |tx| agents::write(tx, write, audit)).await
     }
@@ -117,8 +122,8 @@ impl Store for SqliteStore {
     }
 
     async fn agent_pause(&self, name: &Name, paused: bool, audit: AuditEntry) -> Result<AgentRow> {
-        let name = name.clone();
-        self.writer.write(move |tx| agents::pause(tx, &name, paused, audit)).await
+        let (name, environment) = (name.clone(), self.name.clone());
+        self.writer.write(move |tx| agents::pause(tx, &environment, &name, paused, audit)).await
     }
 
     async fn pending_files(&self) -> Result<Vec<PendingFile>> {

@@ -15,7 +15,7 @@ use super::files;
 use crate::config::{self, ChildAgents};
 use crate::domain::{Agent, AgentDefinition, AuditEntry, Name, nearest};
 use crate::error::{Error, Result};
-use crate::store::{AgentKey, AgentRow};
+use crate::store::{AgentKey, AgentRow, FormerAgent};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de};
 use serde_json::Value;
@@ -52,7 +52,6 @@ impl JsonSchema for Handle {
 /// The agent that `handle` names; `not_found` with the name that was probably meant.
 pub async fn find(call: &Call, handle: &Handle) -> Result<AgentRow> {
     let environment = call.environment()?;
-    let shown = handle.0.escape_debug();
     let key = match handle.0.parse() {
         Ok(id) => AgentKey::Id(id),
         Err(_) => match Name::new(&handle.0) {
@@ -69,6 +68,10 @@ pub async fn find(call: &Call, handle: &Handle) -> Result<AgentRow> {
     if let AgentKey::Name(name) = &key {
         not_taken_up(call, environment, name).await?;
     }
+    if let Some(former) = environment.store.former_agent(&key).await? {
+        return Err(gone(&former, &environment.name));
+    }
+    let shown = handle.0.escape_debug();
     let agents = environment.store.agents(None, 200).await?;
     let names = agents.iter().map(|row| row.definition.name.as_str());
     let error =
@@ -77,6 +80,45 @@ pub async fn find(call: &Call, handle: &Handle) -> Result<AgentRow> {
         Some(meant) => error.hint(format!("did you mean `{meant}`?")),
         None => error.hint(format!("`stn agent list -e {}` shows what there is", environment.name)),
     })
+}
+
+/// What is left of the agent that `handle` names and that isn't there any more.
+pub async fn former(call: &Call, handle: &Handle) -> Result<Option<FormerAgent>> {
+    let key = match handle.0.parse() {
+        Ok(id) => AgentKey::Id(id),
+        Err(_) => match Name::new(&handle.0).or_else(|_| Name::new(&config::slug(&handle.0))) {
+            Ok(name) => AgentKey::Name(name),
+            Err(_) => return Ok(None),
+        },
+    };
+    call.environment()?.store.former_agent(&key).await
+}
+
+/// The error for whoever means an agent whose file is gone: what became of it, and what can be done for the runs that it has left.
+fn gone(former: &FormerAgent, environment: &Name) -> Error {
+    let FormerAgent { last, unended } = former;
+    let name = &last.definition.name;
+    let runs = match unended {
+        0 => String::new(),
+        1 => ", and a run of it hasn't ended".to_owned(),
+        more => format!(", and {more} runs of it haven't ended"),
+    };
+    let paused = last
+        .paused_at
+        .map(|since| format!(" It has been paused since {since}, which holds them."))
+        .filter(|_| *unended > 0);
+    let (paused, is_held) = (paused.as_deref().unwrap_or_default(), paused.is_some());
+    let message = format!(
+        "agent `{name}` doesn't exist in environment `{environment}` any more: its file is gone{runs}.{paused}"
+    );
+    let mut hint = format!("`stn run list --agent {name} -e {environment}` shows its runs");
+    if is_held {
+        hint.push_str(&format!(
+            "; `stn agent resume {name} -e {environment}` lets them go on, `stn run cancel RUN` ends one, and with its file back the agent \
+             is as it was, paused"
+        ));
+    }
+    Error::not_found(message.trim_end_matches('.').to_owned()).hint(hint).field("agent")
 }
 
 /// The agent whose file is called `old`. Two such agents would have one name, and a sync refuses that.

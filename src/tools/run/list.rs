@@ -1,7 +1,7 @@
 //! `run_list`: the runs of an environment, newest first.
 
 use super::find;
-use crate::domain::{Run, RunId, RunStatus, Scope, Timestamp};
+use crate::domain::{AgentId, Run, RunId, RunStatus, Scope, Timestamp};
 use crate::error::Result;
 use crate::store::RunFilter;
 use crate::tools::agent::{self, Handle};
@@ -13,7 +13,7 @@ use serde::Deserialize;
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Input {
-    /// Only runs of this agent.
+    /// Only runs of this agent, also where its file is gone.
     pub agent: Option<Handle>,
     /// Only runs in this status.
     pub status: Option<RunStatus>,
@@ -39,7 +39,7 @@ pub fn spec() -> ToolSpec {
 pub async fn list(call: Call, input: Input) -> Result<Page<Run>> {
     let environment = call.environment()?;
     let agent = match &input.agent {
-        Some(handle) => Some(agent::find(&call, handle).await?.id),
+        Some(handle) => Some(with_runs(&call, handle).await?),
         None => None,
     };
     let parent = match &input.parent {
@@ -59,4 +59,15 @@ pub async fn list(call: Call, input: Input) -> Result<Page<Run>> {
     };
     let runs = environment.store.runs(&filter).await?;
     Ok(page::page(&of, runs, limit, |run: &Run| (run.created_at.as_millis(), run.id)))
+}
+
+/// The agent whose runs are meant. They outlive its file.
+async fn with_runs(call: &Call, handle: &Handle) -> Result<AgentId> {
+    match agent::find(call, handle).await {
+        Ok(row) => Ok(row.id),
+        Err(error) => match agent::former(call, handle).await? {
+            Some(former) => Ok(former.last.id),
+            None => Err(error),
+        },
+    }
 }
