@@ -2,9 +2,10 @@
 
 use super::cases;
 use super::fixture::{Subject, agent_write, name, owner, present};
-use crate::domain::{AgentState, AuditEntry};
+use crate::domain::{AgentState, Answer, AuditEntry, Decision, WaitingFor};
 use crate::error::{ErrorKind, Result};
 use crate::store::{AgentKey, Ending, Submit, SyncChanges, Written};
+use std::time::Duration;
 
 cases!(
     an_agent_is_found_by_handle_and_by_name,
@@ -18,6 +19,7 @@ cases!(
     what_is_queued_of_a_paused_agent_is_held_back_and_holds_up_nobody,
     a_pause_outlasts_the_agents_file,
     a_pause_can_be_lifted_while_the_agents_file_is_gone,
+    the_time_that_a_pause_holds_a_run_counts_for_no_timeout,
 );
 
 async fn an_agent_is_found_by_handle_and_by_name(case: Subject) -> Result<()> {
@@ -229,5 +231,38 @@ async fn a_pause_can_be_lifted_while_the_agents_file_is_gone(case: Subject) -> R
     assert_eq!(again.map(|_| ()).map_err(|error| error.kind()), Err(ErrorKind::NotFound), "nothing is paused");
     let former = present(case.store.former_agent(&AgentKey::Name(name("held")?)).await?, "what is left of it")?;
     assert_eq!((former.last.paused_at, former.unended), (None, 1));
+    Ok(())
+}
+
+async fn the_time_that_a_pause_holds_a_run_counts_for_no_timeout(case: Subject) -> Result<()> {
+    let agent = case.agent("held").await?;
+    case.submit(&agent).await?;
+    let claim = case.claim("a").await?;
+    case.advance(1);
+    let fresh = case.submit(&agent).await?.run.id;
+    let pause = async |paused| case.store.agent_pause(&name("held")?, paused, case.entry("agent.pause")).await;
+    // Held from the pause on, and again from the moment on at which a person has answered.
+    assert_eq!(case.store.release(&claim.grant).await?, Written::Done);
+    case.advance(1_000);
+    pause(true).await?;
+    case.advance(50_000);
+    pause(true).await?;
+    case.advance(40_000);
+    pause(false).await?;
+    let again = case.claim("a").await?;
+    assert_eq!((again.run.id, again.deadline), (claim.run.id, claim.deadline + Duration::from_millis(90_000)));
+    assert_eq!(case.store.park(&again.grant, WaitingFor::Provider, &[]).await?, Written::Done);
+    pause(true).await?;
+    case.advance(5_000);
+    let resume = Answer { decision: Decision::Retry, result: None };
+    case.store.answer(claim.run.id, None, resume, case.entry("run.respond")).await?;
+    case.advance(2_000);
+    pause(false).await?;
+    case.advance(3_000);
+    let last = case.claim("a").await?;
+    assert_eq!((last.run.id, last.deadline), (claim.run.id, claim.deadline + Duration::from_millis(97_000)));
+    // One that hadn't begun has all of its time.
+    let first = case.claim("a").await?;
+    assert_eq!((first.run.id, first.deadline), (fresh, case.now() + Duration::from_millis(60_000)));
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Runs that are calls of others.
 
 use super::cases;
-use super::fixture::{Subject, begins, closed, ends, model_call, outcome, owner, present, tool_call, usage};
+use super::fixture::{Subject, begins, closed, ends, model_call, name, outcome, owner, present, tool_call, usage};
 use crate::domain::{
     Answer, Budget, Decision, Effect, EventType, Limits, ParentStep, RunErrorKind, RunId, RunStatus, StepStatus,
     ToolEffect, WaitingFor,
@@ -18,6 +18,7 @@ cases!(
     the_end_of_a_caller_ends_whatever_it_has_called,
     a_caller_is_overdue_unless_somebody_below_waits_for_a_person,
     what_two_calls_wait_for_people_side_by_side_is_given_once,
+    a_caller_has_time_while_a_pause_holds_what_it_has_called,
     a_budget_is_what_the_whole_tree_below_has_used_whatever_has_become_of_it,
 );
 
@@ -124,7 +125,7 @@ async fn a_call_of_a_run_that_does_not_wait_for_it_is_refused(case: Subject) -> 
 async fn the_end_of_a_caller_ends_whatever_it_has_called(case: Subject) -> Result<()> {
     for way in ["waiting", "executing", "finished"] {
         let (claim, called) = {
-            case.store.agent_delete(&super::fixture::name("reader")?, None, case.entry("agent.delete")).await?;
+            case.store.agent_delete(&name("reader")?, None, case.entry("agent.delete")).await?;
             calling(&case, &[1, 2]).await?
         };
         let child = case.claim("b").await?;
@@ -177,6 +178,21 @@ async fn a_caller_is_overdue_unless_somebody_below_waits_for_a_person(case: Subj
     let ended = case.run(run).await?;
     assert_eq!((ended.status, ended.error_kind), (RunStatus::Failed, Some(RunErrorKind::Timeout)));
     assert_eq!(case.run(called[0]).await?.status, RunStatus::Cancelled);
+    Ok(())
+}
+
+async fn a_caller_has_time_while_a_pause_holds_what_it_has_called(case: Subject) -> Result<()> {
+    let (claim, _) = calling(&case, &[1]).await?;
+    assert_eq!(case.store.wait_for_children(&claim.grant).await?, Written::Done);
+    let pause = async |paused| case.store.agent_pause(&name("reader")?, paused, case.entry("agent.pause")).await;
+    pause(true).await?;
+    case.advance(100_000);
+    assert_eq!(case.store.overdue(case.now()).await?, [], "the call is held");
+    pause(false).await?;
+    case.advance(59_000);
+    assert_eq!(case.store.overdue(case.now()).await?, [], "the time for which it was counts for nobody");
+    case.advance(1_000);
+    assert_eq!(case.store.overdue(case.now()).await?, [claim.run.id]);
     Ok(())
 }
 

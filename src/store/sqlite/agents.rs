@@ -2,7 +2,7 @@
 
 use super::column::Json;
 use super::transaction::Tx;
-use super::{files, servers};
+use super::{files, queue, servers};
 use crate::domain::{AgentDefinition, AgentId, AuditEntry, Name};
 use crate::error::{Error, Result};
 use crate::store::{AgentKey, AgentRow, AgentWrite, FormerAgent};
@@ -120,6 +120,10 @@ pub(super) fn pause(
     let agent = agent.ok_or_else(|| {
         Error::not_found(format!("agent `{name}` doesn't exist")).hint("list the agents with `stn agent list`")
     })?;
+    match paused {
+        true => queue::hold(tx, agent.id)?,
+        false => queue::let_go(tx, agent.id)?,
+    }
     tx.audit(audit)?;
     Ok(agent)
 }

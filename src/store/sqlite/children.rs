@@ -120,7 +120,7 @@ pub(super) fn cancel_below(tx: &mut Tx<'_>, environment: &Name, run: RunId) -> R
     Ok(())
 }
 
-/// Nobody's time runs while a person is waited for: what passed since `since` is given to those too that wait for the run. What two of their
+/// Nobody's time runs while a person is waited for, or a pause holds a run: what passed since `since` is given to those too that wait for the run. What two of their
 /// calls waited for at the same time is given once.
 pub(super) fn give_time(tx: &Tx<'_>, run: &RunState, since: Timestamp) -> Result<()> {
     let mut next = run.parent;
@@ -153,7 +153,7 @@ pub(super) fn lineage(conn: &Connection, run: RunId) -> Result<Vec<Ancestor>> {
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// Those that wait for others beyond their time, where nobody below waits for a person.
+/// Those that wait for others beyond their time, where nobody below waits for a person or is held by a pause.
 pub(super) fn overdue(conn: &Connection, now: Timestamp) -> Result<Vec<RunId>> {
     let mut late = conn.prepare_cached(
         "SELECT id FROM runs WHERE status = 'running' AND waiting_for = 'child' AND started_at + timeout_ms + waited_ms <= ?1
@@ -162,21 +162,22 @@ pub(super) fn overdue(conn: &Connection, now: Timestamp) -> Result<Vec<RunId>> {
     let late: Vec<RunId> = late.query_map([now], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
     let mut overdue = Vec::new();
     for run in late {
-        if !waits_for_a_person(conn, run)? {
+        if !waits_for_somebody(conn, run)? {
             overdue.push(run);
         }
     }
     Ok(overdue)
 }
 
-fn waits_for_a_person(conn: &Connection, run: RunId) -> Result<bool> {
+fn waits_for_somebody(conn: &Connection, run: RunId) -> Result<bool> {
     let mut statement = conn.prepare_cached(
-        "WITH RECURSIVE below (id, status) AS (
-             SELECT id, status FROM runs WHERE parent_run_id = ?1
+        "WITH RECURSIVE below (id, status, parked_at) AS (
+             SELECT id, status, parked_at FROM runs WHERE parent_run_id = ?1
              UNION ALL
-             SELECT r.id, r.status FROM runs r JOIN below ON r.parent_run_id = below.id
+             SELECT r.id, r.status, r.parked_at FROM runs r JOIN below ON r.parent_run_id = below.id
          )
-         SELECT EXISTS (SELECT 1 FROM below WHERE status = 'input_required')",
+         SELECT EXISTS (SELECT 1 FROM below
+                        WHERE status = 'input_required' OR (status = 'queued' AND parked_at IS NOT NULL))",
     )?;
     Ok(statement.query_row([run], |row| row.get(0))?)
 }

@@ -134,11 +134,13 @@ pub(super) fn answer(
     runs::get(tx.conn, environment, id)?.ok_or_else(missing)
 }
 
-/// The time that a run was parked counts for nobody's timeout.
+/// The time that a run was parked, or held by a pause, counts for nobody's timeout. Its own doesn't go on before it has begun.
 pub(super) fn count_wait(tx: &Tx<'_>, state: &mut RunState) -> Result<()> {
     let Some(since) = state.parked_at.take() else { return Ok(()) };
     let millis = tx.now.millis_since(since);
-    state.waited_ms += millis;
+    if state.started_at.is_some() {
+        state.waited_ms += millis;
+    }
     children::give_time(tx, state, since)
 }
 

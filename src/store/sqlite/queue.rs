@@ -2,8 +2,8 @@
 
 use super::run_state::RunState;
 use super::transaction::Tx;
-use super::{agents, ending, runs};
-use crate::domain::{AgentDefinition, EventType, Name, RunErrorKind, RunId, RunStatus, Timestamp};
+use super::{agents, ending, park, runs};
+use crate::domain::{AgentDefinition, AgentId, EventType, Name, RunErrorKind, RunId, RunStatus, Timestamp};
 use crate::error::{Error, Result};
 use crate::store::{Claim, Ending, Grant, Owner, Written};
 use rusqlite::Connection;
@@ -127,12 +127,49 @@ pub(super) fn release(tx: &mut Tx<'_>, environment: &Name, grant: &Grant) -> Res
     Ok(Written::Done)
 }
 
-/// Back to the queue, out of anybody's hands.
+/// Back to the queue, out of anybody's hands. There the pause of its agent may hold it.
 pub(super) fn requeue(tx: &Tx<'_>, state: &mut RunState) -> Result<()> {
     state.turn_to(RunStatus::Queued)?;
     state.owner = None;
     state.waiting_for = None;
+    state.parked_at = is_paused(tx.conn, state.id)?.then_some(tx.now);
     state.save(tx)
+}
+
+fn is_paused(conn: &Connection, run: RunId) -> Result<bool> {
+    let mut statement = conn.prepare_cached(
+        "SELECT EXISTS (SELECT 1 FROM agents a WHERE a.id = r.agent_id AND a.paused_at IS NOT NULL)
+             OR EXISTS (SELECT 1 FROM paused_without_file p WHERE p.agent_id = r.agent_id)
+         FROM runs r WHERE r.id = ?1",
+    )?;
+    Ok(statement.query_row([run], |row| row.get(0))?)
+}
+
+/// What is queued of an agent is held from now on.
+pub(super) fn hold(tx: &Tx<'_>, agent: AgentId) -> Result<()> {
+    tx.conn
+        .prepare_cached(
+            "UPDATE runs SET parked_at = ?2 WHERE agent_id = ?1 AND status = 'queued' AND parked_at IS NULL",
+        )?
+        .execute((agent, tx.now))?;
+    Ok(())
+}
+
+/// What is queued of an agent isn't held any more; the time that it was counts for nobody.
+pub(super) fn let_go(tx: &Tx<'_>, agent: AgentId) -> Result<()> {
+    let held: Vec<RunId> = tx
+        .conn
+        .prepare_cached(
+            "SELECT id FROM runs WHERE agent_id = ?1 AND status = 'queued' AND parked_at IS NOT NULL ORDER BY created_at, id",
+        )?
+        .query_map([agent], |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
+    for run in held {
+        let Some(mut state) = RunState::load(tx.conn, run)? else { continue };
+        park::count_wait(tx, &mut state)?;
+        state.save(tx)?;
+    }
+    Ok(())
 }
 
 /// Frees what other incarnations held; what waits for others goes on waiting. Their epoch is over, so that whatever is left of them can write nothing more.
