@@ -311,7 +311,7 @@ def a_run_and_every_door(station):
     steps = json.loads(stn("run", "steps", run["id"], "--json"))["items"]
     stn("run", "get", run["id"], "--json"), stn("run", "events", run["id"], "--json", code=None), stn("run", "events", run["id"], code=None)
     stn("tool", "list", "--json"), stn("mcp-server", "list", "--json"), stn("secret", "list", "--json")
-    stn("tool", "call", "everything__get-env", "{}"), stn("tool", "call", "failing__refuse", "{}", code=1), stn("tool", "call", "failing__fail", "{}", code=1)
+    stn("tool", "call", "everything__get-env", "{}"), stn("tool", "call", "failing__refuse", "{}", code=6), stn("tool", "call", "failing__fail", "{}", code=1)
     stn("call", "nothing", json.dumps({"key": CANARIES["HEADER"]}), code=4)
     for path in ["runs", f"runs/{run['id']}", f"runs/{run['id']}/steps", f"runs/{run['id']}/events", "tools", "mcp-servers", "secrets", "status"]:
         status, text = station.http("GET", f"/api/v1/{path}", None)
