@@ -4,7 +4,7 @@ use super::{App, Parts, open, settings, take_up_files, unlock};
 use crate::SCHEMA;
 use crate::adapters::http::{self, Activity, Deps, Routers};
 use crate::clock::{ClockExt, SharedClock, SystemClock};
-use crate::config;
+use crate::config::{self, STATION_YML};
 use crate::error::{Error, Result};
 use crate::home::{self, Handshake, Home, LocalKey, LocalListener, OwnerLock, Subreaper};
 use crate::redact::{Redactor, STATION};
@@ -62,6 +62,9 @@ pub async fn serve(options: ServeOptions) -> Result<()> {
     if let Some(address) = listen {
         settings.listen_as_flagged(address);
     }
+    if !background {
+        config::check_listener(&settings, STATION_YML)?;
+    }
     let address = settings.http.listen;
     // Whoever has the wrong key must not take the home from an owner that has the right one, nor write to its log.
     let root = unlock(&home, &variables, if background { secrets::nobody_to_ask } else { ask }).await?;
@@ -112,16 +115,7 @@ async fn own(home: &Home, background: bool, clock: &SharedClock) -> Result<Optio
     if background { home::own_in_background(home, clock).await } else { home::take_over(home, clock).await.map(Some) }
 }
 
-/// A listener elsewhere than on loopback would need TLS, which this version doesn't have.
 async fn bind(address: SocketAddr) -> Result<TcpListener> {
-    if !address.ip().is_loopback() {
-        return Err(Error::invalid_input(format!(
-            "`{address}` is not a loopback address, and this version has no TLS"
-        ))
-        .hint("listen on 127.0.0.1 and put a proxy in front that ends TLS there")
-        .field("http.listen")
-        .details(serde_json::json!({ "exit_code": 78 })));
-    }
     TcpListener::bind(address).await.map_err(|cause| {
         Error::unavailable(format!("can't listen on `{address}`: {cause}"))
             .hint("choose another address with `--listen` or `http.listen`")

@@ -5,7 +5,7 @@ use super::environment::{EnvironmentFiles, Promised, allow_listed, load_environm
 use super::problem::{FileProblem, Severity};
 use super::sample::FIRST_ENVIRONMENTS;
 use super::settings::Settings;
-use super::station_yml::{read_settings, unknown_environments};
+use super::station_yml::{read_settings, unknown_environments, unsafe_listener};
 use crate::domain::Name;
 use crate::error::{Error, Result};
 use crate::home::Home;
@@ -71,6 +71,7 @@ pub fn check(
     problems.extend(missing.map(|problem| if may_be_known { without_directory(problem) } else { problem }));
     problems.extend(others);
     problems.extend(unwritable_log(&settings, home));
+    problems.extend(unsafe_listener(&settings, STATION_YML));
     if let Some(only) = only {
         if !names.contains(only) {
             return Err(Error::not_found(format!("environment `{only}` doesn't exist"))
@@ -275,6 +276,21 @@ mod tests {
         assert_eq!(look(Some(&qa), Some(&[development, qa.clone()])).unwrap().errors, 0);
         let told = look(None, None).unwrap().problems.remove(0);
         assert!(told.hint.unwrap().contains("a start makes one if the station knows the environment"));
+    }
+
+    #[test]
+    fn an_address_that_serve_would_refuse_is_an_error_with_its_line() {
+        let (_directory, home) = home(&[("station.yml", "\nhttp: { listen: \"0.0.0.0:9000\" }\n"), ("environments/a/x", "")]);
+        let told = |variables: &[(&str, &str)]| {
+            let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+            let problems = check(&home, &variables, None, None).unwrap().problems;
+            problems.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let reason = "`http.listen`: `0.0.0.0:9000` is not a loopback address, and this version has no TLS";
+        assert_eq!(told(&[]), [format!("station.yml:2:1: {reason}")]);
+        assert_eq!(told(&[("STN_HTTP_LISTEN", "[::1]:1")]), Vec::<String>::new());
+        let from_variable = told(&[("STN_HTTP_LISTEN", "0.0.0.0:9000")]);
+        assert_eq!(from_variable, [format!("environment variable STN_HTTP_LISTEN: {reason}")]);
     }
 
     #[test]

@@ -60,6 +60,6 @@ pub use settings::{
     EnvironmentSettings, HttpSettings, LogFormat, LogSettings, ModelSettings, ProviderApi, ProviderSettings,
     RunSettings, SecretOr, Settings, ThinkSetting,
 };
-pub use station_yml::{check_environments, load_settings, parse_settings, settings_changed};
+pub use station_yml::{check_environments, check_listener, load_settings, parse_settings, settings_changed};
 pub use template::{MessageRole, Rendered, render_agent};
 pub use variables::parse_variables;

@@ -19,6 +19,25 @@ fn key<'a>(answer: &'a Value, key: &str) -> &'a Value {
 }
 
 #[test]
+fn an_address_that_needs_tls_keeps_only_the_command_that_listens_from_working() {
+    let home = TestHome::new();
+    let _created = home.stn(&["init"]).ok();
+    home.write("station.yml", "default_environment: development\nhttp: { listen: \"0.0.0.0:39423\" }\n");
+    let reason = "`http.listen`: `0.0.0.0:39423` is not a loopback address, and this version has no TLS";
+    let checked = home.stn(&["config", "check"]);
+    assert_eq!((checked.code, checked.stdout.contains(reason)), (78, true), "{checked:?}");
+    let _listed = home.stn(&["agent", "list"]).ok();
+    let ran = home.stn(&["agent", "run", "hello", "What does README.md say?"]).ok();
+    assert!(!ran.stdout.is_empty(), "{ran:?}");
+    let refused = home.stn(&["serve"]);
+    assert_eq!(refused.code, 78, "{refused:?}");
+    assert!(refused.stderr.contains(&format!("station.yml:2:1: {reason}")), "{refused:?}");
+    let flagged = home.stn(&["serve", "--listen", "0.0.0.0:39424"]);
+    assert_eq!(flagged.code, 78, "{flagged:?}");
+    assert!(flagged.stderr.contains("--listen: `http.listen`: `0.0.0.0:39424` is not"), "{flagged:?}");
+}
+
+#[test]
 fn what_is_wrong_is_told_with_its_place_also_where_no_station_can_start() {
     let home = TestHome::new();
     let _created = home.stn(&["init"]).ok();

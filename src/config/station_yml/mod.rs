@@ -88,6 +88,19 @@ pub(super) fn unknown_environments(settings: &Settings, file: &str, existing: &[
     unknown.map(told).collect()
 }
 
+/// Refuses settings under which nobody may listen for HTTP. Commands that don't listen work under them.
+pub fn check_listener(settings: &Settings, file: &str) -> Result<()> {
+    unsafe_listener(settings, file).map_or(Ok(()), |problem| Err(misconfigured(problem.into())))
+}
+
+/// A listener elsewhere than on loopback would need TLS.
+pub(super) fn unsafe_listener(settings: &Settings, file: &str) -> Option<FileProblem> {
+    let address = Some(settings.http.listen).filter(|address| !address.ip().is_loopback())?;
+    let message = format!("`http.listen`: `{address}` is not a loopback address, and this version has no TLS");
+    let problem = settings.place("http.listen", file, message);
+    Some(problem.hint("listen on 127.0.0.1 and put a proxy in front that ends TLS there"))
+}
+
 /// Asks for exit code 78 (`EX_CONFIG` of sysexits), beside the details that are there.
 fn misconfigured(error: Error) -> Error {
     let mut details = error.report().details.unwrap_or_else(|| Value::Object(Map::new()));
@@ -148,13 +161,7 @@ fn read_http(root: &Fields<'_>, settings: &mut Settings, faults: &mut Faults) {
     let Some(http) = faults.section(root, "http", &keys::HTTP) else { return };
     let address = |text: String| {
         let wrong = || http.problem("listen", format!("{} is no address such as 127.0.0.1:8080", quoted(&text)));
-        let address: SocketAddr = text.parse().map_err(|_| wrong())?;
-        if !address.ip().is_loopback() {
-            let reason = format!("`{address}` is not a loopback address, and this version has no TLS");
-            let hint = "listen on 127.0.0.1 and put a proxy in front that ends TLS there";
-            return Err(http.problem("listen", reason).hint(hint));
-        }
-        Ok(address)
+        text.parse::<SocketAddr>().map_err(|_| wrong())
     };
     let listen = http.text("listen").and_then(|text| text.map(address).transpose());
     settings.http.listen = faults.take(listen).flatten().unwrap_or(settings.http.listen);

@@ -169,7 +169,6 @@ fn unknown_keys_and_what_comes_later_are_errors_with_their_line() {
             "\nproviders: { o: { api: openai_chat, headers: { A: \"x\\ny\" } } }\n",
             "`providers.o.headers`: the value of `A` has a line break",
         ),
-        ("\nhttp: { listen: \"0.0.0.0:9000\" }\n", "`http.listen`: `0.0.0.0:9000` is not a loopback address"),
         ("http:\n  tls: { cert: a, key: b }\n", "`http.tls` is not supported"),
         ("http:\n  behind_proxy: true\n", "`http.behind_proxy` is not supported"),
         ("models:\n  prices: { a: { input: 1, output: 1 } }\n", "`models.prices`: `a` names no provider and model"),
