@@ -159,18 +159,6 @@ impl<'a> Fields<'a> {
         check_outbound(url).map_err(|reason| self.problem(key, reason).hint(OUTBOUND_HINT))
     }
 
-    /// Refuses a header's value that can't be sent; it may be a credential and isn't shown.
-    pub(super) fn header_value(&self, key: &str, name: &str, value: &str) -> Result<(), FileProblem> {
-        if !value.bytes().any(|byte| byte.is_ascii_control() && byte != b'\t') {
-            return Ok(());
-        }
-        let reason = format!(
-            "the value of {} has a line break or another control character, which no header carries",
-            quoted(name)
-        );
-        Err(self.problem(key, reason).hint("write it on one line"))
-    }
-
     /// A text for people; an empty one counts as absent.
     pub(super) fn note(&self, key: &str) -> Result<Option<String>, FileProblem> {
         match self.get(key) {

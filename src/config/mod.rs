@@ -16,6 +16,7 @@ mod faults;
 mod fields;
 mod file;
 mod front_matter;
+mod headers;
 mod input;
 mod json;
 mod keys;

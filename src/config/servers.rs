@@ -1,6 +1,7 @@
 //! An environment's `*.json` files: attached MCP servers, with their variables filled in and the operator's word on their tools.
 
 use super::fields::{Fields, Source};
+use super::headers;
 use super::json;
 use super::keys::{Form, Keys, key};
 use super::node::Node;
@@ -217,7 +218,7 @@ fn transport(fields: &Fields<'_>, filler: Option<&Filler<'_>>) -> Result<ServerT
         "command" => Ok(ServerTransport::Stdio {
             command: text,
             args: fields.texts("args")?,
-            env: secret_texts(fields, "env", filler, |name| !name.is_empty() && !name.contains(['=', '\0']))?,
+            env: env(fields, filler)?,
             cwd: fields.text("cwd")?,
         }),
         _ => {
@@ -225,14 +226,12 @@ fn transport(fields: &Fields<'_>, filler: Option<&Filler<'_>>) -> Result<ServerT
             if fields.boolean("disabled")? != Some(true) {
                 fields.outbound("url", &text)?;
             }
-            let is_token = |name: &str| {
-                !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
-            };
-            let headers = secret_texts(fields, "headers", filler, is_token)?;
+            headers::check_names(fields, "headers")?;
+            let headers = secret_texts(fields, "headers", filler)?;
             for (name, value) in &headers {
                 for piece in value.pieces() {
                     if let Piece::Text(text) = piece {
-                        fields.header_value("headers", name, text)?;
+                        headers::check_value(fields, "headers", name, text)?;
                     }
                 }
             }
@@ -250,15 +249,11 @@ fn target(written: &Fields<'_>) -> Result<Vec<String>, FileProblem> {
     Ok(target)
 }
 
-fn checked_names(
-    fields: &Fields<'_>,
-    key: &str,
-    is_valid: impl Fn(&str) -> bool,
-) -> Result<BTreeMap<String, String>, FileProblem> {
-    let map = fields.text_map(key)?;
-    match map.keys().find(|name| !is_valid(name)) {
-        Some(bad) => Err(fields.problem(key, format!("{} can't be a name here", quoted(bad)))),
-        None => Ok(map),
+fn env(fields: &Fields<'_>, filler: Option<&Filler<'_>>) -> Result<BTreeMap<String, SecretText>, FileProblem> {
+    let env = secret_texts(fields, "env", filler)?;
+    match env.keys().find(|name| name.is_empty() || name.contains(['=', '\0'])) {
+        Some(bad) => Err(fields.problem("env", format!("{} can't be a name here", quoted(bad)))),
+        None => Ok(env),
     }
 }
 
@@ -267,7 +262,6 @@ fn secret_texts(
     fields: &Fields<'_>,
     key: &str,
     filler: Option<&Filler<'_>>,
-    is_valid: impl Fn(&str) -> bool,
 ) -> Result<BTreeMap<String, SecretText>, FileProblem> {
     let node = fields.node_of(key);
     let filled = |(name, text): (String, String)| {
@@ -278,7 +272,7 @@ fn secret_texts(
         };
         Ok((name, text))
     };
-    checked_names(fields, key, is_valid)?.into_iter().map(filled).collect()
+    fields.text_map(key)?.into_iter().map(filled).collect()
 }
 
 fn overrides(fields: &Fields<'_>) -> Result<BTreeMap<String, ToolOverride>, FileProblem> {
@@ -491,6 +485,9 @@ mod tests {
             ("{ \"command\": \"x\", \"args\": [1] }", "expected a text, found a number"),
             ("{ \"builtin\": \"filesystme\" }", "`mcpServers.s.builtin`: there is no built-in server `filesystme`"),
             ("{ \"url\": \"https://y\", \"headers\": { \"A\": \"b\\nc\" } }", "the value of `A` has a line break"),
+            ("{ \"url\": \"https://y\", \"headers\": { \"A b\": \"c\" } }", "`A b` can't be the name of a header"),
+            ("{ \"url\": \"https://y\", \"headers\": { \"Host\": \"c\" } }", "`host` is for the station to say"),
+            ("{ \"url\": \"https://y\", \"headers\": { \"X-a\": \"b\", \"x-A\": \"c\" } }", "are the same header"),
             ("{ \"command\": \"x\", \"timeout\": \"soon\" }", "not a duration"),
             ("{ \"command\": \"x\", \"env\": { \"A=B\": \"c\" } }", "can't be a name"),
         ] {

@@ -389,8 +389,9 @@ fn headers(
         map.insert(name, sensitive(&value).ok_or("the API key has characters that no header can carry")?);
     }
     for (name, value) in &config.headers {
-        let parsed = HeaderName::from_bytes(name.as_bytes()).ok().zip(sensitive(value));
-        let (header, value) = parsed.ok_or_else(|| format!("header `{}` can't be sent", shown(name)))?;
+        let parsed = HeaderName::from_bytes(name.as_bytes()).ok().zip(HeaderValue::from_bytes(value.as_bytes()).ok());
+        let (header, mut value) = parsed.ok_or_else(|| format!("header `{}` can't be sent", shown(name)))?;
+        value.set_sensitive(true);
         map.insert(header, value);
     }
     Ok(map)

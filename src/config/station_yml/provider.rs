@@ -1,14 +1,16 @@
 //! `providers` of `station.yml`.
 
 use super::super::fields::Fields;
+use super::super::headers;
 use super::super::placeholder::secret_reference;
 use super::super::problem::FileProblem;
 use super::super::settings::{ProviderApi, ProviderSettings, SecretOr, ThinkSetting};
 use super::keys::{APIS, MOST_CONTEXT, MOST_OUTPUT, OLLAMA_KEYS, THINKING};
 use super::one_of;
 use crate::domain::Name;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
+use std::collections::BTreeMap;
 
 /// One provider, whose keys have been checked.
 pub(super) fn provider(name: &Name, fields: &Fields<'_>) -> Result<ProviderSettings, FileProblem> {
@@ -23,24 +25,51 @@ pub(super) fn provider(name: &Name, fields: &Fields<'_>) -> Result<ProviderSetti
     if let Some(url) = &base_url {
         fields.outbound("base_url", url)?;
     }
-    let secret = |key: &str, text: String| secret_or(fields, key, text);
     Ok(ProviderSettings {
         api,
         base_url,
-        api_key: fields.text("api_key")?.map(|text| secret("api_key", text)).transpose()?,
-        headers: fields
-            .text_map("headers")?
-            .into_iter()
-            .map(|(name, text)| {
-                fields.header_value("headers", &name, &text)?;
-                Ok((name, secret("headers", text)?))
-            })
-            .collect::<Result<_, FileProblem>>()?,
+        api_key: api_key(fields)?,
+        headers: headers(fields, api)?,
         timeout_ms: fields.duration_ms("timeout")?,
         max_output_tokens: fields.count("max_output_tokens", MOST_OUTPUT)?,
         context_tokens: fields.count("context_tokens", MOST_CONTEXT)?,
         think: think(fields)?,
     })
+}
+
+fn api_key(fields: &Fields<'_>) -> Result<Option<SecretOr>, FileProblem> {
+    let Some(text) = fields.text("api_key")? else { return Ok(None) };
+    let key = secret_or(fields, "api_key", text)?;
+    if let SecretOr::Plain(text) = &key {
+        headers::check_api_key(fields, "api_key", text.expose_secret())?;
+    }
+    Ok(Some(key))
+}
+
+fn headers(fields: &Fields<'_>, api: ProviderApi) -> Result<BTreeMap<String, SecretOr>, FileProblem> {
+    headers::check_names(fields, "headers")?;
+    let read = |(name, text): (String, String)| {
+        if fields.get("api_key").is_some() && name.eq_ignore_ascii_case(key_header(api)) {
+            let reason = format!("`{name}` is what `api_key` is sent as");
+            return Err(fields.problem("headers", reason).hint("keep one of them"));
+        }
+        headers::check_value(fields, "headers", &name, &text)?;
+        Ok((name, secret_or(fields, "headers", text)?))
+    };
+    fields.text_map("headers")?.into_iter().map(read).collect()
+}
+
+/// The header that carries the key in a dialect.
+fn key_header(api: ProviderApi) -> &'static str {
+    match api {
+        ProviderApi::Anthropic => "x-api-key",
+        ProviderApi::Gemini => "x-goog-api-key",
+        ProviderApi::Openai
+        | ProviderApi::OpenaiResponses
+        | ProviderApi::OpenaiChat
+        | ProviderApi::Ollama
+        | ProviderApi::Offline => "authorization",
+    }
 }
 
 fn think(fields: &Fields<'_>) -> Result<Option<ThinkSetting>, FileProblem> {

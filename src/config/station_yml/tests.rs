@@ -166,6 +166,22 @@ fn unknown_keys_and_what_comes_later_are_errors_with_their_line() {
         ("\nruns: { worker: 1 }\n", "did you mean `workers`?"),
         ("\nssh: { listen: \"0.0.0.0:2222\" }\n", "`ssh` is not supported by this version"),
         (
+            "providers:\n  o: { api: openai_chat, headers: { \"X A\": b } }\n",
+            "`providers.o.headers`: `X A` can't be the name of a header",
+        ),
+        ("providers:\n  o: { api: openai_chat, headers: { Content-Length: \"1\" } }\n", "`content-length` is for the station"),
+        ("providers:\n  o: { api: openai_chat, headers: { X-A: b, x-a: c } }\n", "`X-A` and `x-a` are the same header"),
+        (
+            "providers:\n  o: { api: anthropic, api_key: \"{{ secret.A }}\", headers: { X-Api-Key: c } }\n",
+            "`X-Api-Key` is what `api_key` is sent as",
+        ),
+        (
+            "\nproviders: { o: { api: openai_chat, api_key: a, headers: { authorization: c } } }\n",
+            "`authorization` is what `api_key` is sent as",
+        ),
+        ("providers:\n  o: { api: gemini, api_key: \"a\\nb\" }\n", "without blanks and line breaks"),
+        ("providers:\n  o: { api: gemini, api_key: \"\\u201ca\\u201d\" }\n", "a key consists of ASCII letters"),
+        (
             "\nproviders: { o: { api: openai_chat, headers: { A: \"x\\ny\" } } }\n",
             "`providers.o.headers`: the value of `A` has a line break",
         ),
@@ -207,6 +223,13 @@ fn unknown_keys_and_what_comes_later_are_errors_with_their_line() {
         let problem = settings(text, &[]).unwrap_err();
         assert!(problem.message.contains(part) && problem.line == Some(2), "{text}: {problem}");
     }
+}
+
+#[test]
+fn headers_that_go_with_a_provider_are_read() {
+    let text = "providers:\n  o: { api: anthropic, api_key: a, headers: { Authorization: é, X-Team: b } }\n  p: { api: openai_chat, headers: { Authorization: c } }\n";
+    let providers = settings(text, &[]).unwrap().providers;
+    assert_eq!((providers["o"].headers.len(), providers["p"].headers.len()), (2, 1));
 }
 
 #[test]

@@ -22,7 +22,7 @@ fn config(url: &str, api: Api) -> ProviderConfig {
         api,
         base_url: Some(url.to_owned()),
         api_key: Some(SecretString::from("sk-very-secret")),
-        headers: vec![("X-Team".into(), "blue".into())],
+        headers: vec![("X-Team".into(), "blué".into())],
         timeout: Duration::from_secs(600),
         retries: Arc::default(),
         ollama: OllamaOptions::default(),
@@ -72,7 +72,7 @@ async fn a_rate_limit_is_waited_out_as_the_provider_says() {
     assert_eq!(outcome.sink.restarts, 0, "nothing had been shown");
     let first = outcome.requests.recv().await.unwrap();
     assert!(first.starts_with("POST /chat/completions HTTP/1.1\r\n"), "{first}");
-    assert!(first.contains("authorization: Bearer sk-very-secret\r\n") && first.contains("x-team: blue\r\n"));
+    assert!(first.contains("authorization: Bearer sk-very-secret\r\n") && first.contains("x-team: blué\r\n"));
     let second = outcome.requests.recv().await.unwrap();
     let body = |request: &str| request.split_once("\r\n\r\n").unwrap().1.to_owned();
     assert_eq!(body(&first), body(&second));
