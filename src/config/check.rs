@@ -280,7 +280,8 @@ mod tests {
 
     #[test]
     fn an_address_that_serve_would_refuse_is_an_error_with_its_line() {
-        let (_directory, home) = home(&[("station.yml", "\nhttp: { listen: \"0.0.0.0:9000\" }\n"), ("environments/a/x", "")]);
+        let (_directory, home) =
+            home(&[("station.yml", "\nhttp: { listen: \"0.0.0.0:9000\" }\n"), ("environments/a/x", "")]);
         let told = |variables: &[(&str, &str)]| {
             let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
             let problems = check(&home, &variables, None, None).unwrap().problems;

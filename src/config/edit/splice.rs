@@ -150,17 +150,41 @@ impl Splice<'_> {
         Ok(self.spliced(line, self.line_end(entry.end()), ""))
     }
 
+    /// The entry goes with its comma, and with its line and the comment at the end of it where it has a line of its own; the comments of its
+    /// neighbours stay.
     fn remove_from_flow(&self, map: &Node, entry: &Entry) -> String {
         let entries = map.entries();
         let index = entries.iter().position(|other| std::ptr::eq(other, entry)).unwrap_or(0);
-        if let Some(next) = entries.get(index + 1) {
-            return self.spliced(entry.key_span.start, next.key_span.start, "");
+        let (start, end) = (entry.key_span.start, entry.end());
+        let comma = self.comma_behind(end);
+        let is_last = index + 1 == entries.len();
+        let line = self.text[..start].rfind('\n').map_or(0, |at| at + 1);
+        let behind = comma.filter(|at| !self.text[end..*at].contains('\n')).map_or(end, |at| at + 1);
+        let tail = self.text[behind..self.line_end(behind)].trim();
+        let is_alone = self.text[line..start].trim().is_empty() && (tail.is_empty() || tail.starts_with('#'));
+        if is_alone && (is_last || behind > end) {
+            return self.spliced(line, self.line_end(behind), "");
         }
-        let start = match index.checked_sub(1) {
-            Some(previous) => entries[previous].end(),
-            None => entry.key_span.start,
+        let previous = index.checked_sub(1).map(|previous| entries[previous].end());
+        // The comma before a last one goes too, unless a comment of the neighbour stands between.
+        let start = previous.filter(|at| is_last && !self.text[*at..start].contains('\n')).unwrap_or(start);
+        let rest = match comma {
+            Some(at) if is_last => format!("{}{}", &self.text[end..at], &self.text[at + 1..]),
+            Some(at) => format!("{}{}", &self.text[end..at], self.text[at + 1..].trim_start_matches([' ', '\t'])),
+            None => self.text[end..].to_owned(),
         };
-        self.spliced(start, entry.end(), "")
+        format!("{}{rest}", &self.text[..start])
+    }
+
+    /// Where the comma stands that follows `at`, behind blanks and comments.
+    fn comma_behind(&self, mut at: usize) -> Option<usize> {
+        loop {
+            at = self.text.len() - self.text[at..].trim_start().len();
+            if !self.text[at..].starts_with('#') {
+                return self.text[at..].starts_with(',').then_some(at);
+            }
+            at = self.text[at..].find('\n').map_or(self.text.len(), |end| at + end);
+        }
     }
 
     /// The length of what stands behind a block's last value on its line: a comment on a line that goes.

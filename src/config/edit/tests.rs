@@ -278,6 +278,55 @@ fn every_patch_on_every_file_changes_its_own_lines_alone_and_the_definition_by_e
     }
 }
 
+const FLOW_LINES: &str = r#"---
+metadata: {
+  # above name
+  name: A, # behind name
+  # above description
+  description: B, # behind description
+  # above tags
+  tags: [x] # behind tags
+}
+model: a/m
+---
+Hi
+"#;
+
+#[test]
+fn a_key_that_goes_from_a_map_of_several_lines_takes_no_comment_of_a_neighbour_with_it() {
+    let name = AgentPatch { display_name: Some(None), ..AgentPatch::default() };
+    let description = AgentPatch { description: Some(None), ..AgentPatch::default() };
+    let tags = AgentPatch { tags: Some(None), ..AgentPatch::default() };
+    for (patch, gone) in [
+        (&name, "  name: A, # behind name\n"),
+        (&description, "  description: B, # behind description\n"),
+        (&tags, "  tags: [x] # behind tags\n"),
+    ] {
+        for newline in ["\n", "\r\n"] {
+            let text = FLOW_LINES.replace('\n', newline);
+            assert_eq!(update(&text, patch).unwrap(), text.replace(&gone.replace('\n', newline), ""), "{patch:?}");
+        }
+    }
+    let shared = |metadata: &str, patch: &AgentPatch| {
+        let new = update(&format!("---\nmetadata: {metadata}\n---\nHi\n"), patch).unwrap();
+        new["---\nmetadata: ".len()..new.len() - "\n---\nHi\n".len()].to_owned()
+    };
+    for (metadata, patch, left) in [
+        ("{ name: A, # n\n  description: B, # d\n  tags: [x] }", &name, "{ # n\n  description: B, # d\n  tags: [x] }"),
+        ("{ name: A, # n\n  description: B, # d\n  tags: [x] }", &tags, "{ name: A, # n\n  description: B, # d\n   }"),
+        ("{ name: A, description: B, # b\n  tags: [x], }", &description, "{ name: A, # b\n  tags: [x], }"),
+        (
+            "{ name: A\n  # of description\n  , description: B\n  , tags: [x] }",
+            &name,
+            "{ \n  # of description\n  description: B\n  , tags: [x] }",
+        ),
+        ("{ name: A, description: B, }", &description, "{ name: A }"),
+        ("{ description: B, }", &description, "{  }"),
+    ] {
+        assert_eq!(shared(metadata, patch), left, "{metadata}");
+    }
+}
+
 #[test]
 fn the_prompt_alone_leaves_the_front_matter_untouched() {
     let patch = AgentPatch { prompt: Some("{{role \"system\"}}\nNew.\n".into()), ..AgentPatch::default() };

@@ -169,7 +169,10 @@ fn unknown_keys_and_what_comes_later_are_errors_with_their_line() {
             "providers:\n  o: { api: openai_chat, headers: { \"X A\": b } }\n",
             "`providers.o.headers`: `X A` can't be the name of a header",
         ),
-        ("providers:\n  o: { api: openai_chat, headers: { Content-Length: \"1\" } }\n", "`content-length` is for the station"),
+        (
+            "providers:\n  o: { api: openai_chat, headers: { Content-Length: \"1\" } }\n",
+            "`content-length` is for the station",
+        ),
         ("providers:\n  o: { api: openai_chat, headers: { X-A: b, x-a: c } }\n", "`X-A` and `x-a` are the same header"),
         (
             "providers:\n  o: { api: anthropic, api_key: \"{{ secret.A }}\", headers: { X-Api-Key: c } }\n",
