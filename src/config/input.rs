@@ -1,6 +1,6 @@
 //! What an agent is given: checks of its schema when the file is read, and of the input when a run is asked for.
 
-use crate::domain::nearest;
+use crate::domain::{self, ValueSchema, nearest};
 use crate::error::{Error, Result};
 use jsonschema::ValidationError;
 use jsonschema::error::ValidationErrorKind;
@@ -47,13 +47,8 @@ pub(super) fn check_output_schema(schema: &Value) -> Result<(), SchemaFault> {
 }
 
 fn compiles(schema: &Value) -> Result<(), SchemaFault> {
-    match jsonschema::validator_for(schema) {
-        Ok(_) => Ok(()),
-        Err(error) => {
-            let reason = format!("it is no valid JSON Schema: {}", short(&error.to_string()));
-            Err(SchemaFault { path: segments(&error), reason, hint: None })
-        }
-    }
+    let told = |fault: domain::SchemaFault| SchemaFault { path: fault.path, reason: short(&fault.reason), hint: None };
+    ValueSchema::new(schema).map(drop).map_err(told)
 }
 
 /// The input that a run gets: an object that `schema` accepts. A text means `{ "userInput": text }`, or the schema's only required text.
@@ -68,9 +63,10 @@ pub fn validate_input(schema: &Value, input: Value) -> Result<Value> {
             return Err(Error::invalid_input(message).field("input"));
         }
     };
-    let validator = jsonschema::validator_for(schema)
-        .map_err(|error| Error::invalid_input(format!("the agent's input schema is not valid: {error}")))?;
-    let faults: Vec<ValidationError<'_>> = validator.iter_errors(&input).take(TOLD).collect();
+    let schema_of_values = ValueSchema::new(schema)
+        .map_err(|fault| Error::invalid_input(format!("the agent's input schema can't be used: {}", fault.reason)))?;
+    let too_deep = |reason| Error::invalid_input(format!("`input` can't be checked: {reason}")).field("input");
+    let faults = schema_of_values.faults(&input, TOLD).map_err(too_deep)?;
     let Some(first) = faults.first() else {
         drop(faults);
         return Ok(input);

@@ -2,7 +2,7 @@
 
 use super::effects::{Annotations, Speaker, effect};
 use super::names::{full_name, glob_matches, nearest};
-use crate::domain::{McpServerDefinition, Name, ToolEffect};
+use crate::domain::{McpServerDefinition, Name, ToolEffect, check_schema_bounds, quoted};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -40,14 +40,23 @@ struct Definition {
     annotations: Option<Annotations>,
 }
 
-/// Reads the definitions of one server, sorted by full name. One that can't be read is left out and logged; of two with one name the first
-/// counts.
-pub(super) fn read_tools(
-    server: &McpServerDefinition,
-    speaker: Speaker,
-    definitions: &[Box<RawValue>],
-) -> Vec<Arc<CatalogTool>> {
+/// What is read out of the definitions of one server.
+#[derive(Debug, Default)]
+pub(super) struct ReadTools {
+    /// Sorted by full name.
+    pub(super) tools: Vec<Arc<CatalogTool>>,
+    /// Which tools are left out because of their schemas, and why.
+    pub(super) problem: Option<String>,
+}
+
+/// At most so many tools that are left out are told.
+const TOLD: usize = 5;
+
+/// Reads the definitions of one server. One that can't be read is left out and logged; of two with one name the first counts. One whose
+/// schema can't be applied to arguments is left out too, and told.
+pub(super) fn read_tools(server: &McpServerDefinition, speaker: Speaker, definitions: &[Box<RawValue>]) -> ReadTools {
     let mut tools: Vec<Arc<CatalogTool>> = Vec::with_capacity(definitions.len());
+    let mut faulty: Vec<String> = Vec::new();
     for definition in definitions {
         let read: Definition = match serde_json::from_str(definition.get()) {
             Ok(read) => read,
@@ -57,6 +66,10 @@ pub(super) fn read_tools(
             }
         };
         if tools.iter().any(|tool| tool.tool == read.name) {
+            continue;
+        }
+        if let Some(Err(fault)) = read.input_schema.as_ref().map(check_schema_bounds) {
+            faulty.push(format!("the tool {} is left out: of its inputSchema, {}", quoted(&read.name), fault.reason));
             continue;
         }
         tools.push(Arc::new(CatalogTool {
@@ -71,7 +84,16 @@ pub(super) fn read_tools(
         }));
     }
     tools.sort_by(|one, other| one.name.cmp(&other.name));
-    tools
+    ReadTools { tools, problem: told(&faulty) }
+}
+
+fn told(faulty: &[String]) -> Option<String> {
+    let more = faulty.len().saturating_sub(TOLD);
+    let mut told = faulty.iter().take(TOLD).cloned().collect::<Vec<_>>().join("; ");
+    if more > 0 {
+        told.push_str(&format!("; and {more} more"));
+    }
+    (!faulty.is_empty()).then_some(told)
 }
 
 /// The tool with the full name `name` among sorted `tools`.
@@ -180,7 +202,7 @@ mod tests {
 
     fn catalog(tools: &[(&str, &str)]) -> Catalog {
         let read = |&(owner, tool): &(&str, &str)| {
-            read_tools(&server(owner), Speaker::Server, &[raw(&json!({ "name": tool }))]).remove(0)
+            read_tools(&server(owner), Speaker::Server, &[raw(&json!({ "name": tool }))]).tools.remove(0)
         };
         Catalog::new(tools.iter().map(read).collect())
     }
@@ -209,8 +231,20 @@ mod tests {
     fn a_definition_is_kept_as_it_came_and_one_without_a_name_is_left_out() {
         let text = r#"{"name":"t","x-vendor":1.0,"inputSchema":{"b":1,"a":2}}"#;
         let definition = RawValue::from_string(text.to_owned()).unwrap();
-        let tools = read_tools(&server("s"), Speaker::Server, &[definition, raw(&json!({ "noName": 1 }))]);
+        let tools = read_tools(&server("s"), Speaker::Server, &[definition, raw(&json!({ "noName": 1 }))]).tools;
         assert_eq!(tools.len(), 1);
         assert_eq!((tools[0].name.as_str(), tools[0].definition.get()), ("s__t", text));
+    }
+
+    #[test]
+    fn a_tool_whose_schema_no_argument_can_be_checked_with_is_left_out_and_told_and_no_other() {
+        let defs: serde_json::Map<String, Value> =
+            (0..3_000).map(|at| (format!("d{at}"), json!({ "$ref": format!("#/$defs/d{}", at + 1) }))).collect();
+        let schema = json!({ "type": "object", "properties": { "x": { "$ref": "#/$defs/d0" } }, "$defs": defs });
+        let definitions = [raw(&json!({ "name": "boom", "inputSchema": schema })), raw(&json!({ "name": "good" }))];
+        let read = read_tools(&server("s"), Speaker::Server, &definitions);
+        assert_eq!(read.tools.iter().map(|tool| tool.name.as_str()).collect::<Vec<_>>(), ["s__good"]);
+        let problem = read.problem.unwrap();
+        assert!(problem.contains("`boom`") && problem.contains("more than 64"), "{problem}");
     }
 }

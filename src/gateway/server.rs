@@ -126,10 +126,11 @@ impl Drop for Attached {
 }
 
 fn first_snapshot(phase: Phase, definition: &McpServerDefinition, remembered: Option<&Remembered>) -> Snapshot {
-    let tools = remembered.map(|known| read_tools(definition, speaker(definition), &known.tools)).unwrap_or_default();
+    // What is left out is told once the server is there: a problem without one would look as if it had failed.
+    let read = remembered.map(|known| read_tools(definition, speaker(definition), &known.tools)).unwrap_or_default();
     Snapshot {
         phase,
-        tools: Arc::new(tools),
+        tools: Arc::new(read.tools),
         problem: None,
         protocol: remembered.map(|known| known.protocol.clone()),
         tries: 0,
@@ -264,15 +265,18 @@ impl Life {
         // What a server says of its tools is kept, shown to models and to clients.
         let redactor = &self.shared.deps.redactor;
         let definitions: Vec<_> = definitions.into_iter().map(|definition| redactor.raw(definition)).collect();
-        let tools = Arc::new(read_tools(&self.definition, speaker(&self.definition), &definitions));
+        let read = read_tools(&self.definition, speaker(&self.definition), &definitions);
+        if let Some(problem) = &read.problem {
+            tracing::warn!(environment = %self.shared.environment, server = %self.definition.name, problem, "tools are left out");
+        }
         if let Live::Connection(connection) = live {
             // Before the tools are shown: whoever has seen them finds them after a restart too.
             self.shared.cache.store(&self.definition, connection.protocol(), definitions).await;
         }
         self.state.send_modify(|now| {
             now.phase = Phase::Ready(live.clone());
-            now.tools = tools;
-            now.problem = None;
+            now.tools = Arc::new(read.tools);
+            now.problem = read.problem;
             now.protocol = live.protocol();
         });
         Ok(())

@@ -31,7 +31,7 @@ pub struct ServerStatus {
     /// With its variables filled in: not to be shown whole. In force, or why there is none.
     pub definition: Result<Arc<McpServerDefinition>, FileProblem>,
     pub state: ServerState,
-    /// Why it isn't ready, with the last lines of its stderr.
+    /// Why it isn't ready, with the last lines of its stderr; of a ready one, which of its tools are left out, and why.
     pub problem: Option<String>,
     /// What it spoke when it was last reached.
     pub protocol: Option<Protocol>,

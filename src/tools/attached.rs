@@ -7,7 +7,7 @@ pub use result::read_result;
 use super::context::{Call, Context, Environment, Progress, Station, config_revision};
 use super::dispatch::{Deed, authorize, find_environment, finished, limited, object, redacted};
 use super::spec::EnvironmentUse;
-use crate::domain::{AuditEntry, AuditOutcome, Scope};
+use crate::domain::{AuditEntry, AuditOutcome, Scope, ValueSchema};
 use crate::error::{Error, Result};
 use crate::gateway::{CallOptions, CatalogTool, may_match};
 use futures_util::FutureExt;
@@ -116,21 +116,22 @@ pub fn check(name: &str, schema: &Value, arguments: &str) -> Result<Box<RawValue
     if !value.is_object() {
         return Err(Error::invalid_input(format!("the arguments of `{}` must be a JSON object", name)));
     }
-    // A server's schema that doesn't compile is the server's fault; it judges the arguments by itself then.
-    if let Ok(validator) = jsonschema::validator_for(schema)
-        && let Err(problem) = validator.validate(&value)
-    {
-        let message = format!(
-            "the arguments of `{}` don't fit its schema: {} (at `{}`)",
-            name,
-            // Without the value: the model has it, and it may be long.
-            problem.masked(),
-            problem.instance_path()
-        );
-        return Err(Error::invalid_input(message));
+    if let Some(reason) = misfit(schema, &value) {
+        return Err(Error::invalid_input(format!("the arguments of `{name}` don't fit its schema: {reason}")));
     }
     RawValue::from_string(arguments.to_owned())
         .map_err(|cause| Error::internal("arguments can't be kept").source(cause))
+}
+
+/// Why `schema` doesn't accept `arguments`.
+fn misfit(schema: &Value, arguments: &Value) -> Option<String> {
+    // A server's schema that doesn't compile is the server's fault; it judges the arguments by itself then.
+    let schema = ValueSchema::new(schema).ok()?;
+    match schema.faults(arguments, 1) {
+        // Without the value: the model has it, and it may be long.
+        Ok(faults) => faults.first().map(|fault| format!("{} (at `{}`)", fault.masked(), fault.instance_path())),
+        Err(too_deep) => Some(too_deep),
+    }
 }
 
 impl Permitted {

@@ -1,7 +1,8 @@
 //! What an agent's answer has to be, where it says so: a JSON value that its schema accepts. Pure.
 
+use crate::domain::ValueSchema;
 use crate::error::{Error, Result};
-use jsonschema::Validator;
+use jsonschema::ValidationError;
 use serde_json::Value;
 
 /// At most so many faults of one answer are told at once.
@@ -11,15 +12,15 @@ const TOLD: usize = 5;
 #[derive(Debug)]
 pub(super) struct Contract {
     schema: Value,
-    validator: Validator,
+    values: ValueSchema,
 }
 
 impl Contract {
     /// An error if the schema doesn't compile, which was checked when the file was taken up.
     pub(super) fn new(schema: &Value) -> Result<Self> {
-        let validator = jsonschema::validator_for(schema)
-            .map_err(|cause| Error::internal(format!("the agent's output schema is not valid: {cause}")))?;
-        Ok(Self { schema: schema.clone(), validator })
+        let values = ValueSchema::new(schema)
+            .map_err(|fault| Error::internal(format!("the agent's output schema can't be used: {}", fault.reason)))?;
+        Ok(Self { schema: schema.clone(), values })
     }
 
     /// `system` with what the model has to know about its answer.
@@ -34,12 +35,10 @@ impl Contract {
     /// The value that `answer` says, or what is wrong with it.
     pub(super) fn judge(&self, answer: &str) -> Result<Value, String> {
         let value = read(answer)?;
-        let fault = |fault: jsonschema::ValidationError<'_>| {
-            // Without the value: the model has it, and it may be long.
-            format!("{} (at `{}`)", fault.masked(), fault.instance_path())
-        };
-        let faults: Vec<String> = self.validator.iter_errors(&value).take(TOLD).map(fault).collect();
-        if faults.is_empty() { Ok(value) } else { Err(faults.join("; ")) }
+        // Without the value: the model has it, and it may be long.
+        let told = |fault: &ValidationError<'_>| format!("{} (at `{}`)", fault.masked(), fault.instance_path());
+        let wrong = self.values.faults(&value, TOLD)?.iter().map(told).collect::<Vec<_>>().join("; ");
+        if wrong.is_empty() { Ok(value) } else { Err(wrong) }
     }
 
     /// What the model is told about an answer that doesn't fit.
