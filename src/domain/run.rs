@@ -114,10 +114,11 @@ pub struct Usage {
 
 impl std::ops::AddAssign for Usage {
     fn add_assign(&mut self, other: Self) {
-        self.input_tokens += other.input_tokens;
-        self.cached_input_tokens += other.cached_input_tokens;
-        self.output_tokens += other.output_tokens;
-        self.reasoning_tokens += other.reasoning_tokens;
+        let sum = i64::saturating_add;
+        self.input_tokens = sum(self.input_tokens, other.input_tokens);
+        self.cached_input_tokens = sum(self.cached_input_tokens, other.cached_input_tokens);
+        self.output_tokens = sum(self.output_tokens, other.output_tokens);
+        self.reasoning_tokens = sum(self.reasoning_tokens, other.reasoning_tokens);
         self.cost_microusd = match (self.cost_microusd, other.cost_microusd) {
             (Some(mine), Some(more)) => Some(mine.saturating_add(more)),
             (mine, more) => mine.or(more),

@@ -18,6 +18,7 @@
 
 mod anthropic;
 mod body;
+mod counts;
 pub mod defaults;
 mod error;
 mod gemini;

@@ -1,6 +1,7 @@
 //! Messages events, put together. Every block is written once, when the message is complete; that JSON text is what goes back later.
 
 use super::super::body::{Assembly, BodyFault};
+use super::super::counts::Tokens;
 use super::super::error::Fault;
 use super::super::names::NameMap;
 use super::super::turn::{object_of, reported, with_ids};
@@ -61,16 +62,16 @@ struct Whole<'a> {
 /// Cumulative; what a later event leaves out keeps its value.
 #[derive(Deserialize)]
 struct WireUsage {
-    input_tokens: Option<i64>,
-    cache_read_input_tokens: Option<i64>,
-    cache_creation_input_tokens: Option<i64>,
-    output_tokens: Option<i64>,
+    input_tokens: Option<Tokens>,
+    cache_read_input_tokens: Option<Tokens>,
+    cache_creation_input_tokens: Option<Tokens>,
+    output_tokens: Option<Tokens>,
     output_tokens_details: Option<OutputDetails>,
 }
 
 #[derive(Deserialize)]
 struct OutputDetails {
-    thinking_tokens: Option<i64>,
+    thinking_tokens: Option<Tokens>,
 }
 
 /// A block in the making: how it began, and what was added to which of its fields.
@@ -113,7 +114,7 @@ impl<'a> MessageAssembly<'a> {
             thinking,
         ];
         for (count, fresh) in self.counts.iter_mut().zip(fresh) {
-            *count = fresh.unwrap_or(*count);
+            *count = fresh.map_or(*count, Tokens::get);
         }
     }
 

@@ -2,6 +2,7 @@
 //! carry a signature, and none may move. The end is that of the connection; a whole answer has a finish reason by then.
 
 use super::super::body::{Assembly, BodyFault};
+use super::super::counts::Tokens;
 use super::super::error::Fault;
 use super::super::names::NameMap;
 use super::super::turn::{reported, with_ids};
@@ -72,11 +73,11 @@ struct Call<'a> {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct WireUsage {
-    prompt_token_count: Option<i64>,
-    tool_use_prompt_token_count: Option<i64>,
-    cached_content_token_count: Option<i64>,
-    candidates_token_count: Option<i64>,
-    thoughts_token_count: Option<i64>,
+    prompt_token_count: Option<Tokens>,
+    tool_use_prompt_token_count: Option<Tokens>,
+    cached_content_token_count: Option<Tokens>,
+    candidates_token_count: Option<Tokens>,
+    thoughts_token_count: Option<Tokens>,
 }
 
 /// A call that the model wrote so that Gemini couldn't read it: the answer is worth nothing, and the next try usually is better.
@@ -173,7 +174,7 @@ impl<'a> ContentAssembly<'a> {
             usage.thoughts_token_count,
         ];
         for (count, fresh) in self.counts.iter_mut().zip(fresh) {
-            *count = fresh.unwrap_or(*count);
+            *count = fresh.map_or(*count, Tokens::get);
         }
     }
 

@@ -1,6 +1,7 @@
 //! Lines of JSON, put together. Calls come whole, their arguments as an object, on newer servers with an id.
 
 use super::super::body::{Assembly, BodyFault, Framing};
+use super::super::counts::Tokens;
 use super::super::error::Fault;
 use super::super::names::NameMap;
 use super::super::turn::reported;
@@ -20,8 +21,8 @@ struct Line {
     #[serde(default)]
     done: bool,
     done_reason: Option<String>,
-    prompt_eval_count: Option<i64>,
-    eval_count: Option<i64>,
+    prompt_eval_count: Option<Tokens>,
+    eval_count: Option<Tokens>,
     error: Option<Value>,
 }
 
@@ -108,8 +109,8 @@ impl Assembly for LinesAssembly<'_> {
             }
             said.tool_calls.into_iter().flatten().for_each(|called| self.call(called));
         }
-        self.usage.input_tokens = line.prompt_eval_count.unwrap_or(self.usage.input_tokens);
-        self.usage.output_tokens = line.eval_count.unwrap_or(self.usage.output_tokens);
+        self.usage.input_tokens = line.prompt_eval_count.map_or(self.usage.input_tokens, Tokens::get);
+        self.usage.output_tokens = line.eval_count.map_or(self.usage.output_tokens, Tokens::get);
         self.finish = line.done_reason.or(self.finish.take());
         Ok(line.done)
     }

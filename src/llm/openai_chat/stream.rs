@@ -2,6 +2,7 @@
 //! an id, several calls under one index, arguments as an object, content as a list of parts.
 
 use super::super::body::{Assembly, BodyFault};
+use super::super::counts::{Tokens, count};
 use super::super::error::Fault;
 use super::super::names::NameMap;
 use super::super::turn::{reported, with_ids};
@@ -54,20 +55,20 @@ struct FunctionDelta {
 
 #[derive(Deserialize)]
 struct WireUsage {
-    prompt_tokens: Option<i64>,
-    completion_tokens: Option<i64>,
+    prompt_tokens: Option<Tokens>,
+    completion_tokens: Option<Tokens>,
     prompt_tokens_details: Option<PromptDetails>,
     completion_tokens_details: Option<CompletionDetails>,
 }
 
 #[derive(Deserialize)]
 struct PromptDetails {
-    cached_tokens: Option<i64>,
+    cached_tokens: Option<Tokens>,
 }
 
 #[derive(Deserialize)]
 struct CompletionDetails {
-    reasoning_tokens: Option<i64>,
+    reasoning_tokens: Option<Tokens>,
 }
 
 #[derive(Debug, Default)]
@@ -252,10 +253,10 @@ impl Assembly for ChatAssembly<'_> {
 impl From<WireUsage> for Usage {
     fn from(wire: WireUsage) -> Self {
         Self {
-            input_tokens: wire.prompt_tokens.unwrap_or(0),
-            cached_input_tokens: wire.prompt_tokens_details.and_then(|details| details.cached_tokens).unwrap_or(0),
-            output_tokens: wire.completion_tokens.unwrap_or(0),
-            reasoning_tokens: wire.completion_tokens_details.and_then(|details| details.reasoning_tokens).unwrap_or(0),
+            input_tokens: count(wire.prompt_tokens),
+            cached_input_tokens: count(wire.prompt_tokens_details.and_then(|details| details.cached_tokens)),
+            output_tokens: count(wire.completion_tokens),
+            reasoning_tokens: count(wire.completion_tokens_details.and_then(|details| details.reasoning_tokens)),
             cost_microusd: None,
         }
     }

@@ -2,6 +2,7 @@
 //! added. Its JSON text is kept, and goes back later.
 
 use super::super::body::{Assembly, BodyFault};
+use super::super::counts::{Tokens, count};
 use super::super::error::Fault;
 use super::super::names::NameMap;
 use super::super::turn::{reported, with_ids};
@@ -46,20 +47,20 @@ struct Incomplete {
 
 #[derive(Deserialize)]
 struct WireUsage {
-    input_tokens: Option<i64>,
-    output_tokens: Option<i64>,
+    input_tokens: Option<Tokens>,
+    output_tokens: Option<Tokens>,
     input_tokens_details: Option<InputDetails>,
     output_tokens_details: Option<OutputDetails>,
 }
 
 #[derive(Deserialize)]
 struct InputDetails {
-    cached_tokens: Option<i64>,
+    cached_tokens: Option<Tokens>,
 }
 
 #[derive(Deserialize)]
 struct OutputDetails {
-    reasoning_tokens: Option<i64>,
+    reasoning_tokens: Option<Tokens>,
 }
 
 /// What counts for us in an output item.
@@ -291,10 +292,10 @@ impl Item {
 impl From<WireUsage> for Usage {
     fn from(wire: WireUsage) -> Self {
         Self {
-            input_tokens: wire.input_tokens.unwrap_or(0),
-            cached_input_tokens: wire.input_tokens_details.and_then(|details| details.cached_tokens).unwrap_or(0),
-            output_tokens: wire.output_tokens.unwrap_or(0),
-            reasoning_tokens: wire.output_tokens_details.and_then(|details| details.reasoning_tokens).unwrap_or(0),
+            input_tokens: count(wire.input_tokens),
+            cached_input_tokens: count(wire.input_tokens_details.and_then(|details| details.cached_tokens)),
+            output_tokens: count(wire.output_tokens),
+            reasoning_tokens: count(wire.output_tokens_details.and_then(|details| details.reasoning_tokens)),
             cost_microusd: None,
         }
     }
