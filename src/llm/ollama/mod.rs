@@ -59,8 +59,9 @@ pub fn address(host: &str) -> String {
     let host = host.trim().trim_end_matches('/');
     let (scheme, rest) = host.split_once("://").map_or((None, host), |(scheme, rest)| (Some(scheme), rest));
     let (authority, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
-    let is_v6 = authority.matches(':').count() > 1 && !authority.starts_with('[');
-    let authority = if is_v6 { format!("[{authority}]") } else { authority.to_owned() };
+    let (user, server) = authority.rfind('@').map_or(("", authority), |at| authority.split_at(at + 1));
+    let is_v6 = server.matches(':').count() > 1 && !server.starts_with('[');
+    let authority = if is_v6 { format!("[{server}]") } else { server.to_owned() };
     let port_at = authority.rfind(':').filter(|at| !authority[*at..].contains(']'));
     let (name, port) = port_at.map_or((authority.as_str(), ""), |at| (&authority[..at], &authority[at + 1..]));
     let name = match name {
@@ -73,7 +74,7 @@ pub fn address(host: &str) -> String {
         ("", Some(_)) => String::new(),
         (port, _) => format!(":{port}"),
     };
-    format!("{}://{name}{port}{path}", scheme.unwrap_or("http"))
+    format!("{}://{user}{name}{port}{path}", scheme.unwrap_or("http"))
 }
 
 /// An Ollama server.
@@ -172,6 +173,9 @@ mod tests {
             ("0.0.0.0:1234", "http://127.0.0.1:1234"),
             ("[::]:1234", "http://[::1]:1234"),
             ("::1", "http://[::1]:11434"),
+            ("me:pw@127.0.0.1:9", "http://me:pw@127.0.0.1:9"),
+            ("http://me:pw@127.0.0.1:9", "http://me:pw@127.0.0.1:9"),
+            ("me:p@w@::1", "http://me:p@w@[::1]:11434"),
             ("http://127.0.0.1:9/", "http://127.0.0.1:9"),
             ("https://ollama.example/base", "https://ollama.example/base"),
         ] {

@@ -22,6 +22,8 @@ const PATIENCE: Duration = Duration::from_millis(300);
 const KEPT: Duration = Duration::from_secs(10);
 /// The largest answer that is read, in bytes.
 const LARGEST: usize = 4 << 20;
+/// The longest id of a model, in bytes.
+const LONGEST_ID: usize = 200;
 /// Of so many of Ollama's models, newest first, is it asked what they can do.
 const MOST_MODELS: usize = 8;
 
@@ -122,7 +124,7 @@ impl Models {
         let tags = self.json(self.http.get(format!("{base}/api/tags"))).await?;
         let models = tags.get("models")?.as_array()?;
         let names = models.iter().filter_map(|model| model.get("model").or_else(|| model.get("name"))?.as_str());
-        let able = join_all(names.take(MOST_MODELS).map(async |name| {
+        let able = join_all(names.filter(|name| is_name(name)).take(MOST_MODELS).map(async |name| {
             let asked = self.http.post(format!("{base}/api/show")).header(CONTENT_TYPE, "application/json");
             let shown = self.json(asked.body(json!({ "model": name }).to_string())).await?;
             shown.get("capabilities")?.as_array()?.iter().any(|can| can == "tools").then(|| name.to_owned())
@@ -160,7 +162,7 @@ impl Models {
     async fn listed(&self, base: &str, wanted: impl Fn(&str) -> bool) -> Option<String> {
         let list = self.json(self.http.get(format!("{base}/v1/models"))).await?;
         let ids = list.get("data")?.as_array()?.iter().filter_map(|model| model.get("id")?.as_str());
-        ids.filter(|id| !id.is_empty() && wanted(id)).map(str::to_owned).next()
+        ids.filter(|id| is_name(id) && wanted(id)).map(str::to_owned).next()
     }
 
     /// The JSON of a good answer.
@@ -177,9 +179,19 @@ impl Models {
     }
 }
 
-/// `127.0.0.1:11434`
-fn host(base: &str) -> &str {
-    base.split_once("://").map_or(base, |(_, host)| host)
+/// `127.0.0.1:11434`, without the credentials that the address may have: what was found is shown to everybody who sees the run.
+fn host(base: &str) -> String {
+    let url = reqwest::Url::parse(base).ok();
+    let shown = url.as_ref().and_then(|url| {
+        let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+        Some(format!("{}{port}", url.host_str()?))
+    });
+    shown.unwrap_or_else(|| "this machine".to_owned())
+}
+
+/// An id that can be named in a run: others are no model's, whatever the server says.
+fn is_name(id: &str) -> bool {
+    (1..=LONGEST_ID).contains(&id.len()) && !id.contains(|c: char| c.is_whitespace() || c.is_control())
 }
 
 #[cfg(test)]
@@ -367,6 +379,18 @@ mod tests {
             let server = if provider.name() == "ollama" { &ollama } else { &llama };
             let shown = format!("{provider:?}");
             assert!(shown.contains(&server.url), "{shown}");
+        }
+    }
+
+    #[test]
+    fn what_was_found_is_told_without_the_credentials_of_its_address() {
+        for (base, shown) in [
+            ("http://127.0.0.1:11434", "127.0.0.1:11434"),
+            ("http://s3cr3t@127.0.0.1:11434", "127.0.0.1:11434"),
+            ("http://me:s3cr3t@[::1]:11434/base?key=s3cr3t", "[::1]:11434"),
+            ("s3cr3t", "this machine"),
+        ] {
+            assert_eq!(host(base), shown);
         }
     }
 }
