@@ -26,7 +26,8 @@ pub(super) enum BodyFault {
 
 impl BodyFault {
     pub(super) fn malformed(what: &str, cause: &serde_json::Error) -> Self {
-        Self::Malformed(format!("{what} is not what the dialect says: {cause}"))
+        // The cause may quote what it found there.
+        Self::Malformed(shown(&format!("{what} is not what the dialect says: {cause}")))
     }
 }
 

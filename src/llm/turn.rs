@@ -1,5 +1,6 @@
 //! What a turn is made of, the same for every dialect.
 
+use super::error::shown;
 use super::{ollama, openai_chat};
 use crate::domain::{Effect, Timestamp, Usage};
 use serde::{Deserialize, Serialize};
@@ -202,7 +203,7 @@ impl Finish {
                 true => Self::ToolCalls,
                 false => Self::Stop,
             },
-            Some(other) => Self::Other(other.to_owned()),
+            Some(other) => Self::Other(shown(other)),
         }
     }
 

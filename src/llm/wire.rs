@@ -191,7 +191,8 @@ impl Endpoint {
             }
             models.sort_by_key(|id| std::cmp::Reverse(common_prefix(id, &error.model)));
             models.truncate(HINTED_MODELS);
-            error.hint = Some(format!("provider `{}` offers, among others: {}", self.name, models.join(", ")));
+            let models = models.iter().map(|id| shown(id)).collect::<Vec<_>>().join(", ");
+            error.hint = Some(format!("provider `{}` offers, among others: {models}", self.name));
         }
         error
     }

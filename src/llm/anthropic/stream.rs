@@ -2,7 +2,7 @@
 
 use super::super::body::{Assembly, BodyFault};
 use super::super::counts::Tokens;
-use super::super::error::Fault;
+use super::super::error::{Fault, shown};
 use super::super::names::NameMap;
 use super::super::turn::{object_of, reported, with_ids};
 use super::super::{Finish, Native, ToolCall, TurnReply, TurnSink};
@@ -143,7 +143,8 @@ impl<'a> MessageAssembly<'a> {
 
     fn stopped(&mut self, reason: Option<String>, details: Option<StopDetails>) {
         self.stop = reason.or(self.stop.take());
-        self.explanation = details.and_then(|details| details.explanation).or(self.explanation.take());
+        let explanation = details.and_then(|details| details.explanation);
+        self.explanation = explanation.as_deref().map(shown).or(self.explanation.take());
     }
 
     fn usage(&self) -> Usage {

@@ -3,7 +3,7 @@
 
 use super::super::body::{Assembly, BodyFault};
 use super::super::counts::Tokens;
-use super::super::error::Fault;
+use super::super::error::{Fault, shown};
 use super::super::names::NameMap;
 use super::super::turn::{reported, with_ids};
 use super::super::{Finish, Native, ToolCall, TurnReply, TurnSink};
@@ -125,8 +125,9 @@ impl<'a> ContentAssembly<'a> {
             && let Some(reason) = feedback.block_reason
         {
             self.blocked = true;
-            let told = feedback.block_reason_message.map(|message| format!(": {message}")).unwrap_or_default();
-            self.message = Some(format!("Gemini blocked the prompt ({reason}){told}"));
+            let told =
+                feedback.block_reason_message.map(|message| format!(": {}", shown(&message))).unwrap_or_default();
+            self.message = Some(format!("Gemini blocked the prompt ({}){told}", shown(&reason)));
         }
         for candidate in chunk.candidates.into_iter().flatten().filter(|candidate| candidate.index == 0) {
             self.candidate(candidate, sink)?;
@@ -138,7 +139,7 @@ impl<'a> ContentAssembly<'a> {
         for part in candidate.content.and_then(|content| content.parts).into_iter().flatten() {
             self.part(part, sink)?;
         }
-        self.message = candidate.finish_message.or(self.message.take());
+        self.message = candidate.finish_message.as_deref().map(shown).or(self.message.take());
         let Some(reason) = candidate.finish_reason.filter(|reason| !reason.is_empty()) else { return Ok(()) };
         if reason == MALFORMED_CALL {
             let told = self.message.take().map(|message| format!(": {message}")).unwrap_or_default();
@@ -197,7 +198,7 @@ impl<'a> ContentAssembly<'a> {
             None | Some("STOP" | "FUNCTION_CALL") => Finish::of(None, called),
             Some("MAX_TOKENS") => Finish::Length,
             Some("SAFETY" | "RECITATION" | "BLOCKLIST" | "PROHIBITED_CONTENT" | "SPII" | "LANGUAGE") => Finish::Refusal,
-            Some(other) => Finish::Other(other.to_lowercase()),
+            Some(other) => Finish::Other(shown(other).to_lowercase()),
         }
     }
 
@@ -352,6 +353,20 @@ mod tests {
             assert_eq!((reply.finish, reply.text.as_str()), (Finish::Refusal, ""));
             assert_eq!(reply.notice.as_deref(), Some("Gemini blocked the prompt (PROHIBITED_CONTENT)"));
             assert!(reply.native.is_none());
+        }
+    }
+
+    #[test]
+    fn what_gemini_says_of_a_refusal_is_told_on_one_line_and_not_at_any_length() {
+        let long = format!("\u{1b}[31mred\nline {}", "y".repeat(2_000_000));
+        let blocked = json!({ "promptFeedback": { "blockReason": long, "blockReasonMessage": long } });
+        let ended = json!({ "candidates": [{ "finishReason": long, "finishMessage": long }] });
+        for answer in [blocked, ended] {
+            let reply = read(&answer.to_string()).0.unwrap();
+            let notice = reply.notice.unwrap();
+            assert!(notice.len() < 1_500 && notice.contains("[31mred line yyy"), "{} bytes", notice.len());
+            assert!(!notice.contains(char::is_control), "{notice:?}");
+            assert!(!matches!(reply.finish, Finish::Other(word) if word.len() > 700));
         }
     }
 

@@ -127,6 +127,18 @@ async fn an_unknown_model_is_answered_with_those_there_are() {
 }
 
 #[tokio::test]
+async fn ids_of_models_are_told_on_one_line_and_not_at_any_length() {
+    let missing = whole("404 Not Found", "", r#"{"error":{"message":"no such model","code":"model_not_found"}}"#);
+    let ids = serde_json::json!({ "data": [{ "id": "\u{1b}[31mred\nline" }, { "id": "x".repeat(300_000) }] });
+    let server = Server::answering(vec![missing, whole("200 OK", "", &ids.to_string())]).await;
+    let provider = connect(&server.url, Api::OpenaiChat, ManualClock::at(Timestamp::from_millis(0)));
+    let turn = provider.turn(&question(), &mut Transcript::default(), &TurnLimits::default()).await;
+    let hint = turn.unwrap_err().hint.unwrap();
+    assert!(hint.len() < 1_000 && hint.contains("[31mred line") && hint.contains("xxx…"), "{} bytes", hint.len());
+    assert!(!hint.contains(char::is_control), "{hint:?}");
+}
+
+#[tokio::test]
 async fn a_model_that_the_provider_lists_and_does_not_find_is_asked_for_in_the_wrong_place() {
     let missing = whole("404 Not Found", "", r#"{"error":{"message":"404 page not found"}}"#);
     let list = whole("200 OK", "", r#"{"data":[{"id":"m-1"},{"id":"m-2"}]}"#);

@@ -1,7 +1,7 @@
 //! A run's journal as a conversation, and what is due next. Pure: rows in, decisions out.
 
 use super::doubt;
-use super::shown::{Shown, cut};
+use super::shown::{Shown, bounded, cut};
 use crate::domain::{Decision, StepKind, StepStatus, ToolEffect};
 use crate::error::{Error, Result};
 use crate::llm::{Finish, Native, ToolCall, TurnReply};
@@ -103,7 +103,7 @@ pub(super) struct Asking {
 impl From<TurnReply> for Reply {
     fn from(reply: TurnReply) -> Self {
         let TurnReply { text, calls, native, usage: _, finish, notice, wire_attempts: _ } = reply;
-        Self { text, tool_calls: calls, finish, notice, native }
+        Self { text, tool_calls: calls, finish, notice: notice.map(bounded), native }
     }
 }
 

@@ -231,7 +231,8 @@ fn describe(error: &ProviderError) -> String {
         text = format!("provider `{}`: {text}", error.provider);
     }
     match &error.hint {
-        Some(hint) => format!("{text}; {hint}"),
+        // It may have words of the provider too.
+        Some(hint) => format!("{text}; {}", bounded(hint.clone())),
         None => text,
     }
 }
