@@ -3,7 +3,8 @@
 //! - At most [`MAX_ATTEMPTS`] attempts, after rate limits, server errors, lost connections, cut streams and silence. Never after a
 //!   refusal that would be the same again (400, 401, 403, 404, 413, 422) or about money. `x-should-retry` overrules that, both ways.
 //! - The wait is what the provider says (`retry-after-ms`, `Retry-After` in seconds or as an HTTP date) up to [`LONGEST_WAIT`], plus a
-//!   little jitter; a longer one ends the turn and is named. Else half a second, doubled each time up to 8 s, less up to a quarter.
+//!   little jitter; a longer one ends the turn and is named. Else, also where it says 0 or a time that has passed, half a second, doubled
+//!   each time up to 8 s, less up to a quarter.
 //! - A wait that would reach the deadline is not begun: the caller gets the real error while it can still use it.
 //! - All calls to one provider share a [`RetryBudget`], so that many runs together don't beat a provider that is down.
 //! - Output that was already shown is void after a retry, and the sink is told so.
@@ -68,7 +69,9 @@ pub(super) fn allowed(
     if !worth_it {
         return Retry::Never;
     }
-    headers.and_then(|headers| named_wait(headers, now)).or(report).map_or(Retry::Backoff, Retry::After)
+    let named = headers.and_then(|headers| named_wait(headers, now));
+    let is_a_wait = |wait: &Duration| !wait.is_zero();
+    named.filter(is_a_wait).or(report.filter(is_a_wait)).map_or(Retry::Backoff, Retry::After)
 }
 
 /// The wait that a response names, if it names a sensible one.
@@ -243,6 +246,10 @@ mod tests {
         assert_eq!(allowed(&[("retry-after", "Wed, 21 Oct 2015 07:28:00 GMT")]), Retry::After(Duration::from_secs(10)));
         assert_eq!(allowed(&[("retry-after", "soon")]), Retry::Backoff);
         assert_eq!(allowed(&[("retry-after", "-1")]), Retry::Backoff);
+        for at_once in ["0", "0.0", "Wed, 21 Oct 2015 07:27:00 GMT", "Wed, 21 Oct 2015 07:27:50 GMT"] {
+            assert_eq!(allowed(&[("retry-after", at_once)]), Retry::Backoff, "{at_once}");
+        }
+        assert_eq!(allowed(&[("retry-after-ms", "0")]), Retry::Backoff);
         assert_eq!(allowed(&[("retry-after", "2"), ("x-should-retry", "false")]), Retry::Never);
         for kind in [ProviderErrorKind::BadRequest, ProviderErrorKind::NotFound] {
             let asked = headers(&[("x-should-retry", "true"), ("retry-after", "2")]);
@@ -252,6 +259,9 @@ mod tests {
         let report = Some(Duration::from_secs(13));
         let limited = |headers: &HeaderMap| super::allowed(ProviderErrorKind::RateLimited, Some(headers), report, now);
         assert_eq!(limited(&headers(&[])), Retry::After(Duration::from_secs(13)));
+        assert_eq!(limited(&headers(&[("retry-after", "0")])), Retry::After(Duration::from_secs(13)));
+        let at_once = super::allowed(ProviderErrorKind::RateLimited, None, Some(Duration::ZERO), now);
+        assert_eq!(at_once, Retry::Backoff);
         assert_eq!(limited(&headers(&[("retry-after", "2")])), Retry::After(Duration::from_secs(2)));
     }
 
