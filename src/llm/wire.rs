@@ -47,6 +47,8 @@ pub(super) enum Credential {
 pub(super) struct Endpoint {
     name: String,
     base_url: String,
+    /// What stands behind a `?` in the configured address, such as Azure's `api-version`: every request has it behind its path.
+    query: Option<String>,
     /// What every request carries, or why the configuration can't be sent.
     headers: Result<HeaderMap, String>,
     /// Texts that must not appear in any message.
@@ -82,8 +84,10 @@ impl Endpoint {
         own_headers: &[(&'static str, &'static str)],
     ) -> Self {
         let base_url = config.base_url.as_deref().unwrap_or_else(|| defaults::base_url(config.api));
+        let (base_url, query) = split_query(base_url);
         Self {
             base_url: base_url.trim_end_matches('/').to_owned(),
+            query: query.map(str::to_owned),
             headers: headers(&config, credential, own_headers),
             secrets: secrets(&config),
             budget: config.retries,
@@ -344,7 +348,8 @@ impl Endpoint {
     }
 
     fn url(&self, path: &str) -> String {
-        format!("{}{path}", self.base_url)
+        let query = self.query.as_ref().map(|query| format!("{}{query}", if path.contains('?') { '&' } else { '?' }));
+        format!("{}{path}{}", self.base_url, query.unwrap_or_default())
     }
 
     /// The address without user and password, for messages.
@@ -354,6 +359,20 @@ impl Endpoint {
             Err(_) => "an address that is no URL".to_owned(),
         }
     }
+}
+
+/// An address, and the query that it ends with. A fragment is for browsers, and never sent.
+pub(super) fn split_query(url: &str) -> (&str, Option<&str>) {
+    let url = url.split('#').next().unwrap_or_default();
+    let (address, query) = url.split_once('?').map_or((url, None), |(address, query)| (address, Some(query)));
+    (address, query.filter(|query| !query.is_empty()))
+}
+
+/// `url` with its address changed, and the same query.
+pub(super) fn readdressed(url: &str, change: impl FnOnce(&str) -> String) -> String {
+    let (address, query) = split_query(url);
+    let query = query.map(|query| format!("?{query}")).unwrap_or_default();
+    format!("{}{query}", change(address))
 }
 
 /// A refused request may have offered too many tools; what the providers say of that is often hard to read.

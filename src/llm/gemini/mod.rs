@@ -12,7 +12,7 @@ mod stream;
 
 use super::names::NameMap;
 use super::retry;
-use super::wire::{Call, Credential, Endpoint};
+use super::wire::{Call, Credential, Endpoint, readdressed};
 use super::{Provider, ProviderConfig, ProviderError, ProviderErrorKind, TurnLimits, TurnReply, TurnRequest, TurnSink};
 use crate::clock::SharedClock;
 use async_trait::async_trait;
@@ -39,7 +39,7 @@ pub(super) struct Gemini {
 
 impl Gemini {
     pub(super) fn new(mut config: ProviderConfig, http: reqwest::Client, clock: SharedClock) -> Self {
-        config.base_url = config.base_url.map(|url| versioned(&url));
+        config.base_url = config.base_url.map(|url| readdressed(&url, versioned));
         let endpoint = Endpoint::new(config, http, clock, Credential::GoogApiKey, &[]);
         Self { endpoint, refused: Mutex::default(), unsigned: AtomicUsize::default() }
     }

@@ -10,7 +10,7 @@ mod stream;
 
 use super::names::NameMap;
 use super::retry;
-use super::wire::{Call, Credential, Endpoint};
+use super::wire::{Call, Credential, Endpoint, readdressed};
 use super::{Provider, ProviderConfig, ProviderError, ProviderErrorKind, TurnLimits, TurnReply, TurnRequest, TurnSink};
 use crate::clock::SharedClock;
 use async_trait::async_trait;
@@ -87,11 +87,12 @@ pub(super) struct Ollama {
 impl Ollama {
     pub(super) fn new(mut config: ProviderConfig, http: reqwest::Client, clock: SharedClock) -> Self {
         // Both spellings are in use, and so is that of its copy of OpenAI's API.
-        if let Some(url) = &mut config.base_url {
-            let bare = url.trim_end_matches('/');
-            let bare = bare.strip_suffix("/api").or_else(|| bare.strip_suffix("/v1")).unwrap_or(bare).len();
-            url.truncate(bare);
-        }
+        config.base_url = config.base_url.map(|url| {
+            readdressed(&url, |url| {
+                let bare = url.trim_end_matches('/');
+                bare.strip_suffix("/api").or_else(|| bare.strip_suffix("/v1")).unwrap_or(bare).to_owned()
+            })
+        });
         let options = config.ollama;
         Self { endpoint: Endpoint::new(config, http, clock, Credential::Bearer, &[]), options }
     }

@@ -62,6 +62,26 @@ async fn ask(answers: Vec<Answer>) -> Outcome {
 }
 
 #[tokio::test]
+async fn the_query_of_an_address_stands_behind_the_path_of_every_request() {
+    for (api, base, line) in [
+        (Api::OpenaiChat, "/v1/?api-version=1", "POST /v1/chat/completions?api-version=1 HTTP/1.1"),
+        (Api::OpenaiChat, "/v1?", "POST /v1/chat/completions HTTP/1.1"),
+        (Api::OpenaiChat, "/v1#part", "POST /v1/chat/completions HTTP/1.1"),
+        (Api::Anthropic, "?a=b#c", "POST /v1/messages?a=b HTTP/1.1"),
+        (Api::Gemini, "/v1beta?a=b", "POST /v1beta/models/m-1:streamGenerateContent?alt=sse&a=b HTTP/1.1"),
+        (Api::Gemini, "?a=b", "POST /v1/models/m-1:streamGenerateContent?alt=sse&a=b HTTP/1.1"),
+        (Api::Ollama, "/api?a=b", "POST /api/chat?a=b HTTP/1.1"),
+    ] {
+        let mut server = Server::answering(vec![whole("402 Payment Required", "", "{}")]).await;
+        let provider = connect(&format!("{}{base}", server.url), api, HastyClock::new());
+        let turn = provider.turn(&question(), &mut Transcript::default(), &TurnLimits::default()).await;
+        assert_eq!(turn.unwrap_err().kind, ProviderErrorKind::Billing);
+        let request = server.requests.recv().await.unwrap();
+        assert_eq!(request.lines().next(), Some(line), "{base}");
+    }
+}
+
+#[tokio::test]
 async fn a_rate_limit_is_waited_out_as_the_provider_says() {
     let limited = whole("429 Too Many Requests", "Retry-After: 7\r\n", r#"{"error":{"message":"slow down"}}"#);
     let mut outcome = ask(vec![limited, good()]).await;
