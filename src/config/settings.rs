@@ -79,7 +79,7 @@ pub struct ProviderSettings {
     pub base_url: Option<String>,
     pub api_key: Option<SecretOr>,
     pub headers: BTreeMap<String, SecretOr>,
-    /// Milliseconds for one request; absent = the provider's own default.
+    /// Milliseconds that it may be silent during a request, before and in the middle of its answer; absent = ten minutes.
     pub timeout_ms: Option<u64>,
     /// The most tokens that one answer may have; absent = what the server allows, or ours where it wants to be told.
     pub max_output_tokens: Option<u32>,

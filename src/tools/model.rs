@@ -37,7 +37,8 @@ pub const PROVIDER_VARIABLES: [&str; 8] = [
     "OLLAMA_HOST",
 ];
 
-/// How long one model call may take without `providers.<name>.timeout`.
+/// How long a provider may be silent during a model call, without `providers.<name>.timeout`. How long the call may take in all is the run's
+/// matter.
 const PROVIDER_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// How the names of models begin, and whose they are.

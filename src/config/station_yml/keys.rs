@@ -84,7 +84,11 @@ pub(super) static PROVIDER: Keys = Keys::of(&[
     key("base_url", Form::Text, "Its address: https, or http on this machine."),
     key("api_key", Form::Text, "Its key, or {{ secret.NAME }}."),
     key("headers", Form::TextMap, "Headers of every request to it, but to an address that comes from a variable."),
-    key("timeout", Form::Duration, "The longest that one request may take, such as 2m."),
+    key(
+        "timeout",
+        Form::Duration,
+        "The longest that it may be silent during a request, such as 2m; 10m unless said otherwise.",
+    ),
     key("max_output_tokens", Form::Count(MOST_OUTPUT), "The most tokens that one answer of its models may have."),
     key("context_tokens", Form::Count(MOST_CONTEXT), "With api: ollama: the tokens of context that are asked for."),
     key(
