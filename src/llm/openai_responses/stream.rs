@@ -63,7 +63,7 @@ struct OutputDetails {
     reasoning_tokens: Option<Tokens>,
 }
 
-/// What counts for us in an output item.
+/// What counts for us in an output item: of a kind that nobody here knows, that there is one.
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct Item {
@@ -75,11 +75,16 @@ struct Item {
     content: Option<Vec<Part>>,
 }
 
+/// Text, where it is a text: parts of other kinds may have anything under these names.
 #[derive(Deserialize)]
 struct Part {
-    text: Option<String>,
-    refusal: Option<String>,
+    text: Option<Value>,
+    refusal: Option<Value>,
 }
+
+/// The kinds of items whose fields are read.
+const A_MESSAGE: &str = "message";
+const A_CALL: &str = "function_call";
 
 /// An item in the making.
 #[derive(Debug, Default)]
@@ -137,7 +142,7 @@ impl<'a> ResponseAssembly<'a> {
     fn done(&mut self, index: usize, raw: &RawValue, sink: &mut dyn TurnSink) -> Result<(), BodyFault> {
         let item = read(raw.get())?;
         let text = item.text();
-        self.refused |= item.content.iter().flatten().any(|part| part.refusal.is_some());
+        self.refused |= item.content.iter().flatten().any(|part| part.refusal.as_ref().is_some_and(Value::is_string));
         let draft = self.drafts.entry(index).or_default();
         draft.done = Some(raw.get().to_owned());
         let unseen = text.strip_prefix(draft.shown.as_str()).unwrap_or_default().to_owned();
@@ -271,7 +276,7 @@ impl Draft {
         if item.is_call() {
             item.arguments = Some(self.arguments.clone());
         } else if !self.shown.is_empty() {
-            item.content = Some(vec![Part { text: Some(self.shown.clone()), refusal: None }]);
+            item.content = Some(vec![Part { text: Some(self.shown.clone().into()), refusal: None }]);
         }
         item
     }
@@ -279,13 +284,14 @@ impl Draft {
 
 impl Item {
     fn is_call(&self) -> bool {
-        self.r#type == "function_call"
+        self.r#type == A_CALL
     }
 
     /// What a message says or declines to say; nothing of what was thought.
     fn text(&self) -> String {
-        let parts = self.content.iter().flatten().filter(|_| self.r#type == "message");
-        parts.filter_map(|part| part.text.as_deref().or(part.refusal.as_deref())).collect()
+        let parts = self.content.iter().flatten().filter(|_| self.r#type == A_MESSAGE);
+        let text = |part: &Option<Value>| part.as_ref().and_then(Value::as_str).map(str::to_owned);
+        parts.filter_map(|part| text(&part.text).or_else(|| text(&part.refusal))).collect()
     }
 }
 
@@ -302,7 +308,16 @@ impl From<WireUsage> for Usage {
 }
 
 fn read(item: &str) -> Result<Item, BodyFault> {
-    serde_json::from_str(item).map_err(|cause| BodyFault::malformed("an output item", &cause))
+    #[derive(Deserialize)]
+    struct Kind {
+        r#type: Option<Value>,
+    }
+    let malformed = |cause| BodyFault::malformed("an output item", &cause);
+    let kind: Kind = serde_json::from_str(item).map_err(malformed)?;
+    match kind.r#type.as_ref().and_then(Value::as_str).unwrap_or_default() {
+        A_MESSAGE | A_CALL => serde_json::from_str(item).map_err(malformed),
+        other => Ok(Item { r#type: other.to_owned(), ..Item::default() }),
+    }
 }
 
 fn text_of(delta: &RawValue) -> String {
@@ -450,6 +465,28 @@ mod tests {
         let (whole, sink) = read(&output);
         assert_eq!(whole.unwrap().native.unwrap().blocks.get(), format!("[{REASONING},{MESSAGE}]"));
         assert_eq!(sink.deltas.concat(), "Let me look.");
+    }
+
+    #[test]
+    fn items_and_parts_of_unknown_kinds_are_kept_and_not_read() {
+        let unknown = r#"{"type":"new_call","id":5,"call_id":[],"name":{},"content":"text","arguments":{"n": 1.00}}"#;
+        let no_kind = r#"{"type":{"new":1},"content":7}"#;
+        let message = r#"{"type":"message","content":[{"type":"new","text":{"a":1},"refusal":[]},{"type":"output_text","text":"hello"}]}"#;
+        let events = [
+            item("added", 0, unknown),
+            item("done", 0, unknown),
+            item("done", 1, no_kind),
+            item("done", 2, message),
+            ended("completed", &json!({ "status": "completed" })),
+        ];
+        let (reply, sink) = read(&stream(&events));
+        let reply = reply.unwrap();
+        assert_eq!(
+            (reply.text.as_str(), reply.finish, sink.deltas.concat().as_str()),
+            ("hello", Finish::Stop, "hello")
+        );
+        assert!(reply.calls.is_empty());
+        assert_eq!(reply.native.unwrap().blocks.get(), format!("[{unknown},{no_kind},{message}]"));
     }
 
     #[test]
