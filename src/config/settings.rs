@@ -66,7 +66,8 @@ pub enum LogFormat {
 pub struct ModelSettings {
     /// `provider/model`, for agents and environments that name none.
     pub default: Option<String>,
-    /// Whether providers are looked for in the process's environment where none is configured.
+    /// Whether providers are looked for where none is configured: by keys in the environment of the process or of the caller, and, for
+    /// development, as model servers on this machine.
     pub detect: bool,
     /// What models cost, by `provider/model`. There are no built-in prices: a stale one would be a wrong bill.
     pub prices: BTreeMap<String, Price>,

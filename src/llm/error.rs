@@ -97,6 +97,8 @@ pub(super) struct Fault {
     pub(super) wait: Option<Duration>,
     /// A quota that is only full again tomorrow.
     daily: bool,
+    /// What the prompt takes and what the server has for it, in tokens, where a report of an overflow says both, as llama-server's do.
+    pub(super) window: Option<(u64, u64)>,
 }
 
 /// Longest report that is shown, in characters.
@@ -171,6 +173,7 @@ impl Fault {
             message: text.map_or_else(|| shown(&inner.to_string()), shown),
             wait: details.iter().find_map(|detail| seconds(detail.get("retryDelay")?.as_str()?)),
             daily: details.iter().any(is_daily_quota),
+            window: number(inner, "n_prompt_tokens").zip(number(inner, "n_ctx")),
         }
     }
 
@@ -235,6 +238,10 @@ fn marks_in(beginning: &str) -> Vec<String> {
         })
     });
     values.filter(|value| value.len() <= LONGEST_MARK).collect()
+}
+
+fn number(report: &Value, key: &str) -> Option<u64> {
+    report.get(key)?.as_u64()
 }
 
 /// A protobuf duration, such as `13s` or `0.5s`.

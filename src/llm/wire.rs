@@ -238,6 +238,7 @@ impl Endpoint {
         {
             error.hint = Some(format!("set `providers.{}.max_output_tokens` to what this model allows", self.name));
         }
+        about_window(&mut error, &fault);
         Failure { error, retry: allowed(kind, Some(&headers), fault.wait, self.clock.now()) }
     }
 
@@ -264,7 +265,8 @@ impl Endpoint {
             BodyFault::Malformed(what) => final_failure(self.error(model, None, ProviderErrorKind::Malformed, &what)),
             BodyFault::Reported(fault) => {
                 let kind = fault.kind(None);
-                let error = self.error(model, None, kind, &fault.message);
+                let mut error = self.error(model, None, kind, &fault.message);
+                about_window(&mut error, &fault);
                 Failure { error, retry: allowed(kind, None, fault.wait, self.clock.now()) }
             }
         }
@@ -385,6 +387,16 @@ fn about_tools(mut failure: Failure, tools: usize) -> Failure {
         ));
     }
     failure
+}
+
+/// A server that says how large its context is was started with it: the model may have room for more.
+fn about_window(error: &mut ProviderError, fault: &Fault) {
+    if let (ProviderErrorKind::ContextOverflow, Some((needed, size))) = (error.kind, fault.window) {
+        error.hint = Some(format!(
+            "the request takes {needed} tokens, and the server was started for {size}: start it with a larger context (llama-server: \
+             `--ctx-size`), or shorten the input"
+        ));
+    }
 }
 
 fn final_failure(error: ProviderError) -> Failure {

@@ -222,6 +222,21 @@ async fn whoever_refuses_many_tools_is_told_of_with_their_number() {
 }
 
 #[tokio::test]
+async fn an_overflow_of_a_server_that_says_its_context_is_told_with_both_numbers_and_the_option() {
+    let told = r#"{"error":{"code":400,"type":"exceed_context_size_error","message":"the request exceeds the available context size","n_prompt_tokens":9000,"n_ctx":8192}}"#;
+    let in_stream = whole("200 OK", "Content-Type: text/event-stream\r\n", &format!("data: {told}\n\n"));
+    for answer in [whole("400 Bad Request", "", told), in_stream] {
+        let error = ask(vec![answer]).await.result.unwrap_err();
+        assert_eq!(error.kind, ProviderErrorKind::ContextOverflow);
+        let hint = error.hint.unwrap();
+        assert!(["9000", "8192", "`--ctx-size`"].iter().all(|part| hint.contains(part)), "{hint}");
+    }
+    let told = r#"{"error":{"message":"prompt is too long","type":"invalid_request_error"}}"#;
+    let hint = ask(vec![whole("400 Bad Request", "", told)]).await.result.unwrap_err().hint.unwrap();
+    assert!(hint.contains("larger window"), "{hint}");
+}
+
+#[tokio::test]
 async fn a_refused_limit_of_output_is_told_with_its_key() {
     let told = r#"{"type":"error","error":{"type":"invalid_request_error","message":"max_tokens: 32000 > 8192, which is the maximum allowed number of output tokens for m-1"}}"#;
     let error = ask(vec![whole("400 Bad Request", "", told)]).await.result.unwrap_err();
