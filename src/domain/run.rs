@@ -142,7 +142,7 @@ pub struct Run {
     pub origin: Origin,
     pub cause: Cause,
     pub principal: PrincipalRef,
-    /// What it asks, while it is `input_required`.
+    /// What it asks, while it is `input_required`; while it waits for a `child`, what the runs below it ask.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub requests: Vec<Request>,
     /// The run that called the agent as a tool.
@@ -169,6 +169,11 @@ pub struct Run {
 }
 
 impl Run {
+    /// Whether a person has to answer before it goes on: the run itself, or one below it that it waits for.
+    pub fn needs_an_answer(&self) -> bool {
+        self.status == RunStatus::InputRequired || !self.requests.is_empty()
+    }
+
     /// The agent, as whoever acts in this run.
     pub fn as_principal(&self) -> PrincipalRef {
         let AgentRef { id, name, .. } = &self.agent;

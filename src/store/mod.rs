@@ -465,8 +465,8 @@ pub trait Store: Send + Sync + fmt::Debug {
     async fn journal(&self, grant: &Grant, batch: JournalBatch) -> Result<Written>;
 
     /// Gives the worker back until somebody answers. `steps` are those that it is about: open calls, which are marked as in doubt, or are
-    /// questions and stay open (see [`WaitingFor`]). A run whose cancel was asked for is cancelled
-    /// instead, and the answer is `Stale`.
+    /// questions and stay open (see [`WaitingFor`]). Whoever waits for the run, however far above, is told by an event of its own. A run
+    /// whose cancel was asked for is cancelled instead, and the answer is `Stale`.
     async fn park(&self, grant: &Grant, waiting_for: WaitingFor, steps: &[i64]) -> Result<Written>;
 
     /// Gives the worker back until every open step of the run has its outcome: each is the call of another run, whose end closes the step

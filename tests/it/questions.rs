@@ -3,6 +3,7 @@
 use crate::support::fake_llm::{FakeLlm, Turn};
 use crate::support::home::TestHome;
 use crate::support::http::Http;
+use crate::support::stdio::StdioClient;
 use serde_json::{Value, json};
 
 /// An agent `worker` whose model asks which way to go, and then is done.
@@ -73,4 +74,59 @@ fn a_question_is_listed_and_answered_over_rest_once() {
     let _late = http.post(&respond, &json!({ "answer": "left" })).with(409);
     assert_eq!(home.run_in(id, "completed")["output"], "All done.");
     assert_eq!(told(&fake), [json!("right")]);
+}
+
+#[test]
+fn whoever_runs_a_parent_is_told_at_every_door_what_its_child_asks() {
+    let parent =
+        FakeLlm::start([Turn::calling("agent__asker", &json!({ "userInput": "ask" })), Turn::saying("All done.")]);
+    let question = json!({ "question": "Which way?", "choices": ["left", "right"] });
+    let asker = FakeLlm::start([Turn::calling("ask_user", &question), Turn::saying("Left it is.")]);
+    let other = format!("  other: {{ api: openai_chat, base_url: \"{}/v1\", api_key: test }}\n", asker.url);
+    let home = TestHome::with_agent("unused", &format!("{}{other}", parent.settings()));
+    home.write_agent("development", "topask", "agents: [asker]\n");
+    home.write_agent("development", "asker", "model: other/m\ntools: [ask_user]\n");
+    let _synced = home.stn(&["sync"]).ok();
+
+    let ran = home.stn(&["-q", "agent", "run", "topask", "go"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (6, ""), "{ran:?}");
+    let asked = home.json(&["request", "list"])["items"][0].clone();
+    let child = asked["run_id"].as_str().unwrap().to_owned();
+    let id = home.run(&child)["parent_run_id"].as_str().unwrap().to_owned();
+    let told = [
+        format!("run {child} asks: Which way?"),
+        "choices: left, right".to_owned(),
+        format!("stn run respond {child} 'TEXT'"),
+        format!("`stn run wait {id}` waits on"),
+    ];
+    let waited = home.stn(&["run", "wait", &id]);
+    assert_eq!(waited.code, 6, "{waited:?}");
+    let watching = home.start(&["run", "watch", &id]);
+    crate::support::home::within("the question", || watching.stderr().contains("watching on").then_some(()));
+    for said in [&ran.stderr, &waited.stderr] {
+        for part in &told {
+            assert!(said.contains(part), "`{part}` in {said}");
+            assert_eq!(said.matches(part.as_str()).count(), 1, "{said}");
+        }
+    }
+    assert!(told[..3].iter().all(|part| watching.stderr().contains(part)), "{}", watching.stderr());
+    assert_eq!(home.run(&id)["requests"], json!([asked]));
+
+    let client = StdioClient::connect(&home);
+    let over_mcp = client.request("tools/call", &json!({ "name": "run_wait", "arguments": { "run": id } }));
+    let text = over_mcp["result"]["content"].to_string();
+    for part in [
+        "Which way? (one of: left, right)",
+        &format!("stn run respond {child} 'TEXT'"),
+        &format!("run_wait with run {id}"),
+    ] {
+        assert!(text.contains(part), "`{part}` in {text}");
+    }
+    assert_eq!(over_mcp["result"]["structuredContent"]["requests"], json!([asked]), "{over_mcp:#}");
+
+    let misplaced = home.stn(&["run", "respond", &id, "left"]);
+    assert!(misplaced.code == 5 && misplaced.stderr.contains(&format!("stn run respond {child}")), "{misplaced:?}");
+    let _answered = home.stn(&["run", "respond", &child, "left"]).ok();
+    assert_eq!(home.stn(&["run", "wait", &id]).ok().stdout, "All done.\n");
+    assert_eq!(watching.end().ok().stdout, "All done.\n");
 }

@@ -86,6 +86,13 @@ pub(super) async fn tell(target: &Target, output: Output, run: &Value, notice: N
             }
             Ok(NOT_OVER)
         }
+        RunStatus::Queued | RunStatus::Running if parsed.needs_an_answer() => {
+            for line in what_is_asked(&parsed.requests) {
+                output.always(line);
+            }
+            output.always(format_args!("run {id} waits for that; `stn run wait {id}` waits on once it is answered"));
+            Ok(NOT_OVER)
+        }
         RunStatus::Queued | RunStatus::Running => {
             output.always(format_args!("run {id} is {}; `stn run wait {id}` waits on", parsed.status.as_str()));
             Ok(NOT_OVER)
@@ -98,12 +105,29 @@ pub(super) fn is_parked(event: &Event) -> bool {
     event.r#type == EventType::RunWaiting && event.data.get("status").is_some_and(|status| status == "input_required")
 }
 
-/// What the run `id` waits for, as its event tells.
+/// Whether a run tells that one below it waits for a person.
+pub(super) fn is_asked_below(event: &Event) -> bool {
+    event.r#type == EventType::RunWaiting && !is_parked(event) && !requests(event).is_empty()
+}
+
+/// What the run `id` waits for, as its event tells: itself, or those below it.
 pub(super) fn waits(id: RunId, event: &Event) -> Vec<String> {
+    if is_asked_below(event) {
+        return what_is_asked(&requests(event));
+    }
     let waiting_for = event.data.get("waiting_for").cloned().unwrap_or_default();
-    let requests = event.data.get("requests").cloned().unwrap_or_default();
-    let requests: Vec<Request> = serde_json::from_value(requests).unwrap_or_default();
-    what_it_waits_for(id, serde_json::from_value(waiting_for).ok(), &requests)
+    what_it_waits_for(id, serde_json::from_value(waiting_for).ok(), &requests(event))
+}
+
+fn requests(event: &Event) -> Vec<Request> {
+    event.data.get("requests").and_then(|requests| serde_json::from_value(requests.clone()).ok()).unwrap_or_default()
+}
+
+/// What is asked by the runs whose requests these are, each run by its own words.
+fn what_is_asked(requests: &[Request]) -> Vec<String> {
+    let runs = requests.chunk_by(|one, next| one.run_id == next.run_id);
+    let first = runs.filter_map(|of_one| Some((of_one.first()?, of_one)));
+    first.flat_map(|(first, of_one)| what_it_waits_for(first.run_id, Some(first.waiting_for), of_one)).collect()
 }
 
 /// What a parked run waits for, and the commands that let it go on.

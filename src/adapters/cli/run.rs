@@ -9,11 +9,12 @@ use super::progress::Progress;
 use super::target::{Target, request_id};
 use super::tree::Calls;
 use crate::clock::ClockExt;
-use crate::domain::{Run, RunId, RunStatus, WaitingFor};
+use crate::domain::{Event, Run, RunId, RunStatus, WaitingFor};
 use crate::error::Result;
 use crate::tools::ToolSpec;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use serde_json::{Map, Value};
+use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
 /// The pause between two waits for a run.
@@ -88,8 +89,9 @@ pub(super) async fn agent_run(
     let progress = Progress::start(output, &run);
     let mut feed = Feed::new(target, run.id);
     let following = async {
+        let mut given = HashSet::new();
         let mut notice = follow(target, &mut feed, &progress, &run, Until::Settled).await?;
-        if bring_keys_again(target, &progress, &run).await? {
+        while bring_keys_again(target, &progress, &run, &mut given).await? && !needs_an_answer(target, &run).await? {
             notice = follow(target, &mut feed, &progress, &run, Until::Settled).await?;
         }
         Ok::<_, Failure>(notice)
@@ -154,7 +156,7 @@ pub(super) async fn wait(
     let input = fields::input(matches, spec)?;
     let mut run = target.call(spec.name, input.clone()).await?;
     // Without a limit of its own, the command waits on where one request is over.
-    while !input.contains_key("wait_ms") && is_under_way(outcome::parse(&run)?.status) {
+    while !input.contains_key("wait_ms") && is_under_way(&outcome::parse(&run)?) {
         // A station that stops answers at once.
         target.clock.sleep(WAIT_ON_AFTER).await;
         run = target.call(spec.name, input.clone()).await?;
@@ -162,8 +164,8 @@ pub(super) async fn wait(
     outcome::tell(target, output, &run, Notice::Unheard).await
 }
 
-const fn is_under_way(status: RunStatus) -> bool {
-    matches!(status, RunStatus::Queued | RunStatus::Running)
+fn is_under_way(run: &Run) -> bool {
+    !run.status.is_terminal() && !run.needs_an_answer()
 }
 
 enum Until {
@@ -173,10 +175,43 @@ enum Until {
 }
 
 /// Shows what happens, and returns the notice that was heard on the way.
-async fn follow(target: &Target, feed: &mut Feed<'_>, progress: &Progress, run: &Run, until: Until) -> Result<Notice> {
+async fn follow(
+    target: &Target,
+    feed: &mut Feed<'_>,
+    progress: &Progress,
+    run: &Run,
+    until: Until,
+) -> Result<Notice, Failure> {
     let (mut notice, mut calls) = (Notice::default(), Calls::new(target));
-    while let Some(event) = feed.next().await? {
-        calls.show(progress, &event, 1).await?;
+    // What the run tells while those are shown that it has called. `None`: it has told all.
+    let mut ahead: VecDeque<Option<Event>> = VecDeque::new();
+    loop {
+        let event = match ahead.pop_front() {
+            Some(event) => event,
+            None => {
+                let event = feed.next().await?;
+                if is_settled_below(target, progress, run, &until, event.as_ref()).await? {
+                    return Ok(notice);
+                }
+                event
+            }
+        };
+        let Some(event) = event else { return Ok(notice) };
+        let shown = calls.show(progress, &event, 1);
+        tokio::pin!(shown);
+        loop {
+            tokio::select! {
+                biased;
+                shown = &mut shown => break shown?,
+                next = feed.next(), if !matches!(ahead.back(), Some(None)) => {
+                    let next = next?;
+                    if is_settled_below(target, progress, run, &until, next.as_ref()).await? {
+                        return Ok(notice);
+                    }
+                    ahead.push_back(next);
+                }
+            }
+        }
         progress.show(&event, 0);
         notice.hear(&event);
         if event.r#type.is_terminal() {
@@ -185,28 +220,59 @@ async fn follow(target: &Target, feed: &mut Feed<'_>, progress: &Progress, run: 
         if outcome::is_parked(&event) {
             match until {
                 Until::Settled => return Ok(notice),
-                Until::Ended => {
-                    outcome::waits(run.id, &event).iter().for_each(|line| progress.line(line));
-                    progress.line("watching on, for it goes on once it is answered; Ctrl-C stops watching");
-                }
+                Until::Ended => tell_and_watch_on(progress, run, &event),
             }
         }
     }
-    Ok(notice)
 }
 
-/// The keys of this process went with the owner that was given them, if that one has ended; its successor is given them again.
-async fn bring_keys_again(target: &Target, progress: &Progress, run: &Run) -> Result<bool, Failure> {
+/// Whether a run below waits for a person, and following ends with that. Who watches to the end is told. An answer may have come since.
+async fn is_settled_below(
+    target: &Target,
+    progress: &Progress,
+    run: &Run,
+    until: &Until,
+    event: Option<&Event>,
+) -> Result<bool, Failure> {
+    let Some(event) = event.filter(|event| outcome::is_asked_below(event)) else { return Ok(false) };
+    match until {
+        Until::Settled => needs_an_answer(target, run).await,
+        Until::Ended => {
+            tell_and_watch_on(progress, run, event);
+            Ok(false)
+        }
+    }
+}
+
+fn tell_and_watch_on(progress: &Progress, run: &Run, event: &Event) {
+    outcome::waits(run.id, event).iter().for_each(|line| progress.line(line));
+    progress.line("watching on, for it goes on once it is answered; Ctrl-C stops watching");
+}
+
+async fn needs_an_answer(target: &Target, run: &Run) -> Result<bool, Failure> {
+    Ok(outcome::parse(&get(target, &run.id.to_string()).await?)?.needs_an_answer())
+}
+
+/// The keys of this process went with the owner that was given them, if that one has ended; its successor is given them again, for the run
+/// and for whatever it has called, and for each of them once.
+async fn bring_keys_again(
+    target: &Target,
+    progress: &Progress,
+    run: &Run,
+    given: &mut HashSet<RunId>,
+) -> Result<bool, Failure> {
     let now = outcome::parse(&get(target, &run.id.to_string()).await?)?;
-    let lost = now.status == RunStatus::InputRequired && now.waiting_for == Some(WaitingFor::Provider);
-    if !lost || !target.brings_keys() {
+    let lost = now.requests.iter().filter(|request| request.waiting_for == WaitingFor::Provider);
+    let lost: Vec<RunId> = lost.map(|request| request.run_id).filter(|id| given.insert(*id)).collect();
+    if lost.is_empty() || !target.brings_keys() {
         return Ok(false);
     }
     progress.line("the station was restarted and is given the provider key again");
-    let answer = [("run", run.id.to_string()), ("decision", "retry".to_owned())];
-    target
-        .call("run_respond", answer.map(|(name, value)| (name.to_owned(), value.into())).into_iter().collect())
-        .await?;
+    for id in lost {
+        let answer = [("run", id.to_string()), ("decision", "retry".to_owned())];
+        let answer = answer.map(|(name, value)| (name.to_owned(), value.into())).into_iter().collect();
+        target.call("run_respond", answer).await?;
+    }
     Ok(true)
 }
 

@@ -60,7 +60,7 @@ impl<'a> Calls<'a> {
         Self { target, seen: HashSet::new() }
     }
 
-    /// Shows the runs that `event` tells of, one after the other, each to its end.
+    /// Shows the runs that `event` tells of, one after the other, each to its end. What they ask is told by the events of the run above.
     pub(super) fn show<'s>(
         &'s mut self,
         progress: &'s Progress,
@@ -77,11 +77,6 @@ impl<'a> Calls<'a> {
                 while let Some(event) = feed.next().await? {
                     self.show(progress, &event, depth + 1).await?;
                     progress.show(&event, depth);
-                    if outcome::is_parked(&event) {
-                        for line in outcome::waits(id, &event) {
-                            progress.line(&format!("{}{line}", "  ".repeat(depth)));
-                        }
-                    }
                     if event.r#type.is_terminal() {
                         break;
                     }

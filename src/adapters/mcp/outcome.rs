@@ -25,22 +25,14 @@ pub(super) fn of_output(tool: &str, output: Value) -> ToolOutcome {
 /// What the caller does about a run that isn't over; empty when it is.
 fn what_next(run: &Run) -> String {
     let id = run.id;
+    let asked = || run.requests.iter().map(asked).collect::<Vec<_>>().join(" ");
     match run.status {
+        RunStatus::Queued | RunStatus::Running if run.needs_an_answer() => {
+            format!("A run that it has called asks a person: {} Use run_wait with run {id} afterwards.", asked())
+        }
         RunStatus::Queued | RunStatus::Running => format!("The run goes on; use run_wait with run {id}."),
         RunStatus::InputRequired if run.waiting_for == Some(WaitingFor::Question) => {
-            let asked = |request: &Request| {
-                let choices = match request.choices.as_slice() {
-                    [] => String::new(),
-                    choices => format!(" (one of: {})", choices.join(", ")),
-                };
-                format!(
-                    "{}{choices} Answered with `{}`.",
-                    request.question.as_deref().unwrap_or_default(),
-                    request.answer_with
-                )
-            };
-            let asked: Vec<String> = run.requests.iter().map(asked).collect();
-            format!("The run asks a person: {} Use run_wait with run {id} afterwards.", asked.join(" "))
+            format!("The run asks a person: {} Use run_wait with run {id} afterwards.", asked())
         }
         RunStatus::InputRequired => {
             format!(
@@ -49,6 +41,23 @@ fn what_next(run: &Run) -> String {
         }
         RunStatus::Completed | RunStatus::Failed | RunStatus::Cancelled => String::new(),
     }
+}
+
+/// What is asked, and the command that answers it.
+fn asked(request: &Request) -> String {
+    let choices = match request.choices.as_slice() {
+        [] => String::new(),
+        choices => format!(" (one of: {})", choices.join(", ")),
+    };
+    let what = match (&request.question, request.waiting_for) {
+        (Some(question), _) => question.clone(),
+        (None, WaitingFor::InDoubt) => {
+            format!("did the call of `{}` happen?", request.tool.as_deref().unwrap_or("a tool"))
+        }
+        (None, WaitingFor::Provider) => format!("`{}` needs the key of its model provider again.", request.agent),
+        (None, _) => format!("`{}` waits for a decision.", request.agent),
+    };
+    format!("{what}{choices} Answered with `{}`.", request.answer_with)
 }
 
 /// The outcome of an act that failed: the report as text, because that is what models read, and in `_meta`, where programs find it.
@@ -95,6 +104,26 @@ mod tests {
         let text = of_output("agent_run", run("running")).text;
         assert_eq!(text, "The run goes on; use run_wait with run 018f3a3c-0000-8001-8000-000000000000.");
         assert!(of_output("agent_run", run("completed")).text.is_empty());
+    }
+
+    #[test]
+    fn a_run_that_waits_for_a_person_further_down_says_what_is_asked_and_how_it_is_answered() {
+        let child = "018f3a3c-0000-8001-8000-000000000001";
+        let mut waits = run("running");
+        waits["waiting_for"] = json!("child");
+        let request = |waiting_for: &str, step: i64| {
+            json!({ "run_id": child, "environment": "development", "agent": "asker", "waiting_for": waiting_for, "step": step,
+                "tool": "mail__send", "question": null, "opened_at": "2025-11-24T16:00:00Z", "answer_with": format!("answer {step}") })
+        };
+        let mut question = request("question", 2);
+        (question["question"], question["choices"]) = (json!("Which way?"), json!(["left", "right"]));
+        waits["requests"] = json!([question, request("in_doubt", 3), request("provider", 4)]);
+        assert_eq!(
+            of_output("run_wait", waits).text,
+            "A run that it has called asks a person: Which way? (one of: left, right) Answered with `answer 2`. \
+             did the call of `mail__send` happen? Answered with `answer 3`. `asker` needs the key of its model provider again. \
+             Answered with `answer 4`. Use run_wait with run 018f3a3c-0000-8001-8000-000000000000 afterwards."
+        );
     }
 
     #[test]

@@ -173,14 +173,10 @@ async fn a_question_that_expired_while_nobody_was_there_expires_with_the_next_ow
     assert_eq!(bench.until(run, |run| run.status.is_terminal()).await.output, Some(json!("without, then")));
 }
 
-#[tokio::test]
-async fn a_childs_question_that_expires_takes_nothing_of_its_callers_time() {
-    let bench = Bench::new(vec![
-        Say::Calls(vec![super::children::CALL]),
-        Say::Calls(vec![WHY]),
-        Say::Text("without, then"),
-        Say::Text("thanks"),
-    ]);
+/// `helper`, who calls `child`, who asks and then says this.
+async fn with_a_child_that_asks(last: &'static str) -> Bench {
+    let call = super::children::CALL;
+    let bench = Bench::new(vec![Say::Calls(vec![call]), Say::Calls(vec![WHY]), Say::Text(last), Say::Text("thanks")]);
     bench.agent(super::children::parent).await;
     let asks = |agent: &mut crate::domain::AgentDefinition| {
         super::children::child(agent);
@@ -188,6 +184,39 @@ async fn a_childs_question_that_expires_takes_nothing_of_its_callers_time() {
     };
     bench.agent(asks).await;
     bench.start().await;
+    bench
+}
+
+#[tokio::test]
+async fn whoever_waits_for_a_run_is_told_what_a_run_below_it_asks() {
+    let bench = with_a_child_that_asks("because").await;
+    let run = bench.submit().await;
+    // The clock stands still: it is the question that ends the wait.
+    let waited = bench.call("run_wait", json!({ "run": run })).await;
+    assert_eq!((&waited["status"], &waited["waiting_for"]), (&json!("running"), &json!("child")), "{waited:#}");
+    let asked = &waited["requests"][0];
+    let child = bench.called_by(run).await.remove(0).id;
+    assert_eq!(
+        (&asked["run_id"], &asked["agent"], &asked["question"]),
+        (&json!(child), &json!("child"), &json!("Why?"))
+    );
+    assert_eq!(bench.call("request_list", json!({})).await["items"], waited["requests"]);
+    for answer in [json!({ "run": run, "answer": "x" }), json!({ "run": run, "decision": "retry" })] {
+        let refused = refused(&bench, answer).await;
+        assert_eq!((refused.kind(), refused.field_name()), (ErrorKind::Conflict, Some("run")));
+        assert!(
+            refused.hint_text().unwrap().contains(&format!("stn run respond {child} 'TEXT' --step 2")),
+            "{refused}"
+        );
+    }
+    bench.call("run_respond", json!({ "run": child, "answer": "so" })).await;
+    let ended = bench.call("run_wait", json!({ "run": run })).await;
+    assert_eq!((&ended["output"], &ended["requests"]), (&json!("thanks"), &Value::Null), "{ended:#}");
+}
+
+#[tokio::test]
+async fn a_childs_question_that_expires_takes_nothing_of_its_callers_time() {
+    let bench = with_a_child_that_asks("without, then").await;
     let run = bench.submit().await;
     bench.until(run, |run| run.waiting_for == Some(WaitingFor::Child)).await;
     let child = bench.called_by(run).await.remove(0).id;

@@ -17,6 +17,7 @@ cases!(
     a_call_of_a_run_that_does_not_wait_for_it_is_refused,
     the_end_of_a_caller_ends_whatever_it_has_called,
     a_caller_is_overdue_unless_somebody_below_waits_for_a_person,
+    what_is_asked_below_is_shown_with_all_who_wait_and_told_to_them,
     what_two_calls_wait_for_people_side_by_side_is_given_once,
     a_caller_has_time_while_a_pause_holds_what_it_has_called,
     a_budget_is_what_the_whole_tree_below_has_used_whatever_has_become_of_it,
@@ -193,6 +194,42 @@ async fn a_caller_has_time_while_a_pause_holds_what_it_has_called(case: Subject)
     assert_eq!(case.store.overdue(case.now()).await?, [], "the time for which it was counts for nobody");
     case.advance(1_000);
     assert_eq!(case.store.overdue(case.now()).await?, [claim.run.id]);
+    Ok(())
+}
+
+/// The last event of a run, if it tells that the run waits: what is asked below it.
+async fn told(case: &Subject, run: RunId) -> Result<Option<serde_json::Value>> {
+    let last = present(case.store.events_after(run, 0, 100).await?.pop(), "the event")?;
+    Ok((last.r#type == EventType::RunWaiting).then(|| last.data["requests"].clone()))
+}
+
+async fn what_is_asked_below_is_shown_with_all_who_wait_and_told_to_them(case: Subject) -> Result<()> {
+    let agent = case.agent("reader").await?;
+    let mut chain: Vec<Claim> = Vec::new();
+    for _ in 0..3 {
+        let parent = chain.last().map(|above| ParentStep { run: above.run.id, step: 1 });
+        case.store.submit(Submit { parent, ..case.submission(&agent)? }).await?;
+        let claim = case.claim("a").await?;
+        assert_eq!(case.store.journal(&claim.grant, begins(vec![tool_call(1, 1)])).await?, Written::Done);
+        chain.push(claim);
+    }
+    let [top, middle, last] = [&chain[0], &chain[1], &chain[2]].map(|claim| claim.run.id);
+    assert_eq!(case.store.wait_for_children(&chain[0].grant).await?, Written::Done);
+    assert_eq!(told(&case, top).await?, Some(json!(null)));
+    assert_eq!(case.store.park(&chain[2].grant, WaitingFor::InDoubt, &[1]).await?, Written::Done);
+    let asked = case.run(last).await?.requests;
+    assert_eq!(asked.iter().map(|request| (request.run_id, request.step)).collect::<Vec<_>>(), [(last, Some(1))]);
+    assert_eq!(case.run(top).await?.requests, asked);
+    assert_eq!(told(&case, top).await?, Some(json!(asked)));
+    assert_eq!(case.run(middle).await?.requests, [], "it executes");
+    assert_eq!(told(&case, middle).await?, None);
+    assert_eq!(case.store.wait_for_children(&chain[1].grant).await?, Written::Done);
+    assert_eq!((case.run(middle).await?.requests, told(&case, middle).await?), (asked.clone(), Some(json!(asked))));
+    let skip = Answer { decision: Decision::Skip, result: None };
+    case.store.answer(last, None, skip, case.entry("run.respond")).await?;
+    for run in [top, middle, last] {
+        assert_eq!(case.run(run).await?.requests, []);
+    }
     Ok(())
 }
 

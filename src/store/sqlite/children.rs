@@ -2,7 +2,7 @@
 
 use super::run_state::RunState;
 use super::transaction::Tx;
-use super::{ending, journal, queue, steps};
+use super::{ending, journal, queue, requests, steps};
 use crate::domain::{
     EventType, Name, ParentStep, Run, RunErrorKind, RunId, RunStatus, StepStatus, Timestamp, WaitingFor,
 };
@@ -41,12 +41,35 @@ pub(super) fn wait(tx: &mut Tx<'_>, environment: &Name, grant: &Grant) -> Result
     }
     state.owner = None;
     state.waiting_for = Some(WaitingFor::Child);
+    tell_of_waiting(tx, environment, &mut state, &live)?;
+    Ok(Written::Done)
+}
+
+/// Tells what a run waits for: the runs that it has called, and what is asked below it.
+fn tell_of_waiting(tx: &mut Tx<'_>, environment: &Name, state: &mut RunState, live: &[Live]) -> Result<()> {
     let children: Vec<Value> =
         live.iter().map(|child| json!({ "run": child.id, "agent": child.agent, "step": child.step })).collect();
-    let data = json!({ "status": state.status(), "waiting_for": state.waiting_for, "children": children });
+    let mut data = json!({ "status": state.status(), "waiting_for": state.waiting_for, "children": children });
+    let asked = requests::below(tx.conn, environment, state.id)?;
+    if !asked.is_empty() {
+        data["requests"] = json!(asked);
+    }
     state.emit(tx, EventType::RunWaiting, data)?;
-    state.save(tx)?;
-    Ok(Written::Done)
+    state.save(tx)
+}
+
+/// A run has begun to wait for a person. Those that wait for it, however far above, are told: whoever follows one of them looks there alone.
+pub(super) fn tell_above(tx: &mut Tx<'_>, environment: &Name, run: &RunState) -> Result<()> {
+    let mut next = run.parent;
+    while let Some(parent) = next {
+        let Some(mut state) = RunState::load(tx.conn, parent.run)? else { return Ok(()) };
+        if state.waiting_for == Some(WaitingFor::Child) {
+            let live = live(tx.conn, state.id)?;
+            tell_of_waiting(tx, environment, &mut state, &live)?;
+        }
+        next = state.parent;
+    }
+    Ok(())
 }
 
 /// A call that hasn't ended.
@@ -170,15 +193,11 @@ pub(super) fn overdue(conn: &Connection, now: Timestamp) -> Result<Vec<RunId>> {
 }
 
 fn waits_for_somebody(conn: &Connection, run: RunId) -> Result<bool> {
-    let mut statement = conn.prepare_cached(
-        "WITH RECURSIVE below (id, status, parked_at) AS (
-             SELECT id, status, parked_at FROM runs WHERE parent_run_id = ?1
-             UNION ALL
-             SELECT r.id, r.status, r.parked_at FROM runs r JOIN below ON r.parent_run_id = below.id
-         )
-         SELECT EXISTS (SELECT 1 FROM below
-                        WHERE status = 'input_required' OR (status = 'queued' AND parked_at IS NOT NULL))",
-    )?;
+    let mut statement = conn.prepare_cached(&format!(
+        "{} SELECT EXISTS (SELECT 1 FROM runs WHERE id IN (SELECT id FROM below)
+                           AND (status = 'input_required' OR (status = 'queued' AND parked_at IS NOT NULL)))",
+        requests::BELOW
+    ))?;
     Ok(statement.query_row([run], |row| row.get(0))?)
 }
 

@@ -49,6 +49,7 @@ pub(super) fn park(
     state.emit(tx, EventType::RunWaiting, waiting)?;
     state.emit(tx, EventType::RequestOpened, opened)?;
     state.save(tx)?;
+    children::tell_above(tx, environment, &state)?;
     Ok(Written::Done)
 }
 

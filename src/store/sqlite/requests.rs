@@ -6,6 +6,13 @@ use crate::error::Result;
 use rusqlite::{Connection, Row};
 use serde_json::Value;
 
+/// The runs that the run `?1` has called, and all below them.
+pub(super) const BELOW: &str = "WITH RECURSIVE below (id) AS (
+                                    SELECT id FROM runs WHERE parent_run_id = ?1
+                                    UNION ALL
+                                    SELECT r.id FROM runs r JOIN below ON r.parent_run_id = below.id
+                                )";
+
 /// A run that waits for something outside of its journal has no step here, and counts as its step 0.
 const SELECT: &str = "SELECT r.id, r.agent_name, r.waiting_for, r.parked_at, s.seq, s.name, t.arguments FROM runs r
                       LEFT JOIN steps s ON s.run_id = r.id AND s.waiting_for IS NOT NULL
@@ -34,6 +41,15 @@ pub(super) fn list(
 /// Those of one run.
 pub(super) fn of(conn: &Connection, environment: &Name, run: RunId) -> rusqlite::Result<Vec<Request>> {
     let mut statement = conn.prepare_cached(&format!("{SELECT} AND r.id = ?1 ORDER BY s.seq"))?;
+    let rows = statement.query_map([run], |row| from_row(row, environment))?;
+    rows.collect()
+}
+
+/// Those of all runs below one, the oldest first.
+pub(super) fn below(conn: &Connection, environment: &Name, run: RunId) -> rusqlite::Result<Vec<Request>> {
+    let mut statement = conn.prepare_cached(&format!(
+        "{BELOW} {SELECT} AND r.id IN (SELECT id FROM below) ORDER BY r.parked_at, r.id, coalesce(s.seq, 0)"
+    ))?;
     let rows = statement.query_map([run], |row| from_row(row, environment))?;
     rows.collect()
 }

@@ -2,7 +2,7 @@
 
 use super::column::Json;
 use super::{queue, requests, run_state};
-use crate::domain::{AgentRef, Event, ModelChoice, Name, PrincipalRef, Run, RunId, RunStatus, Timestamp};
+use crate::domain::{AgentRef, Event, ModelChoice, Name, PrincipalRef, Run, RunId, RunStatus, Timestamp, WaitingFor};
 use crate::error::Result;
 use crate::store::RunFilter;
 use rusqlite::types::ToSql;
@@ -90,11 +90,13 @@ fn event_from_row(row: &Row<'_>) -> rusqlite::Result<Event> {
     })
 }
 
-/// The run with what it asks, if it does.
+/// The run with what it asks, if it does, or what those below it ask that it waits for.
 fn with_requests(conn: &Connection, environment: &Name, mut run: Run) -> Result<Run> {
-    if run.status == RunStatus::InputRequired {
-        run.requests = requests::of(conn, environment, run.id)?;
-    }
+    run.requests = match (run.status, run.waiting_for) {
+        (RunStatus::InputRequired, _) => requests::of(conn, environment, run.id)?,
+        (RunStatus::Running, Some(WaitingFor::Child)) => requests::below(conn, environment, run.id)?,
+        _ => Vec::new(),
+    };
     Ok(run)
 }
 

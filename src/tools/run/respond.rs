@@ -2,7 +2,8 @@
 
 use super::find;
 use crate::domain::{
-    ASK_USER, Answer, Decision, Effect, Request, Run, Scope, StepKind, StepStatus, UNANSWERED, WaitingFor, nearest,
+    ASK_USER, Answer, Decision, Effect, Request, Run, RunStatus, Scope, StepKind, StepStatus, UNANSWERED, WaitingFor,
+    nearest,
 };
 use crate::error::{Error, Result};
 use crate::tools::{Call, EnvironmentUse, Exposure, Method, ToolSpec};
@@ -43,6 +44,9 @@ pub fn spec() -> ToolSpec {
 pub async fn respond(call: Call, input: Input) -> Result<Run> {
     let _one_at_a_time = call.station.models.answering.lock().await;
     let run = find(&call, &input.run).await?;
+    if run.status != RunStatus::InputRequired && run.needs_an_answer() {
+        return Err(asked_below(&run));
+    }
     let answer = match (input.decision, input.answer) {
         (None, Some(answer)) if input.result.is_none() => {
             if run.waiting_for != Some(WaitingFor::Question) {
@@ -68,6 +72,14 @@ pub async fn respond(call: Call, input: Input) -> Result<Run> {
     let run = answered?;
     call.station.admission.wake();
     Ok(run)
+}
+
+/// The run itself asks nothing: those that it waits for do.
+fn asked_below(run: &Run) -> Error {
+    let commands: Vec<&str> = run.requests.iter().map(|request| request.answer_with.as_str()).collect();
+    Error::conflict(format!("run `{}` asks nothing itself, and waits for runs that do", run.id))
+        .hint(format!("answer there: {}", commands.join(", or ")))
+        .field("run")
 }
 
 /// A decision, which is for what isn't a question.

@@ -1,9 +1,9 @@
-//! `run_wait`: waits until a run has ended, or waits for somebody itself.
+//! `run_wait`: waits until a run has ended, or somebody has to answer it or a run that it waits for.
 
 use super::activity::activity;
 use super::find;
 use crate::clock::ClockExt;
-use crate::domain::{Event, EventType, Origin, Run, RunId, RunStatus, Scope};
+use crate::domain::{Event, EventType, Origin, Run, RunId, Scope};
 use crate::error::{Error, Result};
 use crate::events::Followed;
 use crate::tools::{Call, EnvironmentUse, Exposure, Method, Progress, ToolSpec};
@@ -28,7 +28,7 @@ pub fn spec() -> ToolSpec {
     ToolSpec::new::<Input, Run>("run_wait", Scope::RunsRead)
         .describe(
             "Wait for a run",
-            "Waits until a run has ended or needs an answer, at most wait_ms, and returns it as it is then.",
+            "Waits until a run has ended, or needs an answer, itself or in a run that it has called, at most wait_ms, and returns it as it is then.",
         )
         .environment(EnvironmentUse::OfRun)
         .exposure(Exposure::Default)
@@ -81,7 +81,7 @@ async fn stopping(call: &Call) {
 }
 
 fn is_settled(run: &Run) -> bool {
-    run.status.is_terminal() || run.status == RunStatus::InputRequired
+    run.status.is_terminal() || run.needs_an_answer()
 }
 
 /// After any other event the run is as unsettled as before, and needn't be read.
