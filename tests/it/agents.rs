@@ -84,6 +84,29 @@ fn a_circle_of_agents_is_refused_and_named() {
 }
 
 #[test]
+fn an_agent_whose_first_file_names_the_wrong_agents_is_refused_with_that_reason() {
+    let home = TestHome::with_agent("kept", "");
+    home.write_agent("development", "first", "agents: [second]\n");
+    home.write_agent("development", "second", "agents: [first]\n");
+    home.write_agent("development", "third", "agents: [nobody]\n");
+    assert_eq!(home.stn(&["sync"]).code, 1);
+    for (agent, fault) in [("first", "first -> second -> first"), ("third", "agent `nobody` doesn't exist")] {
+        for command in [
+            &["agent", "run", agent, "go"][..],
+            &["agent", "get", agent],
+            &["agent", "pause", agent],
+            &["agent", "update", agent, "--max-steps", "2"],
+        ] {
+            let refused = home.stn(command);
+            assert_eq!(refused.code, 2, "{command:?}: {refused:?}");
+            for part in [fault, &format!("agents/{agent}.prompt:2:")] {
+                assert!(refused.stderr.contains(part), "`{part}` in {}", refused.stderr);
+            }
+        }
+    }
+}
+
+#[test]
 fn a_cancel_of_the_caller_ends_the_whole_tree() {
     let family = Family::new(done(), [Turn::saying("never").held()], "");
     let id = family.home.start_run("parent", "go");

@@ -11,6 +11,7 @@ pub mod run;
 pub mod update;
 
 use super::context::{Call, Environment};
+use super::environment::sync;
 use super::files;
 use crate::config::{self, ChildAgents};
 use crate::domain::{Agent, AgentDefinition, AuditEntry, Name, nearest};
@@ -169,11 +170,16 @@ async fn checked_children(environment: &Environment, definition: &mut AgentDefin
     })
 }
 
-/// An error when there is a file of that name all the same: it doesn't parse, or nobody has taken it up yet.
+/// An error when there is a file of that name all the same: something is wrong with it, or nobody has taken it up yet.
 async fn not_taken_up(call: &Call, environment: &Environment, name: &Name) -> Result<()> {
     let file = format!("environments/{}/agents/{name}.prompt", environment.name);
     let Some(bytes) = files::read(&call.station.home, environment, &file).await? else { return Ok(()) };
     config::parse_prompt(name, &file, &bytes)?;
+    // Of agents that call each other in a circle, or one that isn't there, only all files together tell.
+    let all = sync::read(&call.station, environment).await?.agents;
+    if let Some(problem) = all.into_iter().find(|agent| agent.file == file).and_then(|agent| agent.definition.err()) {
+        return Err(problem.into());
+    }
     Err(Error::not_found(format!("`{file}` has not been taken up yet"))
         .hint(format!("run `stn sync {}`", environment.name))
         .field("agent"))

@@ -178,7 +178,7 @@ pub async fn attach(environment: &Environment, looked: &Looked) -> Result<()> {
     Ok(())
 }
 
-/// The files, as they are once every promised one is written. Whoever calls this holds the files' lock.
+/// The files, as they are once every promised one is written. Whoever goes on with what they say holds the files' lock.
 pub(in crate::tools) async fn read(station: &Station, environment: &Environment) -> Result<EnvironmentFiles> {
     let allowed = allow_listed(station, environment);
     let directory = station.home.environment_dir(&environment.name);
