@@ -527,6 +527,9 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Runs that are queued or execute: what keeps an idle owner alive. What is queued of a paused agent isn't counted.
     async fn live_runs(&self) -> Result<u64>;
 
+    /// Runs whose status is `queued` or `running`, whatever they wait for.
+    async fn runs_under_way(&self) -> Result<u64>;
+
     async fn run(&self, id: RunId) -> Result<Option<Run>>;
 
     /// Ids that begin with `prefix` (lower-case hex and hyphens), at most `limit`.

@@ -336,6 +336,10 @@ impl<S: Store + ?Sized> Store for Redacted<S> {
         self.store.live_runs().await
     }
 
+    async fn runs_under_way(&self) -> Result<u64> {
+        self.store.runs_under_way().await
+    }
+
     async fn run(&self, id: RunId) -> Result<Option<Run>> {
         self.store.run(id).await
     }

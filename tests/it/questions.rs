@@ -111,6 +111,7 @@ fn whoever_runs_a_parent_is_told_at_every_door_what_its_child_asks() {
     }
     assert!(told[..3].iter().all(|part| watching.stderr().contains(part)), "{}", watching.stderr());
     assert_eq!(home.run(&id)["requests"], json!([asked]));
+    assert_eq!(home.json(&["status"])["environments"][0]["live_runs"], 1, "the parent");
 
     let client = StdioClient::connect(&home);
     let over_mcp = client.request("tools/call", &json!({ "name": "run_wait", "arguments": { "run": id } }));

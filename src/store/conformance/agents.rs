@@ -160,6 +160,7 @@ async fn what_is_queued_of_a_paused_agent_is_held_back_and_holds_up_nobody(case:
     let second = case.submit(&free).await?.run.id;
     case.store.agent_pause(&name("held")?, true, case.entry("agent.pause")).await?;
     assert_eq!(case.store.live_runs().await?, 1, "nothing can be done about the other");
+    assert_eq!(case.store.runs_under_way().await?, 2);
     let claimed: Vec<_> = case.store.claim(&owner("a"), 5).await?.into_iter().map(|claim| claim.run.id).collect();
     assert_eq!(claimed, [second]);
     let reserved = Submit { reserved_for: Some(owner("a")), queue_limit: 1, ..case.submission(&free)? };

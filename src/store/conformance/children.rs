@@ -79,6 +79,7 @@ async fn a_caller_waits_for_all_of_its_calls_and_nobody_takes_it_over_meanwhile(
     let run = claim.run.id;
     assert_eq!(case.store.wait_for_children(&claim.grant).await?, Written::Done);
     assert_eq!(case.store.live_runs().await?, 3, "only what executes or can is live");
+    assert_eq!(case.store.runs_under_way().await?, 4, "and the one that waits for them is under way");
     let first = case.claim("b").await?;
     assert_eq!(case.store.take_over(&owner("c")).await?, 1, "the one that executes");
     assert_eq!(case.store.finish(&first.grant, done("stale")).await?, Written::Stale);
@@ -90,6 +91,7 @@ async fn a_caller_waits_for_all_of_its_calls_and_nobody_takes_it_over_meanwhile(
     let last = case.claim("c").await?;
     assert_eq!(case.store.finish(&last.grant, done("read")).await?, Written::Done);
     assert_eq!(case.run(run).await?.status, RunStatus::Queued);
+    assert_eq!(case.store.runs_under_way().await?, 1);
     let steps = case.store.steps(run, None, 10).await?;
     let errors: Vec<_> = steps.iter().map(|step| step.error.clone().unwrap_or_default()).collect();
     assert!(errors[0].contains("failed (provider)") && errors[0].contains("no key"), "{errors:?}");

@@ -278,6 +278,10 @@ impl Store for SqliteStore {
         self.readers.read(runs::live).await
     }
 
+    async fn runs_under_way(&self) -> Result<u64> {
+        self.readers.read(runs::under_way).await
+    }
+
     async fn run(&self, id: RunId) -> Result<Option<Run>> {
         let environment = self.name.clone();
         self.readers.read(move |conn| runs::get(conn, &environment, id)).await

@@ -66,6 +66,16 @@ pub(super) fn live(conn: &Connection) -> Result<u64> {
     Ok((queue::length(conn)? + running).unsigned_abs())
 }
 
+/// Runs that are queued or running, whatever they wait for. Each half reads an index of its own.
+pub(super) fn under_way(conn: &Connection) -> Result<u64> {
+    let count: i64 = conn
+        .prepare_cached(
+            "SELECT (SELECT count(*) FROM runs WHERE status = 'queued') + (SELECT count(*) FROM runs WHERE status = 'running')",
+        )?
+        .query_row([], |row| row.get(0))?;
+    Ok(count.unsigned_abs())
+}
+
 pub(super) fn cancel_requested(conn: &Connection, id: RunId) -> Result<bool> {
     let mut statement = conn.prepare_cached("SELECT cancel_requested FROM runs WHERE id = ?1")?;
     Ok(statement.query_row([id], |row| row.get(0)).optional()?.unwrap_or(false))

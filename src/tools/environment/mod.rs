@@ -27,7 +27,7 @@ pub struct EnvironmentView {
     pub config_revision: Option<String>,
     /// What the last sync, or the start, found wrong with the files.
     pub problems: Vec<FileProblem>,
-    /// Runs that are queued or running.
+    /// Runs that are queued or running, also those that wait for runs that they have called.
     pub live_runs: u64,
 }
 
@@ -50,6 +50,6 @@ pub async fn view(call: &Call, environment: &Environment) -> Result<EnvironmentV
         problem,
         config_revision: environment.store.config_revision().await?,
         problems: environment.problems.get(),
-        live_runs: environment.store.live_runs().await?,
+        live_runs: environment.store.runs_under_way().await?,
     })
 }
