@@ -134,6 +134,9 @@ pub struct Run {
     pub agent: AgentRef,
     pub status: RunStatus,
     pub waiting_for: Option<WaitingFor>,
+    /// It is queued, and nobody takes it: its agent is paused.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub agent_paused: bool,
     pub input: Value,
     pub output: Option<Value>,
     pub error: Option<String>,
@@ -166,6 +169,11 @@ pub struct Run {
     pub started_at: Option<Timestamp>,
     pub ended_at: Option<Timestamp>,
     pub duration_ms: Option<i64>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+const fn is_false(is: &bool) -> bool {
+    !*is
 }
 
 impl Run {

@@ -56,6 +56,9 @@ fn a_call_of_an_agent_is_a_run_that_every_door_shows_below_its_caller() {
     assert_eq!((&called["principal"]["kind"], &called["origin"]), (&json!("agent"), &json!("run")), "{called:#}");
     assert_eq!((&called["output"], &called["model"]["provider"]), (&json!("from the child"), &json!("other")));
     assert!(ran.stderr.contains(&format!("run {below} of child")), "{}", ran.stderr);
+    let table = family.home.stn(&["run", "list"]).ok().stdout;
+    let line = table.lines().find(|line| line.starts_with(below)).unwrap();
+    assert!(table.contains("CALLED BY") && line.ends_with(id), "{table}");
     let shown = family.home.stn(&["run", "get", id]).ok().stdout;
     let tree = shown.split("runs that it has called:").nth(1).unwrap_or_else(|| panic!("no tree in {shown}"));
     assert!(tree.contains(below) && tree.contains("child") && tree.contains("completed"), "{shown}");

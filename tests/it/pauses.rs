@@ -1,7 +1,8 @@
 //! Agents that are paused, and what becomes of their runs.
 
 use crate::support::fake_llm::{FakeLlm, Turn};
-use crate::support::home::TestHome;
+use crate::support::home::{TestHome, within};
+use crate::support::stdio::StdioClient;
 use serde_json::{Value, json};
 use std::fs;
 
@@ -58,4 +59,27 @@ fn whoever_means_a_paused_agent_without_a_file_is_told_what_it_holds_and_can_let
     home.write(FILE, &file);
     let _synced = home.stn(&["sync"]).ok();
     assert_eq!(home.json(&["agent", "get", "worker"])["problem"], Value::Null);
+}
+
+#[test]
+fn a_run_that_a_pause_holds_says_so_to_whoever_looks_waits_or_watches() {
+    let (_fake, home, id) = asking();
+    let _paused = home.stn(&["agent", "pause", "worker"]).ok();
+    assert_eq!(home.run(&id)["agent_paused"], Value::Null, "it isn't queued");
+    let _answered = home.stn(&["run", "respond", &id, "left"]).ok();
+    assert_eq!(home.run(&id)["agent_paused"], json!(true));
+    let why = format!("run {id} is queued, and its agent is paused; `stn agent resume worker -e development`");
+    let limited = home.stn(&["run", "wait", &id, "--wait-ms", "1"]);
+    assert!(limited.code == 6 && limited.stderr.contains(&why), "{limited:?}");
+    let following = [home.start(&["run", "wait", &id]), home.start(&["run", "watch", &id])];
+    within("both to be told", || following.iter().all(|one| one.stderr().contains(&why)).then_some(()));
+    let client = StdioClient::connect(&home);
+    let over_mcp =
+        client.request("tools/call", &json!({ "name": "run_wait", "arguments": { "run": id, "wait_ms": 1 } }));
+    assert!(over_mcp["result"]["content"].to_string().contains("stn agent resume worker"), "{over_mcp:#}");
+    let _resumed = home.stn(&["agent", "resume", "worker"]).ok();
+    for one in following {
+        assert_eq!(one.end().ok().stdout, "All done.\n");
+    }
+    assert_eq!(home.run(&id)["agent_paused"], Value::Null);
 }

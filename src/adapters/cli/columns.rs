@@ -14,6 +14,7 @@ const RUNS: &[Column] = &[
     ("MODEL", "/model/id"),
     ("CREATED", "/created_at"),
     ("TOOK", "/duration_ms"),
+    ("CALLED BY", "/parent_run_id"),
 ];
 
 /// Which try of a step it is.

@@ -94,10 +94,19 @@ pub(super) async fn tell(target: &Target, output: Output, run: &Value, notice: N
             Ok(NOT_OVER)
         }
         RunStatus::Queued | RunStatus::Running => {
+            if let Some(line) = is_held(&parsed) {
+                output.always(line);
+            }
             output.always(format_args!("run {id} is {}; `stn run wait {id}` waits on", parsed.status.as_str()));
             Ok(NOT_OVER)
         }
     }
+}
+
+/// Why nobody takes a queued run, if that is so.
+pub(super) fn is_held(run: &Run) -> Option<String> {
+    let resume = || format!("`stn agent resume {} -e {}` lets it go on", run.agent.name, run.environment);
+    run.agent_paused.then(|| format!("run {} is queued, and its agent is paused; {}", run.id, resume()))
 }
 
 /// Waiting for a child or a timer is the run's own affair; `input_required` is ours.

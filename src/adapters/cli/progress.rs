@@ -1,5 +1,6 @@
 //! What a followed run looks like on stderr: a line per finished step, and on a terminal a spinner that says what is going on.
 
+use super::outcome::is_held;
 use super::output::Output;
 use super::sanitize::one_line;
 use crate::domain::{Event, EventType, ModelChoice, Run};
@@ -22,6 +23,9 @@ impl Progress {
         let progress = Self { output, spinner: output.is_interactive().then(spinner) };
         progress.line(&format!("run {} of {} in {}", run.id, run.agent.name, run.environment));
         progress.line(&model_line(&run.model));
+        if let Some(line) = is_held(run) {
+            progress.line(&line);
+        }
         progress
     }
 

@@ -154,6 +154,11 @@ pub(super) async fn wait(
     spec: &ToolSpec,
 ) -> Result<u8, Failure> {
     let input = fields::input(matches, spec)?;
+    if let Some(asked) = input.get("run").and_then(Value::as_str).filter(|_| !input.contains_key("wait_ms"))
+        && let Some(line) = outcome::is_held(&outcome::parse(&get(target, asked).await?)?)
+    {
+        output.note(line);
+    }
     let mut run = target.call(spec.name, input.clone()).await?;
     // Without a limit of its own, the command waits on where one request is over.
     while !input.contains_key("wait_ms") && is_under_way(&outcome::parse(&run)?) {

@@ -30,6 +30,13 @@ fn what_next(run: &Run) -> String {
         RunStatus::Queued | RunStatus::Running if run.needs_an_answer() => {
             format!("A run that it has called asks a person: {} Use run_wait with run {id} afterwards.", asked())
         }
+        RunStatus::Queued if run.agent_paused => {
+            let agent = &run.agent.name;
+            format!(
+                "The run is queued until its agent goes on: `stn agent resume {agent} -e {}`; use run_wait with run {id} afterwards.",
+                run.environment
+            )
+        }
         RunStatus::Queued | RunStatus::Running => format!("The run goes on; use run_wait with run {id}."),
         RunStatus::InputRequired if run.waiting_for == Some(WaitingFor::Question) => {
             format!("The run asks a person: {} Use run_wait with run {id} afterwards.", asked())
@@ -104,6 +111,9 @@ mod tests {
         let text = of_output("agent_run", run("running")).text;
         assert_eq!(text, "The run goes on; use run_wait with run 018f3a3c-0000-8001-8000-000000000000.");
         assert!(of_output("agent_run", run("completed")).text.is_empty());
+        let mut held = run("queued");
+        held["agent_paused"] = json!(true);
+        assert!(of_output("run_wait", held).text.contains("`stn agent resume hello -e development`"));
     }
 
     #[test]

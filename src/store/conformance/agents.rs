@@ -161,11 +161,13 @@ async fn what_is_queued_of_a_paused_agent_is_held_back_and_holds_up_nobody(case:
     case.store.agent_pause(&name("held")?, true, case.entry("agent.pause")).await?;
     assert_eq!(case.store.live_runs().await?, 1, "nothing can be done about the other");
     assert_eq!(case.store.runs_under_way().await?, 2);
+    assert_eq!((case.run(first).await?.agent_paused, case.run(second).await?.agent_paused), (true, false));
     let claimed: Vec<_> = case.store.claim(&owner("a"), 5).await?.into_iter().map(|claim| claim.run.id).collect();
     assert_eq!(claimed, [second]);
     let reserved = Submit { reserved_for: Some(owner("a")), queue_limit: 1, ..case.submission(&free)? };
     assert!(case.store.submit(reserved).await?.claim.is_some(), "it is first in the queue");
     case.store.agent_pause(&name("held")?, false, case.entry("agent.resume")).await?;
+    assert!(!case.run(first).await?.agent_paused);
     assert_eq!(case.claim("a").await?.run.id, first);
     Ok(())
 }
@@ -187,6 +189,7 @@ async fn a_pause_outlasts_the_agents_file(case: Subject) -> Result<()> {
         assert_eq!((former.last.id, former.last.paused_at, former.unended), (held.id, Some(since), 1));
         assert_eq!(former.last.definition, held.definition);
     }
+    assert!(case.run(run).await?.agent_paused);
     let put = vec![agent_write("held", "r2", None)?];
     let back = SyncChanges { put, config_revision: "config-3".to_owned(), ..SyncChanges::default() };
     case.store.apply_sync(back, case.entry("environment.sync")).await?;

@@ -4,12 +4,13 @@ use super::cases;
 use super::fixture::{Subject, begins, closed, ends, outcome, present, tool_call};
 use crate::domain::{Answer, Decision, EventType, RunId, RunStatus, StepStatus, WaitingFor};
 use crate::error::{ErrorKind, Result};
-use crate::store::Written;
+use crate::store::{Closed, Written};
 use serde_json::json;
 
 cases!(
     a_skipped_step_is_skipped_and_the_run_goes_on,
     a_given_result_is_taken_for_the_calls,
+    what_cut_off_a_call_is_told_as_long_as_nobody_has_given_its_result,
     a_step_to_be_retried_stays_in_doubt_and_gets_another_try,
     the_run_goes_on_once_no_step_is_left_in_doubt,
     all_steps_are_settled_at_once_without_a_position,
@@ -51,6 +52,24 @@ async fn a_given_result_is_taken_for_the_calls(case: Subject) -> Result<()> {
     let given = json!({ "content": [{ "type": "text", "text": "42 bytes written" }], "isError": false });
     assert_eq!((&row.step.result, row.shown.as_deref()), (&Some(given), Some("42 bytes written")));
     assert_eq!(row.step.arguments, tool_call(1, 1).arguments);
+    Ok(())
+}
+
+async fn what_cut_off_a_call_is_told_as_long_as_nobody_has_given_its_result(case: Subject) -> Result<()> {
+    let claim = case.running().await?;
+    let id = claim.run.id;
+    let calls = [1, 2, 3].map(|seq| tool_call(seq, 1)).into();
+    assert_eq!(case.store.journal(&claim.grant, begins(calls)).await?, Written::Done);
+    let cut_off = || Closed::without_result(StepStatus::InDoubt, Some("cut off by a restart".to_owned()));
+    let lost = [1, 2, 3].map(|seq| outcome(seq, 1, cut_off())).into();
+    assert_eq!(case.store.journal(&claim.grant, ends(lost)).await?, Written::Done);
+    assert_eq!(case.store.park(&claim.grant, WaitingFor::InDoubt, &[1, 2, 3]).await?, Written::Done);
+    for (seq, decision) in [(1, Decision::Retry), (2, Decision::Skip), (3, Decision::Result)] {
+        case.store.answer(id, Some(seq), answer(decision), case.entry("run.respond")).await?;
+    }
+    let steps = case.store.steps(id, None, 10).await?;
+    let told: Vec<_> = steps.iter().map(|step| step.error.as_deref()).collect();
+    assert_eq!(told, [Some("cut off by a restart"), Some("cut off by a restart"), None]);
     Ok(())
 }
 

@@ -208,7 +208,8 @@ fn only_resumed(run: RunId, waiting_for: WaitingFor, seq: Option<i64>, answer: &
 
 fn settle(tx: &mut Tx<'_>, state: &mut RunState, doubt: Doubt, answer: &Answer) -> Result<()> {
     let Doubt { seq, r#try } = doubt;
-    // A step to be retried stays in doubt for good: nobody will ever know. What counts is the next try.
+    // A step to be retried stays in doubt for good: nobody will ever know. What counts is the next try. Of one whose result was given,
+    // nothing is wrong any more.
     let status = match answer.decision {
         Decision::Retry => StepStatus::InDoubt,
         Decision::Skip => StepStatus::Skipped,
@@ -216,7 +217,8 @@ fn settle(tx: &mut Tx<'_>, state: &mut RunState, doubt: Doubt, answer: &Answer) 
     };
     tx.conn
         .prepare_cached(
-            "UPDATE steps SET status = ?4, answer = ?5, ended_at = ?6, waiting_for = NULL
+            "UPDATE steps SET status = ?4, answer = ?5, ended_at = ?6, waiting_for = NULL,
+                 error = CASE ?4 WHEN 'completed' THEN NULL ELSE error END
              WHERE run_id = ?1 AND seq = ?2 AND try = ?3",
         )?
         .execute((state.id, seq, r#try, status, Json(answer), tx.now))?;

@@ -9,7 +9,11 @@ use rusqlite::types::ToSql;
 use rusqlite::{Connection, OptionalExtension, Row};
 
 const SELECT: &str = "SELECT r.*, t.input, t.output, t.error,
-                             (SELECT count(*) FROM runs c WHERE c.parent_run_id = r.id) AS children
+                             (SELECT count(*) FROM runs c WHERE c.parent_run_id = r.id) AS children,
+                             r.status = 'queued' AND (
+                                 r.agent_id IN (SELECT id FROM agents WHERE paused_at IS NOT NULL)
+                                 OR r.agent_id IN (SELECT agent_id FROM paused_without_file)
+                             ) AS agent_paused
                       FROM runs r JOIN run_texts t ON t.run_id = r.id";
 
 pub(super) fn get(conn: &Connection, environment: &Name, id: RunId) -> Result<Option<Run>> {
@@ -119,6 +123,7 @@ fn from_row(row: &Row<'_>, environment: &Name) -> rusqlite::Result<Run> {
         agent: AgentRef { id: row.get("agent_id")?, name: row.get("agent_name")?, revision: row.get("revision")? },
         status: row.get("status")?,
         waiting_for: row.get("waiting_for")?,
+        agent_paused: row.get("agent_paused")?,
         input: row.get::<_, Json<_>>("input")?.0,
         output: row.get::<_, Option<Json<_>>>("output")?.map(|output| output.0),
         error: row.get("error")?,
