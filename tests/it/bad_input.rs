@@ -193,6 +193,8 @@ fn an_unknown_tool() {
     Doors::open().harmless(|doors| {
         let parts = ["tool `agent_rum` doesn't exist", "did you mean `agent_run`?"];
         refused(&doors.home.stn(&["call", "agent_rum", "{}"]), 4, &parts);
+        let parts = ["tool `filesystem__read_text_file` doesn't exist", "`stn tool call filesystem__read_text_file`"];
+        refused(&doors.home.stn(&["call", "filesystem__read_text_file", "{}"]), 4, &parts);
         let unknown = doors.mcp.call("agent_rum", &json!({}));
         assert_eq!(unknown["error"]["code"], -32602, "{unknown}");
         let parts = ["`filesystem__raed_text_file`", "`filesystem__read_text_file`"];

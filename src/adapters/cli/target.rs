@@ -75,9 +75,13 @@ impl Target {
     pub(super) fn spec(&self, name: &str) -> Result<&ToolSpec> {
         self.table.get(name).map(|tool| &tool.spec).ok_or_else(|| {
             let error = Error::not_found(format!("tool `{}` doesn't exist", name.escape_debug()));
-            match crate::domain::nearest(name, self.table.names()) {
-                Some(meant) => error.hint(format!("did you mean `{meant}`?")),
-                None => error.hint("`stn call --list` shows the tools"),
+            match (crate::domain::nearest(name, self.table.names()), name.split_once("__")) {
+                (Some(meant), _) => error.hint(format!("did you mean `{meant}`?")),
+                (None, Some(_)) => error.hint(format!(
+                    "`stn call` is for the station's own tools; one of an attached server is called with `stn tool call {}`",
+                    name.escape_debug()
+                )),
+                (None, None) => error.hint("`stn call --list` shows the tools"),
             }
         })
     }
