@@ -119,6 +119,41 @@ fn broken_yaml() {
 }
 
 #[test]
+fn picoschema_nonsense() {
+    let doors = Doors::open();
+    let file = "environments/development/agents/vague.prompt";
+    doors.home.write(file, "---\ninput:\n  schema:\n    b: numbr\n---\nBe brief.\n");
+    doors.harmless(|doors| {
+        let given = json!({ "name": "unclear", "prompt": "Be brief.", "input_schema": { "a": "strng" } });
+        let parts = ["unclear.prompt", "`strng`", "did you mean `string`?"];
+        let schema = given["input_schema"].to_string();
+        refused(&doors.home.stn(&["agent", "create", "unclear", "Be brief.", "--input-schema", &schema]), 2, &parts);
+        declined(doors.http.post("/api/v1/agents", &given), 400, &parts);
+        errors(&doors.mcp.call("agent_create", &given), "invalid_input", &parts);
+        let update = json!({ "agent": "hello", "output_schema": { "a(list)": "string" } });
+        errors(
+            &doors.mcp.call("agent_update", &update),
+            "invalid_input",
+            &["hello.prompt", "`list` is none of array, object, enum"],
+        );
+
+        let synced = doors.home.stn(&["sync"]);
+        assert_eq!(synced.code, 1, "{synced:?}");
+        said(&format!("{}{}", synced.stdout, synced.stderr), &[file, "`numbr`", "did you mean `number`?"]);
+        let plan = doors.http.post("/api/v1/environments/development/sync", &json!({})).with(200).json();
+        let over_mcp = doors.mcp.call("environment_sync", &json!({}));
+        for plan in [&plan, &result(&over_mcp)["structuredContent"]] {
+            let items = plan["items"].as_array().unwrap();
+            let vague = items.iter().find(|item| item["name"] == "vague").unwrap();
+            assert_eq!((&vague["action"], &vague["problem"]["line"]), (&json!("error"), &json!(4)), "{vague}");
+            let others = items.iter().filter(|item| item["name"] != "vague");
+            assert!(others.into_iter().all(|item| item["action"] == "unchanged"), "{plan}");
+        }
+        refused(&doors.home.stn(&["agent", "run", "vague", "x"]), 2, &[&format!("{file}:4:"), "`numbr`"]);
+    });
+}
+
+#[test]
 fn an_agent_whose_file_breaks_keeps_its_last_good_revision() {
     let doors = Doors::open();
     let before = doors.home.json(&["agent", "get", "hello"]);
