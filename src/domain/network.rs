@@ -14,6 +14,9 @@ pub struct Network {
     prefix: u8,
 }
 
+/// The bits in front of an address of IPv4 that is written as one of IPv6 (RFC 4291, 2.5.5.2).
+const IPV4_IN_IPV6: u8 = 96;
+
 impl Network {
     /// Whether every address of the range is in `other` too.
     pub fn is_within(self, other: Self) -> bool {
@@ -62,6 +65,10 @@ impl FromStr for Network {
                 .ok_or_else(|| wrong(format!("the length after `/` is 0 to {most}")))?,
         };
         match masked(address, prefix) {
+            // A range of IPv4 addresses counts as one, as each of them does.
+            Some(first) if first == address && first.to_canonical() != first && prefix >= IPV4_IN_IPV6 => {
+                Ok(Self { address: first.to_canonical(), prefix: prefix - IPV4_IN_IPV6 })
+            }
             Some(first) if first == address => Ok(Self { address, prefix }),
             Some(first) => Err(wrong(format!("did you mean {first}/{prefix}?"))),
             None => Err(wrong("the length doesn't fit the address".into())),
@@ -122,6 +129,7 @@ mod tests {
             ("2001:db8::/32", "2001:db8:ffff::1", "2001:db9::"),
             ("::1/128", "::1", "127.0.0.1"),
             ("127.0.0.0/8", "::ffff:127.0.0.1", "::ffff:128.0.0.1"),
+            ("::ffff:127.0.0.0/104", "127.0.0.1", "128.0.0.1"),
         ] {
             let network = network(range);
             assert!(network.contains(address(inside)) && !network.contains(address(outside)), "{range}");
@@ -147,6 +155,7 @@ mod tests {
             ("10.0.0/8", "write it like"),
             ("example.org", "write it like"),
             ("::1/-1", "0 to 128"),
+            ("::ffff:10.0.0.1/104", "did you mean ::ffff:10.0.0.0/104?"),
         ] {
             let wrong = text.parse::<Network>().unwrap_err();
             assert!(wrong.contains(part), "{text}: {wrong}");
