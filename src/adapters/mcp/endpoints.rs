@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::mcp::serve::{Backend, HttpSeed, HttpService, ToolSet, http_service};
 use crate::tools::{self, Context};
 use axum::Router;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request};
 use axum::http::Uri;
 use axum::response::{IntoResponse, Response};
@@ -23,7 +24,13 @@ pub(in crate::adapters) fn routes(doors: &Doors) -> Router {
     let named = Arc::clone(&endpoints);
     Router::new().route("/mcp", any(async move |request: Request| endpoints.answer(None, request).await)).route(
         "/mcp/{environment}",
-        any(async move |Path(name): Path<String>, request: Request| named.answer(Some(&name), request).await),
+        any(async move |name: Result<Path<String>, PathRejection>, request: Request| match name {
+            Ok(Path(name)) => named.answer(Some(&name), request).await,
+            Err(cause) => {
+                let error = Error::invalid_input(format!("the path can't be read: {}", cause.body_text()));
+                Problem::from(error.hint("an environment is at `/mcp/{environment}`")).into_response()
+            }
+        }),
     )
 }
 

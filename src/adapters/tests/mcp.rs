@@ -62,6 +62,8 @@ async fn the_address_decides_the_environment_and_the_tools() {
     assert_eq!(created["result"]["structuredContent"]["environment"], "staging", "{created}");
     let nowhere = rpc(&test, "/mcp/nowhere", None, json!({})).await;
     assert_eq!((nowhere.status, &nowhere.json()["kind"]), (404, &json!("not_found")));
+    let unreadable = rpc(&test, "/mcp/%FF", None, json!({})).await;
+    assert_eq!((unreadable.status, &unreadable.json()["kind"]), (400, &json!("invalid_input")));
 }
 
 #[tokio::test]
