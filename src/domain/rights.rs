@@ -5,8 +5,9 @@
 //! granted to them, and edit nothing; admins do everything. What isn't in the table isn't allowed.
 
 use super::Name;
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 
 /// What an environment is for, which decides how much a role is worth there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
@@ -51,7 +52,7 @@ pub enum Role {
 macro_rules! scopes {
     ($($(#[$doc:meta])* $variant:ident = $text:literal),+ $(,)?) => {
         /// One right. A tool names exactly one.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         pub enum Scope { $($(#[$doc])* #[serde(rename = $text)] $variant),+ }
 
         impl Scope {
@@ -155,6 +156,18 @@ const _: () = {
     }
 };
 
+/// One list of words, and not a schema for each: who mistypes one is told the nearest.
+impl JsonSchema for Scope {
+    fn schema_name() -> Cow<'static, str> {
+        "Scope".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let words: Vec<&str> = Self::ALL.iter().map(|scope| scope.as_str()).collect();
+        json_schema!({ "description": "One right. A tool names exactly one.", "type": "string", "enum": words })
+    }
+}
+
 impl Role {
     pub const ALL: [Self; 4] = [Self::Viewer, Self::Developer, Self::Operator, Self::Admin];
 
@@ -165,6 +178,11 @@ impl Role {
             Some(ByName) => by_name,
             Some(No) | None => false,
         }
+    }
+
+    /// Whether there is any environment in which the role could hold `scope`.
+    pub fn holds_somewhere(self, scope: Scope) -> bool {
+        EnvironmentKind::ALL.into_iter().any(|kind| self.holds(scope, kind, true))
     }
 
     pub const fn as_str(self) -> &'static str {

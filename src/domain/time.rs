@@ -57,7 +57,10 @@ impl Serialize for Timestamp {
 impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = Cow::<str>::deserialize(deserializer)?;
-        let at: jiff::Timestamp = text.parse().map_err(de::Error::custom)?;
+        let at: jiff::Timestamp = text.parse().map_err(|_| {
+            let text = text.escape_debug();
+            de::Error::custom(format!("`{text}` is no time: write it like 2026-01-31T18:00:00Z, with its zone"))
+        })?;
         Ok(Self(at.as_millisecond()))
     }
 }
@@ -86,5 +89,13 @@ mod tests {
         let json = serde_json::to_string(&at).unwrap();
         assert_eq!(json, "\"2025-11-24T16:00:00.120Z\"");
         assert_eq!(serde_json::from_str::<Timestamp>(&json).unwrap(), at);
+    }
+
+    #[test]
+    fn what_is_no_time_is_named_and_told_how_to_write_one() {
+        for text in ["soon", "2026-01-31", "2026-01-31T18:00:00"] {
+            let wrong = serde_json::from_value::<Timestamp>(text.into()).unwrap_err().to_string();
+            assert!(wrong.contains(&format!("`{text}`")) && wrong.contains("2026-01-31T18:00:00Z"), "{wrong}");
+        }
     }
 }

@@ -284,8 +284,7 @@ impl Tool {
         let erased: Run = Box::new(move |call, input| {
             Box::pin(async move {
                 Failpoint::Act.reach(|| format!("{name} {input}"));
-                let input: I = serde_json::from_value(input)
-                    .map_err(|cause| Error::invalid_input(format!("the input of `{name}` is not valid: {cause}")))?;
+                let input: I = decoded(name, input)?;
                 let output = run(call, input).await?;
                 serde_json::to_value(output).map_err(|cause| {
                     Error::internal(format!("the output of `{name}` can't be written as JSON")).source(cause)
@@ -305,6 +304,21 @@ impl fmt::Debug for Tool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tool").field("name", &self.spec.name).finish_non_exhaustive()
     }
+}
+
+/// The input of the tool `name`, or the field that can't be read.
+fn decoded<I: DeserializeOwned>(name: &str, input: Value) -> Result<I> {
+    serde_path_to_error::deserialize(input).map_err(|cause| {
+        // As the schema's errors write it: `sources.1`.
+        let field = cause.path().to_string().replace('[', ".").replace(']', "");
+        let cause = cause.into_inner();
+        match field.as_str() {
+            "" | "." => Error::invalid_input(format!("the input of `{name}` is not valid: {cause}")),
+            field => {
+                Error::invalid_input(format!("the input of `{name}` is not valid at `{field}`: {cause}")).field(field)
+            }
+        }
+    })
 }
 
 #[cfg(test)]

@@ -110,7 +110,7 @@ mod tests {
     #[test]
     fn an_error_never_quotes_a_secret() {
         let table = crate::tools::table();
-        for value in [json!(123_454_321), json!(["123454321"]), json!("123454321".repeat(8000))] {
+        for value in [json!(123_454_321), json!(["123454321"]), json!({ "123454321": 1 })] {
             let input = json!({ "name": "TOKEN", "value": value });
             let error = table.validate(table.get("secret_set").unwrap(), &input).unwrap_err();
             assert!(!format!("{error:?}").contains("123454321"), "{error}");

@@ -212,3 +212,22 @@ async fn a_key_that_is_denied_again_and_again_is_held_back_and_may_still_do_what
     test.clock.advance(Duration::from_secs(42));
     assert_eq!(create(&viewer).await.status, 403);
 }
+
+#[tokio::test]
+async fn what_is_wrong_with_a_new_key_is_told_by_its_field_and_value() {
+    let test = TestStation::new().await;
+    for (input, field, told) in [
+        (json!({ "scopes": ["agents:rum"] }), "scopes.0", "did you mean `agents:run`?"),
+        (json!({ "sources": ["10.0.0.0/8", "10.0.0.1/8"] }), "sources.1", "`10.0.0.1/8`"),
+        (json!({ "expires_at": "soon" }), "expires_at", "`soon`"),
+        (json!({ "role": "root" }), "role", "viewer, developer, operator, admin"),
+        (json!({ "role": "viewer", "scopes": ["users:write"] }), "scopes", "viewer"),
+    ] {
+        let mut body = json!({ "name": "ci" });
+        body.as_object_mut().unwrap().extend(input.as_object().unwrap().clone());
+        let refused = test.send("POST /api/v1/api-keys", Some(body)).await;
+        assert_eq!((refused.status, &refused.json()["field"]), (400, &json!(field)), "{}", refused.text);
+        assert!(refused.text.contains(told), "{}", refused.text);
+    }
+    assert_eq!(test.send("GET /api/v1/api-keys", None).await.json()["items"], json!([]));
+}

@@ -109,8 +109,17 @@ fn not_empty(limits: &KeyLimits) -> Result<()> {
         ("scopes", limits.scopes.as_ref().is_some_and(Vec::is_empty), "all of its role's"),
         ("sources", limits.sources.as_ref().is_some_and(Vec::is_empty), "anywhere"),
     ];
+    let nowhere_held = |role: Role, scopes: &[Scope]| scopes.iter().all(|scope| !role.holds_somewhere(*scope));
     match is_empty.into_iter().find(|(_, is_empty, _)| *is_empty) {
-        None => Ok(()),
+        None => match (limits.role, &limits.scopes) {
+            (Some(role), Some(scopes)) if nowhere_held(role, scopes) => Err(Error::invalid_input(format!(
+                "the role {} has none of these `scopes` anywhere: the key could do nothing",
+                role.as_str()
+            ))
+            .hint("give scopes that the role has, or another role")
+            .field("scopes")),
+            _ => Ok(()),
+        },
         Some((field, _, all)) => Err(Error::invalid_input(format!("`{field}` is empty: the key could do nothing"))
             .hint(format!("name at least one, or leave it out for {all}; null removes a limit"))
             .field(field)),
@@ -172,6 +181,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_key_that_could_do_nothing_is_refused() {
+        let limits = |role, scopes: &[Scope]| KeyLimits { role, scopes: Some(scopes.to_vec()), ..KeyLimits::default() };
+        for (role, scopes) in [(None, &[][..]), (Some(Role::Viewer), &[Scope::AgentsWrite, Scope::AgentsRun])] {
+            assert_eq!(not_empty(&limits(role, scopes)).unwrap_err().field_name(), Some("scopes"));
+        }
+        // In staging where it was granted by name.
+        assert!(not_empty(&limits(Some(Role::Developer), &[Scope::AgentsWrite, Scope::UsersRead])).is_ok());
+        assert!(not_empty(&limits(None, &[Scope::UsersRead])).is_ok());
+    }
+
+    #[test]
     fn a_key_is_good_for_a_time_to_come_of_a_year_at_most() {
         let now = Timestamp::from_millis(1_764_000_000_000);
         assert_eq!(expiry(now, None, None).unwrap(), None);
@@ -186,9 +206,12 @@ mod tests {
             let refused = expiry(now, expires_in, expires_at).unwrap_err();
             assert_eq!(refused.field_name(), Some(field), "{refused}");
         }
-        for text in ["366d", "99999999999d", "99999999999999999999d"] {
+        // The last one is more milliseconds than can be counted.
+        for (text, told) in
+            [("366d", "`366d`"), ("99999999999d", "`99999999999d`"), ("99999999999999999999d", "duration")]
+        {
             let refused = expiry(now, Some(text), None).unwrap_err();
-            assert!(refused.to_string().contains(&format!("`{text}`")), "{refused}");
+            assert!(refused.to_string().contains(told), "{refused}");
             assert!(refused.hint_text().unwrap().contains("at most `365d`"), "{refused:?}");
         }
     }
