@@ -6,6 +6,7 @@ use super::problem::{FileProblem, Severity};
 use super::sample::FIRST_ENVIRONMENTS;
 use super::settings::Settings;
 use super::station_yml::{read_settings, unknown_environments, unsafe_listener};
+use super::unknown_provider;
 use crate::domain::Name;
 use crate::error::{Error, Result};
 use crate::home::Home;
@@ -71,6 +72,12 @@ pub fn check(
     problems.extend(missing.map(|problem| if may_be_known { without_directory(problem) } else { problem }));
     problems.extend(others);
     problems.extend(unwritable_log(&settings, home));
+    // Where the providers can't be read, nobody knows which there are.
+    let are_providers_read =
+        unread.iter().all(|key| key.as_deref().is_some_and(|key| key != "providers" && !key.starts_with("providers.")));
+    if are_providers_read {
+        problems.extend(unknown_provider::of_settings(&settings));
+    }
     problems.extend(unsafe_listener(&settings, STATION_YML));
     if let Some(only) = only {
         if !names.contains(only) {
@@ -94,6 +101,9 @@ pub fn check(
         match load(&allowed) {
             Ok(files) => {
                 report.read.extend(files.read.iter().cloned());
+                if are_providers_read {
+                    problems.extend(unknown_provider::of_agents(&settings, &files.agents));
+                }
                 let mut found: Vec<_> = files.all_problems().collect();
                 if hides_the_variables(&unread, name) {
                     // Nobody knows which of the process's variables it may use: only what is wrong with none and with all of them is.
@@ -204,7 +214,7 @@ mod tests {
             ("environments/development/a.json", "{ \"mcpServers\": { \"s\": { \"command\": \"{{ .NONE }}\" } } }"),
             ("environments/development/b.json", "{ nonsense"),
             ("environments/development/variables.yml", "A: [1]\n"),
-            ("environments/staging/agents/fine.prompt", "---\nmodel: a/b\n---\nHi\n"),
+            ("environments/staging/agents/fine.prompt", "---\nmodel: openai/b\n---\nHi\n"),
             ("environments/No Good/x", ""),
         ]);
         let variables = BTreeMap::from([("STN_RUNS_MAX_STEPS".to_owned(), "3".to_owned())]);
@@ -329,5 +339,38 @@ mod tests {
             assert_eq!(told(faulty), [NEEDS], "{faulty}");
         }
         assert_eq!(told("runs: { workers: 0 }\n").len(), 2, "that says nothing about variables");
+    }
+
+    #[test]
+    fn a_model_of_an_unknown_provider_is_a_warning_with_its_place() {
+        let text = "models:\n  default: nope/x\nproviders:\n  vault: { api: anthropic, api_key: x }\nenvironments:\n  development:\n    model: opnai/x\n";
+        let agent = |model: &str| format!("---\nmax_steps: 3\nmodel: {model}\n---\nHi\n");
+        let files = [
+            ("station.yml", text.to_owned()),
+            ("environments/development/agents/a.prompt", agent("nope/x")),
+            ("environments/development/agents/b.prompt", agent("vault/x")),
+            ("environments/development/agents/c.prompt", agent("gpt-5-mini")),
+            ("environments/development/agents/d.prompt", agent("offline/rules-1")),
+        ];
+        let (directory, home) = home(&files.each_ref().map(|(file, text)| (*file, text.as_str())));
+        let look = || check(&home, &BTreeMap::new(), None, None).unwrap();
+        let report = look();
+        let told: Vec<String> = report.problems.iter().map(ToString::to_string).collect();
+        assert_eq!((report.errors, report.warnings), (0, 3), "{told:#?}");
+        for start in [
+            "environments/development/agents/a.prompt:3:1: `model`: provider `nope` is not known",
+            "station.yml:2:1: `models.default`: provider `nope` is not known",
+            "station.yml:7:1: `environments.development.model`: provider `opnai` is not known, and every run with it fails; did you mean `openai`?",
+        ] {
+            assert!(told.iter().any(|told| told.starts_with(start)), "{start}: {told:#?}");
+        }
+        assert!(
+            report.problems[0].hint.as_ref().unwrap().contains("lm-studio, offline, vault"),
+            "{:?}",
+            report.problems[0]
+        );
+        std::fs::write(directory.path().join("station.yml"), text.replace("anthropic", "nonsense")).unwrap();
+        let unread = look();
+        assert_eq!((unread.errors, unread.warnings), (1, 0), "{:?}", unread.problems);
     }
 }

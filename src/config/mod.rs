@@ -35,6 +35,7 @@ mod servers;
 mod settings;
 mod station_yml;
 mod template;
+mod unknown_provider;
 mod variables;
 mod yaml;
 
@@ -63,4 +64,5 @@ pub use settings::{
 };
 pub use station_yml::{check_environments, check_listener, load_settings, parse_settings, settings_changed};
 pub use template::{MessageRole, Rendered, render_agent};
+pub use unknown_provider::BUILT_IN_PROVIDERS;
 pub use variables::parse_variables;

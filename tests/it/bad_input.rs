@@ -82,6 +82,18 @@ fn an_unknown_agent() {
 }
 
 #[test]
+fn an_unknown_provider() {
+    Doors::open().harmless(|doors| {
+        let parts = ["provider `nope` is not known", "use one of openai, anthropic", "`providers` in station.yml"];
+        refused(&doors.home.stn(&["agent", "run", "hello", "x", "--model", "nope/x"]), 2, &parts);
+        let given = json!({ "agent": "hello", "input": "x", "model": "nope/x" });
+        let queued = json!({ "input": "x", "model": "nope/x" });
+        declined(doors.http.post("/api/v1/agents/hello/queue", &queued), 400, &parts);
+        errors(&doors.mcp.call("agent_run", &given), "invalid_input", &parts);
+    });
+}
+
+#[test]
 fn an_error_in_json_is_the_same_error() {
     Doors::open().harmless(|doors| {
         let refused = doors.home.stn(&["agent", "run", "helo", "x", "--json"]);

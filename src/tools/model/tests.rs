@@ -289,3 +289,9 @@ fn a_run_that_stands_on_its_callers_key_waits_when_that_is_gone() {
     assert!(!has_provider(&station));
     assert!(has_provider(&models("", &["OPENAI_API_KEY"])), "the station's own key serves as well");
 }
+
+#[test]
+fn the_providers_that_the_files_may_name_are_those_of_the_table() {
+    let of_the_table: Vec<&str> = crate::llm::defaults::TABLE.iter().map(|row| row.provider).collect();
+    assert_eq!(of_the_table, crate::config::BUILT_IN_PROVIDERS);
+}
