@@ -69,7 +69,11 @@ pub(super) fn read_tools(server: &McpServerDefinition, speaker: Speaker, definit
             continue;
         }
         if let Some(Err(fault)) = read.input_schema.as_ref().map(check_schema_bounds) {
-            faulty.push(format!("the tool {} is left out: of its inputSchema, {}", quoted(&read.name), fault.reason));
+            faulty.push(format!(
+                "the tool {} is left out because of its inputSchema: {}",
+                quoted(&read.name),
+                fault.reason
+            ));
             continue;
         }
         tools.push(Arc::new(CatalogTool {
