@@ -21,6 +21,7 @@ mod input;
 mod json;
 mod keys;
 mod model;
+mod nesting;
 mod node;
 mod picoschema;
 mod placeholder;

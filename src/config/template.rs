@@ -1,6 +1,7 @@
 //! Prompts: Handlebars with role sections. The sections are split in the template, before anything is rendered, so that no input can
 //! become a system message, whatever it says.
 
+use super::nesting::{self, TooDeep};
 use crate::domain::{AgentDefinition, quoted};
 use crate::error::{Error, Result};
 use handlebars::template::{Parameter, TemplateElement};
@@ -224,6 +225,11 @@ impl handlebars::HelperDef for IfEquals {
 
 /// Checks that every section compiles and uses nothing that doesn't exist here.
 pub(super) fn check(prompt: &str) -> Result<(), Fault> {
+    nesting::check(prompt).map_err(|TooDeep { at, reason }| Fault {
+        line: lines(&prompt[..at]) + 1,
+        column: prompt[..at].chars().rev().take_while(|c| *c != '\n').count() + 1,
+        message: format!("the prompt can't be read: {reason}"),
+    })?;
     let sections = sections(prompt)?;
     let is_split = sections.len() > 1;
     for section in sections {
@@ -497,5 +503,13 @@ mod tests {
         let error = render_prompt("{{#each list}}{{../userInput}}{{/each}}", &input).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
         assert!(error.message().contains("2 MiB"));
+    }
+
+    #[test]
+    fn a_template_that_would_end_the_process_is_refused_at_its_place() {
+        let deep = format!("Hi\n{{{{json {}a{}}}}}\n", "(eq ".repeat(100_000), ")".repeat(100_000));
+        let fault = check(&deep).unwrap_err();
+        assert_eq!(fault.line, 2);
+        assert!(fault.message.contains("more than 32 parentheses"), "{}", fault.message);
     }
 }
