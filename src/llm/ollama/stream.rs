@@ -4,7 +4,7 @@ use super::super::body::{Assembly, BodyFault, Framing};
 use super::super::counts::Tokens;
 use super::super::error::Fault;
 use super::super::names::NameMap;
-use super::super::turn::reported;
+use super::super::turn::{reported, with_ids};
 use super::super::{Finish, Native, ToolCall, TurnReply, TurnSink};
 use super::DIALECT;
 use super::request::Kept;
@@ -13,7 +13,6 @@ use crate::net::sse::SseEvent;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
-use std::collections::HashSet;
 
 #[derive(Deserialize)]
 struct Line {
@@ -55,7 +54,6 @@ pub(super) struct LinesAssembly<'a> {
     text: String,
     thinking: String,
     calls: Vec<ToolCall>,
-    ids: HashSet<String>,
     usage: Usage,
     finish: Option<String>,
 }
@@ -70,18 +68,15 @@ impl<'a> LinesAssembly<'a> {
             text: String::new(),
             thinking: String::new(),
             calls: Vec::new(),
-            ids: HashSet::new(),
             usage: Usage::default(),
             finish: None,
         }
     }
 
     fn call(&mut self, called: Called) {
-        let id = called.id.filter(|id| !id.is_empty() && self.ids.insert(id.clone()));
-        let id = id.unwrap_or_else(|| format!("call_{}_{}", self.position, self.calls.len()));
         let arguments = called.function.arguments.as_deref().map(argument_text).filter(|text| !text.trim().is_empty());
         self.calls.push(ToolCall {
-            id,
+            id: called.id.unwrap_or_default(),
             name: self.names.ours(&called.function.name),
             arguments: arguments.unwrap_or_else(|| "{}".to_owned()),
         });
@@ -123,7 +118,9 @@ impl Assembly for LinesAssembly<'_> {
         }
     }
 
-    fn reply(self) -> TurnReply {
+    fn reply(mut self) -> TurnReply {
+        // Neither an id nor thinking is bound to the other: what is kept goes back beside whatever the calls are called.
+        let _renamed = with_ids(&mut self.calls, self.position);
         TurnReply {
             finish: Finish::of(self.finish.as_deref(), !self.calls.is_empty()),
             native: self.native(),
@@ -203,6 +200,14 @@ mod tests {
             let usage = reply.usage.unwrap();
             assert_eq!((usage.input_tokens, usage.output_tokens), (20, 7));
         }
+    }
+
+    #[test]
+    fn an_id_that_is_made_here_is_none_that_the_server_gives() {
+        let text = r#"{"message":{"tool_calls":[{"function":{"name":"a_b"}},{"id":"call_3_0","function":{"name":"a_b"}}]},"done":true}"#;
+        let reply = read(text).0.unwrap();
+        let ids: Vec<_> = reply.calls.iter().map(|call| call.id.as_str()).collect();
+        assert_eq!(ids, ["call_3_1", "call_3_0"]);
     }
 
     #[test]
