@@ -2,7 +2,7 @@
 
 use super::children::check_files;
 use super::faults::Faulty;
-use super::file::read_file;
+use super::file::{read_file, text};
 use super::placeholder::VariableScope;
 use super::problem::FileProblem;
 use super::prompt::{parse_warned, revision_of};
@@ -267,7 +267,7 @@ impl Reader<'_> {
     }
 
     fn text<'b>(&self, relative: &str, bytes: &'b [u8]) -> Result<&'b str, FileProblem> {
-        std::str::from_utf8(bytes).map_err(|_| FileProblem::new(&self.shown(relative), "it is not UTF-8"))
+        text(&self.shown(relative), bytes)
     }
 
     fn shown(&self, relative: &str) -> String {

@@ -1,6 +1,6 @@
 //! Reading one file that people write: a regular one, of bounded size, inside its environment.
 
-use super::problem::FileProblem;
+use super::problem::{FileProblem, Position};
 use super::prompt::MAX_PROMPT_BYTES;
 use std::fs;
 use std::io::{ErrorKind, Read};
@@ -27,17 +27,43 @@ pub fn read_file(root: &Path, path: &Path, file: &str) -> Result<Option<Vec<u8>>
     if !found.starts_with(fs::canonicalize(root).map_err(unreadable)?) {
         return Err(problem("it is a link out of its environment".to_owned()));
     }
+    read_regular(&found, file).map(Some)
+}
+
+/// Reads the settings file at `path`, which people know as `file`. `None`: there is no such file. A link may lead anywhere: what is mounted
+/// into a container is one.
+pub(super) fn read_settings_file(path: &Path, file: &str) -> Result<Option<Vec<u8>>, FileProblem> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Ok(found) if found.is_symlink() && !path.exists() => {
+            Err(FileProblem::new(file, "it is a link to a file that doesn't exist"))
+        }
+        _ => read_regular(path, file).map(Some),
+    }
+}
+
+fn read_regular(path: &Path, file: &str) -> Result<Vec<u8>, FileProblem> {
+    let problem = |message: String| FileProblem::new(file, message);
+    let unreadable = |error: std::io::Error| problem(format!("it can't be read: {error}"));
     // A pipe or a device would make the read wait for ever.
-    if !fs::metadata(&found).is_ok_and(|metadata| metadata.is_file()) {
+    if !fs::metadata(path).map_err(unreadable)?.is_file() {
         return Err(problem("it is no regular file".to_owned()));
     }
     let mut bytes = Vec::new();
     let limit = u64::try_from(MAX_FILE_BYTES).unwrap_or(u64::MAX).saturating_add(1);
-    fs::File::open(&found).and_then(|open| open.take(limit).read_to_end(&mut bytes)).map_err(unreadable)?;
+    fs::File::open(path).and_then(|open| open.take(limit).read_to_end(&mut bytes)).map_err(unreadable)?;
     if bytes.len() > MAX_FILE_BYTES {
         return Err(problem("it is larger than 1 MiB".to_owned()));
     }
-    Ok(Some(bytes))
+    Ok(bytes)
+}
+
+/// The bytes of the file that people know as `file` as a text.
+pub(super) fn text<'a>(file: &str, bytes: &'a [u8]) -> Result<&'a str, FileProblem> {
+    std::str::from_utf8(bytes).map_err(|error| {
+        let line = bytes[..error.valid_up_to()].iter().filter(|byte| **byte == b'\n').count() + 1;
+        FileProblem::new(file, "it is not UTF-8").at(Position { line, column: 1 })
+    })
 }
 
 #[cfg(test)]
@@ -60,6 +86,13 @@ mod tests {
         let refused = [("large", "1 MiB"), ("directory", "regular"), ("pipe", "regular"), ("link", "out of")];
         for (name, reason) in refused.into_iter().chain([("dangling", "doesn't exist")]) {
             assert!(read(name).unwrap_err().message.contains(reason), "{name}");
+        }
+        let settings = |name: &str| read_settings_file(&at(name), name);
+        assert_eq!((settings("link"), settings("missing")), (Ok(Some(b"x".to_vec())), Ok(None)));
+        for (name, reason) in
+            [("large", "1 MiB"), ("directory", "regular"), ("pipe", "regular"), ("dangling", "doesn't")]
+        {
+            assert!(settings(name).unwrap_err().message.contains(reason), "{name}");
         }
     }
 }

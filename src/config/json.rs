@@ -9,6 +9,8 @@ use std::ops::Range;
 
 /// Parses one JSON text.
 pub(super) fn parse(text: &str) -> Result<(Value, Node), Syntax> {
+    // As YAML and prompts may have one: editors of Windows write it.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let value = serde_json::from_str(text).map_err(|error| {
         let at = Position { line: error.line().max(1), column: error.column().max(1) };
         let mut message = error.to_string();
@@ -135,6 +137,12 @@ mod tests {
         assert_eq!(&text[list.item(3).unwrap().span.clone()], "{}");
         assert_eq!(root.entry("c").unwrap().key_at, Position { line: 3, column: 2 });
         assert_eq!(&text[root.span.clone()], text);
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_it() {
+        let (value, root) = parse("\u{feff}{\"a\": 1}").unwrap();
+        assert_eq!((&value["a"], root.entry("a").unwrap().key_at.column), (&Value::from(1), 2));
     }
 
     #[test]

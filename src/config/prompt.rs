@@ -3,6 +3,7 @@
 use super::environment::slug;
 use super::faults::{Faults, Faulty};
 use super::fields::{Fields, Source};
+use super::file;
 use super::front_matter::{self, LINES_BEFORE_YAML};
 use super::input;
 use super::keys::{Form, Key, Keys, key};
@@ -170,10 +171,7 @@ fn decode<'a>(file: &str, bytes: &'a [u8]) -> Result<&'a str, FileProblem> {
             FileProblem::new(file, message).hint("keep long material in files that the agent can read with a tool")
         );
     }
-    std::str::from_utf8(bytes).map_err(|error| {
-        let line = bytes[..error.valid_up_to()].iter().filter(|byte| **byte == b'\n').count() + 1;
-        FileProblem::new(file, "it is not UTF-8").at(Position { line, column: 1 })
-    })
+    file::text(file, bytes)
 }
 
 fn check_template(file: &str, prompt: &str, lines_before: usize) -> Result<(), FileProblem> {

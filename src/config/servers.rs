@@ -183,6 +183,10 @@ fn server(
         filler.entries(visible, node)?;
     }
     let fields = Fields::inside(source, servers.path_of(key), &object, node);
+    if let Some(key) = ["command", "args", "env", "cwd"].iter().find(|key| fields.get(key).is_some_and(has_nul)) {
+        let reason = "it has a NUL character, which no program can be given";
+        return Err(fields.problem(key, reason).hint("leave it out"));
+    }
     Ok(McpServerDefinition {
         name: name.clone(),
         file: source.file.to_owned(),
@@ -192,6 +196,15 @@ fn server(
         disabled,
         tools: overrides(&fields)?,
     })
+}
+
+fn has_nul(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains('\0'),
+        Value::Array(items) => items.iter().any(has_nul),
+        Value::Object(object) => object.values().any(has_nul),
+        _ => false,
+    }
 }
 
 fn transport(fields: &Fields<'_>, filler: Option<&Filler<'_>>) -> Result<ServerTransport, FileProblem> {
@@ -488,6 +501,8 @@ mod tests {
             ("{ \"url\": \"https://y\", \"headers\": { \"A b\": \"c\" } }", "`A b` can't be the name of a header"),
             ("{ \"url\": \"https://y\", \"headers\": { \"Host\": \"c\" } }", "`host` is for the station to say"),
             ("{ \"url\": \"https://y\", \"headers\": { \"X-a\": \"b\", \"x-A\": \"c\" } }", "are the same header"),
+            ("{ \"command\": \"x\", \"args\": [\"a\\u0000\"] }", "`mcpServers.s.args`: it has a NUL character"),
+            ("{ \"command\": \"x\", \"env\": { \"A\": \"\\u0000\" } }", "`mcpServers.s.env`: it has a NUL character"),
             ("{ \"command\": \"x\", \"timeout\": \"soon\" }", "not a duration"),
             ("{ \"command\": \"x\", \"env\": { \"A=B\": \"c\" } }", "can't be a name"),
         ] {

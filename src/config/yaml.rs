@@ -60,6 +60,7 @@ fn syntax(error: &serde_saphyr::Error) -> Syntax {
     let mut message = match error {
         serde_saphyr::Error::NullIntoString { .. } => "a key is empty".to_owned(),
         serde_saphyr::Error::Unexpected { expected: "string scalar", .. } => "a key is a list or a map".to_owned(),
+        serde_saphyr::Error::Budget { breach, .. } => over_budget(breach).to_owned(),
         other => other.render_with_formatter(&serde_saphyr::UserMessageFormatter),
     };
     // The place is told by whoever shows the problem, in the file's own line numbers; the parser's options are none of a writer's business.
@@ -70,6 +71,17 @@ fn syntax(error: &serde_saphyr::Error) -> Syntax {
     }
     let message = message.lines().next().unwrap_or_default().trim_end_matches([':', ',', ' ']).to_owned();
     Syntax { at, message: format!("it is not valid YAML: {message}") }
+}
+
+/// What of the budget a text is over.
+fn over_budget(breach: &serde_saphyr::budget::BudgetBreach) -> &'static str {
+    use serde_saphyr::budget::BudgetBreach;
+    match breach {
+        BudgetBreach::Documents { .. } => "a second document begins here; keep one, without further lines `---`",
+        BudgetBreach::Depth { .. } => "it is nested too deeply",
+        BudgetBreach::Aliases { .. } | BudgetBreach::Anchors { .. } => "it has too many anchors and aliases",
+        _ => "it is too large",
+    }
 }
 
 fn position(span: &Span) -> Position {
@@ -289,7 +301,11 @@ mod tests {
 
     #[test]
     fn two_documents_are_an_error_and_none_is_null() {
-        assert!(parse("a: 1\n---\nb: 2\n").is_err());
+        let second = parse("a: 1\n---\nb: 2\n").unwrap_err();
+        assert_eq!(second.at.map(|at| at.line), Some(2), "{second:?}");
+        assert!(second.message.contains("a second document begins here"), "{second:?}");
+        let deep = parse(&format!("{}{}", "{ a: ".repeat(100), "}".repeat(100))).unwrap_err();
+        assert!(deep.message.ends_with("it is nested too deeply"), "{deep:?}");
         assert_eq!(parse("# nothing but a comment\n").unwrap().value, Value::Null);
         assert_eq!(parse("").unwrap().value, Value::Null);
     }

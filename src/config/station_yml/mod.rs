@@ -12,6 +12,7 @@ mod tests;
 use super::effective;
 use super::faults::Faults;
 use super::fields::{Fields, Source};
+use super::file::{read_settings_file, text};
 use super::price;
 use super::problem::FileProblem;
 use super::revision::sha256_hex;
@@ -46,24 +47,22 @@ pub(super) fn read_settings(
     file: &str,
     variables: &BTreeMap<String, String>,
 ) -> (Settings, Vec<FileProblem>) {
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => Some(text),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-        Err(error) => return (Settings::default(), vec![FileProblem::new(file, format!("it can't be read: {error}"))]),
+    let bytes = match read_settings_file(path, file) {
+        Ok(bytes) => bytes,
+        Err(problem) => return (Settings::default(), vec![problem]),
     };
-    let (mut settings, faults) = settings_of(file, text.as_deref().unwrap_or_default(), variables);
-    settings.file_hash = text.map(|text| sha256_hex(text.as_bytes()));
+    let text = match text(file, bytes.as_deref().unwrap_or_default()) {
+        Ok(text) => text,
+        Err(problem) => return (Settings::default(), vec![problem]),
+    };
+    let (mut settings, faults) = settings_of(file, text, variables);
+    settings.file_hash = bytes.as_deref().map(sha256_hex);
     (settings, faults)
 }
 
 /// Whether the file at `path` isn't any more what `settings` were read from.
 pub fn settings_changed(settings: &Settings, path: &Path) -> bool {
-    let now = match std::fs::read(path) {
-        Ok(bytes) => Some(sha256_hex(&bytes)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-        Err(_) => return true,
-    };
-    now != settings.file_hash
+    read_settings_file(path, "").map_or(true, |now| now.as_deref().map(sha256_hex) != settings.file_hash)
 }
 
 /// Refuses settings for an environment that isn't among `existing`: they would be settings that nobody follows. `file` is where they
