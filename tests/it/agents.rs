@@ -141,6 +141,26 @@ fn a_tree_outlives_owners_that_are_killed_while_its_child_works() {
 }
 
 #[test]
+fn keys_that_went_with_an_owner_are_brought_again_to_the_whole_tree_by_whoever_follows_it() {
+    // The child is no parent: its call of itself fails, and it goes on.
+    let fake = FakeLlm::start([Turn::calling("agent__child", &json!({ "userInput": "do it" })), done().held()]);
+    let mut home = TestHome::with_agent("child", "");
+    home.write_agent("development", "child", "model: openai/m\n");
+    home.write_agent("development", "parent", "model: openai/m\nagents: [child]\n");
+    home.set("OPENAI_API_KEY", "test").set("OPENAI_BASE_URL", &format!("{}/v1", fake.url));
+    let _synced = home.stn(&["sync"]).ok();
+    let following = home.start(&["agent", "run", "parent", "go"]);
+    fake.wait_for(1);
+    home.kill_owner();
+    fake.wait_for_more(1, 1);
+    fake.release();
+    let ended = following.end().ok();
+    assert_eq!(ended.stdout, "All done.\n");
+    assert_eq!(ended.stderr.matches("is given the provider key again").count(), 2, "{}", ended.stderr);
+    assert_eq!((fake.asked(0), fake.asked(1)), (2, 3));
+}
+
+#[test]
 fn a_tree_has_one_budget_and_whoever_reaches_it_says_whose_it_is() {
     // Each call of the fake models is 10 tokens.
     let child = [Turn::calling("nothing__here", &json!({})), Turn::saying("never")];
