@@ -12,6 +12,7 @@ mod info;
 mod list;
 mod media;
 mod moving;
+mod parts;
 mod read;
 mod roots;
 mod search;

@@ -1,9 +1,10 @@
 //! `read_text_file`, `read_multiple_files`, and how the other tools read.
 
+use super::parts::{self, Lines};
 use super::roots::Place;
 use super::{Answer, MAX_FILE_BYTES, Refusal};
 use cap_std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{self, Read};
 
 /// Which lines are wanted.
 #[derive(Debug, Clone, Copy)]
@@ -14,21 +15,25 @@ pub(super) enum Part {
 }
 
 /// The text of a file. Bytes that aren't UTF-8 become replacement characters, and a second block says so. Of a file past the limit, only a
-/// part can be read; the part itself stays within the limit.
+/// part can be read; the part itself stays within the limit, and a further block says where that left lines out.
 pub(super) fn text(place: &Place<'_>, part: Part) -> Result<Answer, Refusal> {
-    let bytes = match part {
-        Part::Whole => bytes(place, MAX_FILE_BYTES, "at once, use `head` or `tail`")?,
-        Part::Head(_) => bounded(&mut place.open_file()?).map_err(|cause| place.refusal(&cause))?,
-        Part::Tail(_) => end(&mut place.open_file()?).map_err(|cause| place.refusal(&cause))?,
+    let read = |lines: fn(&mut File, usize) -> io::Result<Lines>, count| {
+        lines(&mut place.open_file()?, count).map_err(|cause| place.refusal(&cause))
+    };
+    let Lines { bytes, missing } = match part {
+        Part::Whole => Lines::all(bytes(place, MAX_FILE_BYTES, "at once, use `head` or `tail`")?),
+        Part::Head(count) => read(parts::first, count)?,
+        Part::Tail(count) => read(parts::last, count)?,
     };
     let (text, is_text) = decoded(bytes);
-    let text = match part {
-        Part::Whole => text,
-        Part::Head(count) => first_lines(&text, count),
-        Part::Tail(count) => last_lines(&text, count),
-    };
-    let answer = Answer::text(text);
-    Ok(if is_text { answer } else { answer.noting(not_text(place.asked())) })
+    let mut answer = Answer::text(text);
+    if !is_text {
+        answer = answer.noting(not_text(place.asked()));
+    }
+    Ok(match missing {
+        Some(missing) => answer.noting(missing.note(place.asked())),
+        None => answer,
+    })
 }
 
 /// Several files, each with its path; one that can't be read says why in its place. All together stay within the limit of one.
@@ -60,7 +65,7 @@ pub(super) fn exact(place: &Place<'_>) -> Result<String, Refusal> {
 /// The content of a file of at most `limit` bytes; `how` says what the limit is for.
 pub(super) fn bytes(place: &Place<'_>, limit: u64, how: &str) -> Result<Vec<u8>, Refusal> {
     let mut file = place.open_file()?;
-    let failed = |cause: std::io::Error| place.refusal(&cause);
+    let failed = |cause: io::Error| place.refusal(&cause);
     let size = file.metadata().map_err(failed)?.len();
     let mut bytes = Vec::new();
     if size <= limit {
@@ -73,18 +78,6 @@ pub(super) fn bytes(place: &Place<'_>, limit: u64, how: &str) -> Result<Vec<u8>,
     Ok(bytes)
 }
 
-fn bounded(file: &mut File) -> std::io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    file.take(MAX_FILE_BYTES).read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
-fn end(file: &mut File) -> std::io::Result<Vec<u8>> {
-    let size = file.metadata()?.len();
-    file.seek(SeekFrom::Start(size.saturating_sub(MAX_FILE_BYTES)))?;
-    bounded(file)
-}
-
 /// The text, and whether it is one.
 fn decoded(bytes: Vec<u8>) -> (String, bool) {
     match String::from_utf8(bytes) {
@@ -95,28 +88,4 @@ fn decoded(bytes: Vec<u8>) -> (String, bool) {
 
 fn not_text(path: &str) -> String {
     format!("({path} isn't UTF-8 text: what can't be read is shown as \u{fffd}. `read_media_file` gives its bytes.)")
-}
-
-fn first_lines(text: &str, count: usize) -> String {
-    text.split_terminator('\n').take(count).collect::<Vec<_>>().join("\n")
-}
-
-/// Like `tail -n`: the line feed at the end of the file ends the last line and doesn't begin another.
-fn last_lines(text: &str, count: usize) -> String {
-    let mut lines: Vec<_> = text.lines().rev().take(count).collect();
-    lines.reverse();
-    lines.join("\n")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn parts_are_counted_in_lines() {
-        let text = "one\r\ntwo\nthree\n";
-        assert_eq!(first_lines(text, 2), "one\r\ntwo");
-        assert_eq!(last_lines(text, 2), "two\nthree");
-        assert_eq!((first_lines(text, 0), last_lines(text, 9)), (String::new(), "one\ntwo\nthree".into()));
-    }
 }

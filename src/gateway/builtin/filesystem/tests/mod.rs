@@ -1,5 +1,6 @@
 mod changes;
 mod race;
+mod reads;
 
 use super::*;
 use serde_json::Value;
