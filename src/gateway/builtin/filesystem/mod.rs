@@ -16,6 +16,7 @@ mod parts;
 mod read;
 mod roots;
 mod search;
+mod spelling;
 #[cfg(test)]
 mod tests;
 mod write;

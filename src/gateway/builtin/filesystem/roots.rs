@@ -1,9 +1,10 @@
 //! Where the filesystem server may go, and the one way from a caller's path to an open file or directory.
 //!
 //! Every root is a directory handle, opened once. A path is resolved below its handle, component by component, by the kernel (`openat2`)
-//! or by cap-std's walk; there is no check that a race could invalidate between the check and the use.
+//! or by cap-std's walk; there is no check that a race could invalidate between the check and the use. A path that can't be opened as it is
+//! gets a second try in another spelling (`spelling.rs`), through the same handles.
 
-use super::Refusal;
+use super::{Refusal, spelling};
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, File, OpenOptions, OpenOptionsExt};
 use nix::fcntl::OFlag;
@@ -13,8 +14,8 @@ use std::path::{Component, Path, PathBuf};
 
 /// One directory that callers may reach.
 #[derive(Debug)]
-struct Root {
-    dir: Dir,
+pub(super) struct Root {
+    pub(super) dir: Dir,
     /// As it was configured; callers may use this spelling too.
     given: PathBuf,
     /// Where the handle really is.
@@ -40,14 +41,15 @@ impl Home {
 #[derive(Debug)]
 pub(super) struct Roots {
     roots: Vec<Root>,
+    /// Where a root is above it: only such a root can lead into it.
     home: Option<Home>,
 }
 
 /// A path of a caller, placed below one of the roots.
 #[derive(Debug)]
 pub(super) struct Place<'a> {
+    roots: &'a Roots,
     root: &'a Root,
-    home: Option<&'a Home>,
     /// Below the root; `.` is the root itself.
     below: PathBuf,
     /// As the caller wrote it, for messages.
@@ -60,7 +62,8 @@ impl Roots {
         let home = home
             .and_then(|home| home.canonicalize().ok())
             .map(|real| Home { real, open: open.and_then(|open| open.canonicalize().ok()) });
-        let roots = roots.into_iter().map(|root| Root::open(root, home.as_ref())).collect::<io::Result<_>>()?;
+        let roots: Vec<_> = roots.into_iter().map(|root| Root::open(root, home.as_ref())).collect::<io::Result<_>>()?;
+        let home = home.filter(|home| roots.iter().any(|root| home.real.starts_with(&root.real)));
         Ok(Self { roots, home })
     }
 
@@ -77,16 +80,19 @@ impl Roots {
         }
         let path = expanded(asked);
         let found = if path.is_absolute() {
-            let below = self.roots.iter().filter_map(|root| Some((root, root.strip(&path)?)));
-            below.max_by_key(|(root, _)| root.real.components().count())
+            self.containing(&path)
         } else {
             self.roots.first().map(|root| (root, path.as_path()))
         };
         let (root, below) = found.ok_or_else(|| self.outside(asked))?;
         let below = if below.as_os_str().is_empty() { PathBuf::from(".") } else { below.to_owned() };
-        // Only a root above the home can lead into it.
-        let home = self.home.as_ref().filter(|home| home.real.starts_with(&root.real));
-        Ok(Place { root, home, below, asked })
+        Ok(Place { roots: self, root, below, asked })
+    }
+
+    /// The deepest root that contains an absolute path, and the path below it.
+    pub(super) fn containing<'a, 'p>(&'a self, path: &'p Path) -> Option<(&'a Root, &'p Path)> {
+        let below = self.roots.iter().filter_map(|root| Some((root, root.strip(path)?)));
+        below.max_by_key(|(root, _)| root.real.components().count())
     }
 
     fn outside(&self, asked: &str) -> Refusal {
@@ -132,7 +138,8 @@ impl<'a> Place<'a> {
     pub(super) fn open_file(&self) -> Result<File, Refusal> {
         let mut options = OpenOptions::new();
         options.read(true).custom_flags(OFlag::O_NONBLOCK.bits());
-        let file = self.root.dir.open_with(&self.below, &options).map_err(|cause| self.refusal(&cause))?;
+        let opened = self.reach(|dir, below| dir.open_with(below, &options));
+        let (_, file) = opened.map_err(|cause| self.refusal(&cause))?;
         self.check(&file)?;
         let kind = file.metadata().map_err(|cause| self.refusal(&cause))?;
         if kind.is_dir() {
@@ -146,7 +153,7 @@ impl<'a> Place<'a> {
 
     /// Opens a directory.
     pub(super) fn open_dir(&self) -> Result<Dir, Refusal> {
-        let dir = self.root.dir.open_dir(&self.below).map_err(|cause| self.refusal(&cause))?;
+        let (_, dir) = self.reach(|dir, below| dir.open_dir(below)).map_err(|cause| self.refusal(&cause))?;
         self.check(&dir)?;
         Ok(dir)
     }
@@ -157,7 +164,7 @@ impl<'a> Place<'a> {
         let target = self.target().map_err(|cause| self.refusal(&cause))?;
         let found = match target.split() {
             Some((parent, name)) => parent.open_dir()?.metadata(name),
-            None => self.root.dir.dir_metadata(),
+            None => target.root.dir.dir_metadata(),
         };
         let found = found.map_err(|cause| self.refusal(&cause))?;
         if found.is_dir() {
@@ -167,7 +174,7 @@ impl<'a> Place<'a> {
     }
 
     /// The directory that a file of this name is written into, opened, and the name there. A symbolic link is followed to its target
-    /// inside the root, so that writing replaces the target and not the link.
+    /// inside the roots, so that writing replaces the target and not the link; one to a file that doesn't exist is refused.
     pub(super) fn open_parent(&self) -> Result<(Dir, PathBuf), Refusal> {
         let target = match self.target() {
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => self.same(self.below.clone()),
@@ -178,17 +185,30 @@ impl<'a> Place<'a> {
             true => Refusal::new(format!("Parent directory does not exist: {}", self.asked)),
             false => refusal,
         })?;
+        if dir.symlink_metadata(&name).is_ok_and(|found| found.is_symlink()) {
+            let asked = self.asked;
+            return Err(Refusal::new(format!(
+                "{asked} is a link to a file that doesn't exist: write that file itself"
+            )));
+        }
         Ok((dir, name))
     }
 
     /// The directory that an entry is taken out of or put into, opened, and the name there. The entry itself isn't followed where it is a
-    /// link. One that has the station's home in it is refused.
+    /// link, but found in either Unicode form. One that has the station's home in it is refused.
     pub(super) fn open_entry(&self) -> Result<(Dir, PathBuf), Refusal> {
         let (parent, name) = self.split().ok_or_else(|| {
             Refusal::new(format!("{} is an allowed directory itself, or ends with `..`: it can't be moved", self.asked))
         })?;
         let dir = parent.open_dir()?;
-        if self.home.is_some() && dir.symlink_metadata(&name).is_ok_and(|found| found.is_dir()) {
+        let name = match dir.symlink_metadata(&name) {
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => {
+                let found = spelling::equivalent(&dir, Path::new(""), name.as_os_str());
+                found.map_err(|cause| self.refusal(&cause))?.map_or(name, PathBuf::from)
+            }
+            _ => name,
+        };
+        if self.roots.home.is_some() && dir.symlink_metadata(&name).is_ok_and(|found| found.is_dir()) {
             let entry = dir.open_dir(&name).map_err(|cause| self.refusal(&cause))?;
             self.check(&entry)?;
             self.check_above(&entry)?;
@@ -201,8 +221,8 @@ impl<'a> Place<'a> {
         let mut missing: Vec<&std::ffi::OsStr> = Vec::new();
         let mut above = self.below.as_path();
         let existing = loop {
-            match self.root.dir.canonicalize(above) {
-                Ok(existing) => break self.same(existing),
+            match self.same(above.to_owned()).target() {
+                Ok(existing) => break existing,
                 Err(cause) if cause.kind() == io::ErrorKind::NotFound => {}
                 Err(cause) => return Err(self.refusal(&cause)),
             }
@@ -225,14 +245,16 @@ impl<'a> Place<'a> {
     }
 
     /// The place of an entry of this directory.
-    pub(super) fn below(&self, name: &str) -> Result<Place<'a>, Refusal> {
-        Ok(self.same(self.target().map_err(|cause| self.refusal(&cause))?.below.join(name)))
+    pub(super) fn below(&self, name: impl AsRef<Path>) -> Result<Place<'a>, Refusal> {
+        let mut place = self.target().map_err(|cause| self.refusal(&cause))?;
+        place.below.push(name);
+        Ok(place)
     }
 
     /// The true path, all links resolved.
     pub(super) fn real_path(&self) -> Result<PathBuf, Refusal> {
         let target = self.target().map_err(|cause| self.refusal(&cause))?;
-        Ok(self.root.real.join(target.below))
+        Ok(target.root.real.join(target.below).components().collect())
     }
 
     /// As the caller wrote it.
@@ -240,9 +262,22 @@ impl<'a> Place<'a> {
         self.asked
     }
 
-    /// This place with all links resolved, inside the root.
+    /// This place with all links resolved, inside the roots.
     fn target(&self) -> io::Result<Place<'a>> {
-        Ok(self.same(self.root.dir.canonicalize(&self.below)?))
+        let (root, below) = self.reach(|dir, below| dir.canonicalize(below))?;
+        Ok(Place { roots: self.roots, root, below, asked: self.asked })
+    }
+
+    /// What `open` finds at this place, and the root that it is below. A path that can't be opened as it is, is tried again in another
+    /// spelling.
+    fn reach<T>(&self, open: impl Fn(&Dir, &Path) -> io::Result<T>) -> io::Result<(&'a Root, T)> {
+        match open(&self.root.dir, &self.below) {
+            Err(cause) if spelling::may_help(&cause) => {
+                let (root, below) = spelling::other(self.roots, self.root, &self.below)?;
+                Ok((root, open(&root.dir, &below)?))
+            }
+            opened => Ok((self.root, opened?)),
+        }
     }
 
     /// The place of the containing directory, and the last name.
@@ -253,7 +288,7 @@ impl<'a> Place<'a> {
     }
 
     fn same(&self, below: PathBuf) -> Place<'a> {
-        Place { root: self.root, home: self.home, below, asked: self.asked }
+        Place { roots: self.roots, root: self.root, below, asked: self.asked }
     }
 
     /// Whether a walk may enter `dir`, which it found below this place.
@@ -263,7 +298,7 @@ impl<'a> Place<'a> {
 
     /// Refuses what turned out to belong to the station. The handle is asked where it is, so that neither links nor renames matter.
     fn check(&self, opened: &impl AsFd) -> Result<(), Refusal> {
-        let Some(home) = self.home else { return Ok(()) };
+        let Some(home) = &self.roots.home else { return Ok(()) };
         match real_path(opened) {
             Ok(real) if !home.owns(&real) => Ok(()),
             _ => Err(Refusal::new(format!("Access denied - {} lies inside the station's home", self.asked))),
@@ -272,7 +307,7 @@ impl<'a> Place<'a> {
 
     /// Refuses a directory that contains the station's home.
     fn check_above(&self, opened: &impl AsFd) -> Result<(), Refusal> {
-        let Some(home) = self.home else { return Ok(()) };
+        let Some(home) = &self.roots.home else { return Ok(()) };
         match real_path(opened) {
             Ok(real) if !home.real.starts_with(&real) => Ok(()),
             _ => Err(Refusal::new(format!("Access denied - {} contains the station's home", self.asked))),
@@ -285,8 +320,7 @@ impl<'a> Place<'a> {
         match cause.kind() {
             io::ErrorKind::NotFound => Refusal::not_found(format!("ENOENT: no such file or directory, open '{asked}'")),
             io::ErrorKind::NotADirectory => Refusal::new(format!("ENOTDIR: not a directory, open '{asked}'")),
-            // cap-std's own refusal of a path that leaves its handle has no system error behind it.
-            io::ErrorKind::PermissionDenied if cause.raw_os_error().is_none() => {
+            _ if spelling::leaves_root(cause) => {
                 Refusal::new(format!("Access denied - path or symlink target outside allowed directories: {asked}"))
             }
             _ => Refusal::new(format!("{asked}: {cause}")),

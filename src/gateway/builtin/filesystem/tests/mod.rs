@@ -1,4 +1,5 @@
 mod changes;
+mod names;
 mod race;
 mod reads;
 
