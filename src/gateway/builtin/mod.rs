@@ -22,7 +22,7 @@ impl Builtin {
     pub(super) fn start(name: &str, args: &[String], home: &Path, workspace: &Path) -> Result<Self> {
         match name {
             "filesystem" => {
-                let mut roots: Vec<PathBuf> = args.iter().map(|root| tidy(&workspace.join(root))).collect();
+                let mut roots: Vec<PathBuf> = args.iter().map(|root| directory(root, workspace)).collect();
                 if roots.is_empty() {
                     roots.push(workspace.to_owned());
                 }
@@ -51,7 +51,29 @@ impl Builtin {
     }
 }
 
-/// The path without its `.` components, as people are shown it.
-fn tidy(path: &Path) -> PathBuf {
-    path.components().collect()
+/// The directory that an argument means: `~` is the user's home, and a relative path starts at the workspace. Without its `.` components, as
+/// people are shown it.
+fn directory(argument: &str, workspace: &Path) -> PathBuf {
+    workspace.join(filesystem::expanded(argument)).components().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_relative_to_the_workspace_or_the_users_home() {
+        let workspace = Path::new("/w");
+        let user = std::env::home_dir().unwrap();
+        for (argument, expected) in [
+            ("./a/./b", PathBuf::from("/w/a/b")),
+            ("/a/b", PathBuf::from("/a/b")),
+            ("~", user.clone()),
+            ("~/a", user.join("a")),
+            ("a~/b", PathBuf::from("/w/a~/b")),
+            ("~other/a", PathBuf::from("/w/~other/a")),
+        ] {
+            assert_eq!(directory(argument, workspace), expected, "{argument}");
+        }
+    }
 }

@@ -25,6 +25,7 @@ use crate::error::{Error, Result};
 use crate::mcp::call::raw;
 use edit::Edit;
 use list::SortBy;
+pub(super) use roots::expanded;
 use roots::{Place, Roots};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;

@@ -108,7 +108,8 @@ fn is_of_windows(asked: &str) -> bool {
     drive && matches!(chars.next(), None | Some('/' | '\\'))
 }
 
-fn expanded(asked: &str) -> PathBuf {
+/// With the home of the user who runs the station for `~`.
+pub(in crate::gateway::builtin) fn expanded(asked: &str) -> PathBuf {
     let below = asked.strip_prefix('~').filter(|rest| rest.is_empty() || rest.starts_with('/'));
     match below.zip(std::env::home_dir()) {
         Some((below, user)) => user.join(below.trim_start_matches('/')),
