@@ -117,7 +117,7 @@ struct Tree<'a> {
 
 impl Tree<'_> {
     fn children(&mut self, dir: &Dir, below: &Path, depth: usize) -> Result<Vec<Value>, Refusal> {
-        let (entries, more) = sorted(dir).map_err(|cause| self.place.refusal(&cause))?;
+        let (entries, more) = sorted(dir).map_err(|cause| self.place.refusal_below(below, &cause))?;
         let mut children = Vec::new();
         for Named { name, entry } in entries {
             let path = below.join(&name);

@@ -46,7 +46,9 @@ fn refusal(cause: &io::Error, source: &Place<'_>, destination: &Place<'_>) -> Re
         io::ErrorKind::InvalidInput => {
             Refusal::new(format!("{} can't be moved into itself, to {}", source.asked(), destination.asked()))
         }
-        _ => source.refusal(cause),
+        // Both directories are open: what isn't there is what was to be moved.
+        io::ErrorKind::NotFound => source.refusal(cause),
+        _ => Refusal::new(format!("{} can't be moved to {}: {cause}", source.asked(), destination.asked())),
     }
 }
 

@@ -315,6 +315,12 @@ impl<'a> Place<'a> {
         }
     }
 
+    /// The message for a system call that failed on what a walk found at `path` below this directory.
+    pub(super) fn refusal_below(&self, path: &Path, cause: &io::Error) -> Refusal {
+        let asked = Path::new(self.asked).join(path).display().to_string();
+        Place { roots: self.roots, root: self.root, below: self.below.clone(), asked: &asked }.refusal(cause)
+    }
+
     /// The message for a failed system call.
     pub(super) fn refusal(&self, cause: &io::Error) -> Refusal {
         let asked = self.asked;
