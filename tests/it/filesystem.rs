@@ -1,5 +1,5 @@
 //! The built-in `filesystem` beside the official `@modelcontextprotocol/server-filesystem`: the same calls on equal trees, through one
-//! station. Where both differ on purpose, the reason stands with it.
+//! station. Where both differ on purpose, the reason stands with it: most of them in [`DIFFERENCES`].
 
 use crate::support::home::{Serve, TestHome, within};
 use crate::support::http::Http;
@@ -44,6 +44,10 @@ fn plant(root: &Path) {
         fs::write(root.join(name), [0, 159, 146, 150, 255]).unwrap();
     }
     symlink("a.txt", root.join("link")).unwrap();
+    symlink(root.join("lines.txt"), root.join("absolute")).unwrap();
+    symlink("nowhere", root.join("dangling.txt")).unwrap();
+    // As macOS spells it; whoever asks for it types one letter.
+    fs::write(root.join("cafe\u{301}.txt"), "decomposed").unwrap();
 }
 
 impl Pair {
@@ -223,12 +227,17 @@ async fn what_the_tools_say_of_their_effects_and_of_their_results_is_what_the_of
 #[test]
 fn reads_lists_and_searches_answer_as_the_official_ones() {
     let pair = Pair::new();
-    for path in ["@/a.txt", "a.txt", "@/logs/../a.txt", "ü.txt", "empty.txt", "link"] {
+    for path in ["@/a.txt", "a.txt", "@/logs/../a.txt", "ü.txt", "empty.txt", "link", "absolute", "caf\u{e9}.txt"] {
         pair.same("read_text_file", json!({ "path": path }));
     }
     for count in [1, 3, 100] {
         pair.same("read_text_file", json!({ "path": "@/lines.txt", "head": count }));
         pair.same("read_text_file", json!({ "path": "@/a.txt", "tail": count }));
+    }
+    for lines in [json!({ "head": 0 }), json!({ "tail": 0 }), json!({ "head": 0, "tail": 2 }), json!({ "head": 2.0 })] {
+        let mut arguments = lines;
+        arguments["path"] = json!("@/a.txt");
+        pair.same("read_text_file", arguments);
     }
     // A file that ends with a line feed has no empty last line here, as with `tail`; the official server counts one.
     let [official, own] = pair.ask("read_text_file", &json!({ "path": "lines.txt", "tail": 2 }));
@@ -250,8 +259,11 @@ fn reads_lists_and_searches_answer_as_the_official_ones() {
         assert_eq!(sorted(&own), sorted(&official), "{exclude}");
         pair.same_lines("search_files", json!({ "path": "@", "pattern": "**/*.log", "excludePatterns": exclude }));
     }
-    for pattern in ["*.txt", "**/*.{log,txt}", "**", "logs/*", "logs/**", "nothing*", "[a-c]*"] {
+    for pattern in ["*.txt", "**/*.{log,txt}", "**", "logs/*", "logs/**", "nothing*", "[a-c]*", "*", ""] {
         pair.same_lines("search_files", json!({ "path": "@", "pattern": pattern }));
+    }
+    for start in ["logs", "logs/", "./logs"] {
+        pair.same_lines("search_files", json!({ "path": start, "pattern": "**/*.log" }));
     }
     pair.same("list_allowed_directories", json!({}));
     let [official, own] = pair.ask("get_file_info", &json!({ "path": "big.bin" })).map(|answer| {
@@ -279,6 +291,13 @@ fn changes_answer_and_act_as_the_official_ones() {
     edit("@/logs/app.log", &[], false);
     pair.same("write_file", json!({ "path": "@/new.txt", "content": "new\r\n" }));
     pair.same("write_file", json!({ "path": "link", "content": "through the link" }));
+    pair.same("write_file", json!({ "path": "absolute", "content": "through the other link" }));
+    pair.same("write_file", json!({ "path": "@/caf\u{e9}.txt", "content": "no twin" }));
+    pair.same("write_file", json!({ "path": "n".repeat(255), "content": "long" }));
+    pair.same(
+        "edit_file",
+        json!({ "path": "a.txt", "edits": [{ "oldText": "through", "newText": "by", "why": "shorter" }] }),
+    );
     for path in ["@/x/y/z", "@/x", "empty"] {
         pair.same("create_directory", json!({ "path": path }));
     }
@@ -291,6 +310,8 @@ fn changes_answer_and_act_as_the_official_ones() {
     pair.refused("move_file", json!({ "source": "@/none", "destination": "@/some" }));
     pair.refused("edit_file", json!({ "path": "@/a.txt", "edits": [{ "oldText": "2", "newText": "" }, { "oldText": "none", "newText": "" }] }));
     pair.refused("write_file", json!({ "path": "@/no/where", "content": "" }));
+    pair.refused("write_file", json!({ "path": "dangling.txt", "content": "" }));
+    pair.refused("move_file", json!({ "source": "@/a.txt", "destination": "caf\u{e9}.txt" }));
     pair.refused("create_directory", json!({ "path": "@/a.txt" }));
     pair.refused("read_multiple_files", json!({ "paths": [] }));
     for path in ["@/../other", "/etc/passwd", "C:\\x", "none", "x"] {
@@ -319,4 +340,205 @@ fn line_endings_links_and_other_bytes_survive_where_the_official_server_loses_th
     assert_eq!(bytes(&official, "latin1.txt").unwrap(), "caf\u{fffd} 1\n".as_bytes());
     assert_eq!(bytes(&own, "latin1.txt").unwrap(), b"caf\xe9 one\n");
     assert_eq!((bytes(&official, "a.txt"), bytes(&own, "a.txt").is_some()), (None, true));
+}
+
+/// A call that both answer otherwise.
+struct Difference {
+    tool: &'static str,
+    arguments: &'static str,
+    /// What is in the text of each; an error has `error: ` in front.
+    official: &'static str,
+    own: &'static str,
+    /// What ours is good for.
+    why: &'static str,
+}
+
+/// What else differs, in the order in which it is called. Not here, because the official server would wait for ever, need much memory, or
+/// say another thing on each machine: what isn't a regular file can't be read; a file of more than 10 MiB isn't read as a whole, nor one of
+/// more than 5 MiB as media; lists end after 10,000 entries and 32 directories; all lists are sorted; times are RFC 3339.
+const DIFFERENCES: &[Difference] = &[
+    Difference {
+        tool: "read_text_file",
+        arguments: r#"{ "path": "nothing/../a.txt" }"#,
+        official: "one\ntwo",
+        own: "error: ENOENT",
+        why: "`..` is resolved as the system does it: behind a link, the text of a path says nothing about what is above",
+    },
+    Difference {
+        tool: "read_text_file",
+        arguments: r#"{ "path": "a.txt/" }"#,
+        official: "one\ntwo",
+        own: "error: ENOTDIR",
+        why: "the same: what ends with a slash is a directory",
+    },
+    Difference {
+        tool: "read_text_file",
+        arguments: r#"{ "path": "up/root/a.txt" }"#,
+        official: "one\ntwo",
+        own: "error: Access denied",
+        why: "a handle isn't left, also where the path would come back: that is what makes it safe against races",
+    },
+    Difference {
+        tool: "read_text_file",
+        arguments: r#"{ "path": "latin1.txt" }"#,
+        official: "caf\u{fffd}",
+        own: "isn't UTF-8 text",
+        why: "a note, in a block of its own, that what is shown isn't what is there",
+    },
+    Difference {
+        tool: "read_text_file",
+        arguments: r#"{ "path": "a.txt", "head": null }"#,
+        official: "error: MCP error -32602",
+        own: "one\ntwo",
+        why: "clients fill in `null` for what they don't mean",
+    },
+    Difference {
+        tool: "read_text_file",
+        arguments: r#"{ "path": "a.txt", "head": -1 }"#,
+        official: "",
+        own: "error: Invalid arguments for read_text_file: -1 isn't a whole number of lines",
+        why: "nothing is guessed",
+    },
+    Difference {
+        tool: "read_media_file",
+        arguments: r#"{ "path": "[1].bin" }"#,
+        official: "/%5B1%5D.bin",
+        own: "/[1].bin",
+        why: "the URL standard leaves brackets in paths as they are",
+    },
+    Difference {
+        tool: "list_directory_with_sizes",
+        arguments: r#"{ "path": "out" }"#,
+        official: "Combined size: 6 B",
+        own: "Combined size: 0 B",
+        why: "what a link to the outside leads to isn't looked at",
+    },
+    Difference {
+        tool: "list_directory_with_sizes",
+        arguments: r#"{ "path": "names" }"#,
+        official: "a",
+        own: "B",
+        why: "names are sorted by their bytes, which is the same order on every machine",
+    },
+    Difference {
+        tool: "search_files",
+        arguments: r#"{ "path": "logs", "pattern": "APP" }"#,
+        official: "No matches found",
+        own: "/logs/app.log",
+        why: "a pattern without wildcards is a part of a name in any case, which is what is meant by it",
+    },
+    Difference {
+        tool: "search_files",
+        arguments: r#"{ "path": "names", "pattern": "!B" }"#,
+        official: "/names/a",
+        own: "No matches found",
+        why: "one way to leave out is enough: `excludePatterns`",
+    },
+    Difference {
+        tool: "search_files",
+        arguments: r#"{ "path": "names", "pattern": "+(a|x)*" }"#,
+        official: "/names/a",
+        own: "No matches found",
+        why: "of globs there are `*`, `**`, `?`, `[...]` and `{...}`, not what bash adds; a bound on the work of a match needs that",
+    },
+    Difference {
+        tool: "search_files",
+        arguments: r#"{ "path": "names", "pattern": "[[:lower:]]" }"#,
+        official: "/names/a",
+        own: "No matches found",
+        why: "the same",
+    },
+    Difference {
+        tool: "write_file",
+        arguments: r#"{ "path": "LONGEST", "content": "twice" }"#,
+        official: "error: ENAMETOOLONG",
+        own: "Successfully wrote",
+        why: "the temporary name needn't have the name of the file in it",
+    },
+    Difference {
+        tool: "create_directory",
+        arguments: r#"{ "path": "nothing/../new" }"#,
+        official: "Successfully created",
+        own: "error: nothing/../new: `..` follows a directory that doesn't exist",
+        why: "as above",
+    },
+    Difference {
+        tool: "move_file",
+        arguments: r#"{ "source": "dangling.txt", "destination": "dangling2.txt" }"#,
+        official: "error: Parent directory does not exist",
+        own: "Successfully moved",
+        why: "a link is moved itself, wherever it leads",
+    },
+    Difference {
+        tool: "move_file",
+        arguments: r#"{ "source": "out/secret", "destination": "secret" }"#,
+        official: "error: Access denied",
+        own: "Successfully moved",
+        why: "the same",
+    },
+];
+
+#[test]
+fn every_other_difference_from_the_official_one_is_meant() {
+    let pair = Pair::new();
+    let longest = "n".repeat(255);
+    for (_, root) in &pair.roots {
+        let outside = root.parent().unwrap().join("outside");
+        fs::write(&outside, "SECRET").unwrap();
+        fs::create_dir(root.join("names")).unwrap();
+        fs::create_dir(root.join("out")).unwrap();
+        for (name, text) in [
+            ("latin1.txt", &b"caf\xe9\n"[..]),
+            ("[1].bin", b"\xff"),
+            ("names/a", b""),
+            ("names/B", b""),
+            (&longest, b"once"),
+        ] {
+            fs::write(root.join(name), text).unwrap();
+        }
+        symlink("..", root.join("up")).unwrap();
+        symlink(&outside, root.join("out/secret")).unwrap();
+    }
+    for Difference { tool, arguments, official, own, why } in DIFFERENCES {
+        let arguments: Value = serde_json::from_str(&arguments.replace("LONGEST", &longest)).unwrap();
+        let answers = pair.ask(tool, &arguments).map(|answer| {
+            let blocks = answer["content"].as_array().unwrap().iter();
+            let texts = blocks.map(|block| block["text"].as_str().map_or_else(|| block.to_string(), str::to_owned));
+            let text = texts.collect::<Vec<_>>().join("\n");
+            if answer["isError"] == true { format!("error: {text}") } else { text.replace("[FILE] ", "") }
+        });
+        for (told, expected) in answers.iter().zip([official, own]) {
+            // An order shows in what comes first, and all else somewhere in the text.
+            let found = if arguments["path"] == "names" && *tool == "list_directory_with_sizes" {
+                told.starts_with(expected)
+            } else {
+                told.contains(expected)
+            };
+            assert!(found, "{tool} {arguments} ({why}): {expected:?} isn't in {told:?}");
+        }
+        assert_ne!(answers[0], answers[1], "{tool} {arguments}: no difference");
+    }
+}
+
+/// One root that doesn't exist, before one that does.
+#[test]
+fn a_missing_root_is_told_where_the_official_server_goes_on_without_it() {
+    let home = TestHome::with_agent("worker", "");
+    let base = home.beside().canonicalize().unwrap();
+    let (missing, root) = (base.join("missing"), base.join("root"));
+    plant(&root);
+    let official = json!({ "command": peers::node(), "args": [peers::npm(OFFICIAL), missing, root] });
+    let own = json!({ "builtin": "filesystem", "args": [missing, root] });
+    home.write_servers("development", &json!({ "official": official, "own": own }));
+    let serve = home.serve();
+    let http = Http::new(&home, &serve);
+    let call = |server: &str| {
+        http.post(&format!("/api/v1/tools/{server}__list_allowed_directories/call"), &json!({ "arguments": {} }))
+    };
+    let told = call("official").with(200).json();
+    assert_eq!(told["content"][0]["text"], format!("Allowed directories:\n{}", root.display()));
+    // Relative paths start at the first root: without it they would silently mean something else.
+    let refused = call("own");
+    assert!(refused.status >= 400, "{}", refused.body);
+    assert!(refused.body.contains(&format!("root `{}`", missing.display())), "{}", refused.body);
 }

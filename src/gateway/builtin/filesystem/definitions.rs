@@ -103,7 +103,7 @@ pub(super) fn all() -> [Value; 13] {
         reading(
             "read_text_file",
             "Read Text File",
-            "The text of a file. `head` gives only its first lines, `tail` only its last ones; not both.",
+            "The text of a file. `head` gives only its first lines, `tail` only its last ones; not both. Zero is as if it weren't given.",
             json!({
                 "path": path("The file"),
                 "tail": lines("Only the last N lines"),
@@ -115,7 +115,7 @@ pub(super) fn all() -> [Value; 13] {
             "search_files",
             "Search Files",
             "Files and directories below a directory that match a pattern: `*.ext` in the directory itself, `**/*.ext` at any depth, \
-             or a part of a name. Gives their paths, one per line.",
+             or a part of a name. Gives their whole paths, one per line.",
             json!({
                 "path": path("The directory to start from"),
                 "pattern": { "type": "string", "description": "A glob over the path below the start, or a part of a name" },

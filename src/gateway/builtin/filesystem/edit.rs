@@ -9,7 +9,7 @@ const MAX_WORK: usize = 256 << 20;
 
 /// One replacement.
 #[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub(super) struct Edit {
     old_text: String,
     new_text: String,

@@ -101,6 +101,11 @@ pub(super) fn is_dir(entry: &DirEntry) -> bool {
     entry.file_type().is_ok_and(|kind| kind.is_dir())
 }
 
+/// A link, wherever it leads.
+pub(super) fn is_link(entry: &DirEntry) -> bool {
+    entry.file_type().is_ok_and(|kind| kind.is_symlink())
+}
+
 /// The tree below a directory as JSON: `name`, `type`, and `children` for directories.
 pub(super) fn tree(place: &Place<'_>, exclude: &[String]) -> Result<String, Refusal> {
     let exclude = exclude.iter().map(|pattern| Exclude::new(pattern)).collect::<Result<_, _>>()?;

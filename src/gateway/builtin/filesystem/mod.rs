@@ -2,7 +2,8 @@
 //!
 //! Its tools have the names, arguments, annotations and result texts of the official `@modelcontextprotocol/server-filesystem`, so that
 //! prompts written for that one work. It differs where that helps: lists are sorted, everything is bounded, nothing is lost that isn't text.
-//! `tests/it/filesystem.rs` compares both, and has all differences with their reasons. A new tool is a file here, an entry in `definitions.rs`, and a line in [`Filesystem::act`].
+//! `tests/it/filesystem.rs` compares both, and has the differences with their reasons. A new tool is a file here, an entry in
+//! `definitions.rs`, and a line in [`Filesystem::act`].
 
 mod definitions;
 mod diff;
@@ -27,8 +28,8 @@ use edit::Edit;
 use list::SortBy;
 pub(super) use roots::expanded;
 use roots::{Place, Roots};
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -99,10 +100,24 @@ impl Refusal {
 #[derive(Deserialize)]
 struct ReadArguments {
     path: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lines")]
     head: Option<usize>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lines")]
     tail: Option<usize>,
+}
+
+/// A number of lines, which JSON may write as `2.0` too, and without a bound. Zero, with which some clients fill in what they don't mean, is
+/// none.
+fn lines<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<usize>, D::Error> {
+    let given = Value::deserialize(deserializer)?;
+    let count = match &given {
+        Value::Null => return Ok(None),
+        Value::Number(count) => count.as_f64().filter(|count| *count >= 0.0 && count.fract() == 0.0),
+        _ => None,
+    };
+    let count = count.ok_or_else(|| D::Error::custom(format!("{given} isn't a whole number of lines")))?;
+    // One past the range becomes the end of the range.
+    Ok(Some(count as usize).filter(|count| *count > 0))
 }
 
 #[derive(Deserialize)]
@@ -209,7 +224,7 @@ impl Filesystem {
             }),
             "search_files" => decode(tool, arguments).and_then(|arguments: SearchArguments| {
                 let SearchArguments { path, pattern, exclude_patterns } = &arguments;
-                search::paths(&self.roots.place(path)?, path, pattern, exclude_patterns).map(Answer::text)
+                search::paths(&self.roots.place(path)?, pattern, exclude_patterns).map(Answer::text)
             }),
             "get_file_info" => path(|place| info::lines(place).map(Answer::text)),
             "list_allowed_directories" => Ok(Answer::text(self.allowed())),

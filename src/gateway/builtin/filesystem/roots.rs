@@ -252,6 +252,11 @@ impl<'a> Place<'a> {
         Ok(place)
     }
 
+    /// Whether what a walk found at `path` below this directory can be reached, where it is a link too.
+    pub(super) fn reaches(&self, path: &Path) -> bool {
+        self.below(path).and_then(|entry| entry.metadata()).is_ok()
+    }
+
     /// The true path, all links resolved.
     pub(super) fn real_path(&self) -> Result<PathBuf, Refusal> {
         let target = self.target().map_err(|cause| self.refusal(&cause))?;

@@ -1,15 +1,16 @@
 //! `search_files`.
 
 use super::glob::Glob;
-use super::list::{Named, is_dir, sorted};
+use super::list::{Named, is_dir, is_link, sorted};
 use super::roots::Place;
 use super::{MAX_DEPTH, MAX_ENTRIES, Refusal};
 use cap_std::fs::Dir;
 use std::path::{Path, PathBuf};
 
-/// The paths of what matches, one per line, each beginning with the path that was asked for. A pattern with wildcards is matched against
-/// the path below the start, one without against each name, as a part of it and in any case.
-pub(super) fn paths(place: &Place<'_>, start: &str, pattern: &str, exclude: &[String]) -> Result<String, Refusal> {
+/// The whole paths of what matches, one per line. A pattern with wildcards is matched against the path below the start, one without against
+/// each name, as a part of it and in any case. Links that lead nowhere or out of reach are no matches.
+pub(super) fn paths(place: &Place<'_>, pattern: &str, exclude: &[String]) -> Result<String, Refusal> {
+    let start = place.real_path()?;
     let mut search = Search {
         place,
         wanted: Wanted::new(pattern)?,
@@ -18,7 +19,7 @@ pub(super) fn paths(place: &Place<'_>, start: &str, pattern: &str, exclude: &[St
         left: MAX_ENTRIES,
     };
     let complete = search.visit(&place.open_dir()?, Path::new(""), 0);
-    let mut lines: Vec<_> = search.found.iter().map(|path| Path::new(start).join(path).display().to_string()).collect();
+    let mut lines: Vec<_> = search.found.iter().map(|path| start.join(path).display().to_string()).collect();
     if lines.is_empty() {
         lines.push("No matches found".to_owned());
     }
@@ -43,7 +44,8 @@ impl Wanted {
     fn matches(&self, path: &Path, name: &str) -> bool {
         match self {
             Self::Path(glob) => glob.matches(&path.to_string_lossy()),
-            Self::Name(part) => name.to_lowercase().contains(part),
+            // Nothing is a part of every name, and no search.
+            Self::Name(part) => !part.is_empty() && name.to_lowercase().contains(part),
         }
     }
 }
@@ -72,7 +74,7 @@ impl Search<'_> {
             if inside.as_ref().is_some_and(Option::is_none) {
                 continue;
             }
-            if self.wanted.matches(&path, &name) {
+            if self.wanted.matches(&path, &name) && (!is_link(&entry) || self.place.reaches(&path)) {
                 self.found.push(path.clone());
             }
             if let Some(Some(inside)) = inside {

@@ -16,7 +16,7 @@ pub(super) fn text(place: &Place<'_>, content: &str) -> Result<(), Refusal> {
         )));
     }
     let (dir, name) = place.open_parent()?;
-    let temporary = format!(".{}.{}.tmp", name.display(), random_suffix().map_err(|cause| place.refusal(&cause))?);
+    let temporary = temporary_name().map_err(|cause| place.refusal(&cause))?;
     replace(&dir, &name, &temporary, content).map_err(|cause| {
         // Nothing is left behind; the failure itself is what is told.
         let _best_effort = dir.remove_file(&temporary);
@@ -47,9 +47,10 @@ fn successor(dir: &Dir, name: &Path, temporary: &str) -> io::Result<File> {
     Ok(file)
 }
 
-fn random_suffix() -> io::Result<String> {
-    let bytes = getrandom::u64().map_err(io::Error::other)?;
-    Ok(format!("{bytes:016x}"))
+/// Without the file's own name, which may be as long as names can be.
+fn temporary_name() -> io::Result<String> {
+    let random = getrandom::u64().map_err(io::Error::other)?;
+    Ok(format!(".{random:016x}.tmp"))
 }
 
 #[cfg(test)]

@@ -26,8 +26,12 @@ fn edits_are_made_all_or_none_and_a_dry_run_changes_nothing() {
     assert_eq!(edit(&server, "a.txt", &[("one", "1"), ("1\ntwo", "1\n2")], false).unwrap(), shown);
     assert_eq!(fs::read_to_string(&file).unwrap(), "1\n2\nthree\n");
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o640);
-    let unknown = json!({ "path": "a.txt", "edits": [{ "oldText": "1", "newTxt": "2" }] });
-    assert!(call(&server, "edit_file", unknown).unwrap_err().contains("newTxt"));
+    let misspelt = json!({ "path": "a.txt", "edits": [{ "oldText": "1", "newTxt": "2" }] });
+    assert!(call(&server, "edit_file", misspelt).unwrap_err().contains("missing field `newText`"));
+    // The schema says nothing of further keys.
+    let more = json!({ "path": "a.txt", "edits": [{ "oldText": "1", "newText": "I", "why": "shorter" }] });
+    call(&server, "edit_file", more).unwrap();
+    assert_eq!(fs::read_to_string(&file).unwrap(), "I\n2\nthree\n");
 }
 
 #[test]

@@ -74,6 +74,9 @@ fn links_that_lead_out_or_round_or_nowhere_are_refused_with_the_reason() {
         assert!(fs::symlink_metadata(site.root.join(name)).unwrap().is_symlink());
     }
     assert!(!site.root.join("nowhere").exists() && !site.outside.join("new.txt").exists());
+    // What can't be reached isn't found either.
+    let found = call(&server, "search_files", json!({ "path": ".", "pattern": "*" })).unwrap();
+    assert_eq!(found, [site.path("a.txt"), site.path("logs")].join("\n"));
 }
 
 #[test]
@@ -124,4 +127,28 @@ fn a_name_is_found_in_either_unicode_form_and_gets_no_twin() {
     }
     assert!(read(&server, "s\u{323}\u{307}").unwrap_err().contains("several names"));
     assert!(write(&server, "s\u{323}\u{307}", "x").is_err());
+}
+
+#[test]
+fn the_longest_names_are_written_and_edited() {
+    let site = site();
+    let server = site.server();
+    let name = "n".repeat(255);
+    write(&server, &name, "one").unwrap();
+    let edits = json!({ "path": name, "edits": [{ "oldText": "one", "newText": "two" }] });
+    call(&server, "edit_file", edits).unwrap();
+    assert_eq!(read(&server, &name).unwrap(), "two");
+    let refused = call(&server, "move_file", json!({ "source": "a.txt", "destination": "n".repeat(256) })).unwrap_err();
+    assert!(refused.starts_with("a.txt can't be moved to nnn") && refused.contains("too long"), "{refused}");
+}
+
+#[test]
+fn a_search_gives_whole_paths_wherever_it_starts() {
+    let site = site();
+    let server = site.server();
+    symlink("logs", site.root.join("link")).unwrap();
+    for start in ["logs", "logs/", "./logs", "link", &site.path("logs/old/..")] {
+        let found = call(&server, "search_files", json!({ "path": start, "pattern": "**/*.log" })).unwrap();
+        assert_eq!(found, [site.path("logs/app.log"), site.path("logs/old/app.log")].join("\n"), "{start}");
+    }
 }

@@ -34,7 +34,8 @@ fn a_hundred_thousand_tries_against_as_many_swaps_never_reach_a_byte_outside() {
         ("read_text_file", json!({ "path": "dir/secret.txt" }), "inside"),
         ("get_file_info", json!({ "path": "dir/secret.txt" }), "size: 6\n"),
         ("list_directory", json!({ "path": "dir" }), "[FILE] secret.txt"),
-        ("search_files", json!({ "path": "dir", "pattern": "**" }), "dir/secret.txt"),
+        // Where the directory is meanwhile can be either name.
+        ("search_files", json!({ "path": "dir", "pattern": "**" }), "/secret.txt"),
         ("directory_tree", json!({ "path": "dir" }), "\"secret.txt\""),
         ("read_multiple_files", json!({ "paths": ["dir/secret.txt", "a.txt"] }), "one\ntwo"),
         ("read_media_file", json!({ "path": "dir/secret.txt" }), "\"aW5zaWRl\""),

@@ -30,3 +30,27 @@ fn parts_of_a_file_past_the_limit_are_whole_lines_and_what_is_missing_is_told() 
         }
     }
 }
+
+#[test]
+fn a_count_of_lines_is_any_whole_number_and_zero_means_that_none_was_given() {
+    let site = site();
+    let server = site.server();
+    let text = "one\ntwo\nthree\n";
+    for (arguments, expected) in [
+        (json!({ "head": 2.0 }), "one\ntwo"),
+        (json!({ "tail": 1.0, "head": 0 }), "three"),
+        (json!({ "head": 1e30 }), "one\ntwo\nthree"),
+        (json!({ "head": 0 }), text),
+        (json!({ "tail": 0 }), text),
+        (json!({ "tail": 0, "head": 0 }), text),
+        (json!({ "tail": null }), text),
+    ] {
+        let mut asked = arguments.clone();
+        asked["path"] = json!("a.txt");
+        assert_eq!(call(&server, "read_text_file", asked).unwrap(), expected, "{arguments}");
+    }
+    for count in [json!(-1), json!(1.5), json!("2"), json!(true)] {
+        let refused = call(&server, "read_text_file", json!({ "path": "a.txt", "head": count })).unwrap_err();
+        assert!(refused.contains("a whole number of lines"), "{refused}");
+    }
+}
