@@ -144,6 +144,7 @@ fn values(settings: &Settings, default_environment: &Name, environments: &[Name]
             "listen": http.listen.to_string(),
             "allowed_hosts": http.allowed_hosts,
             "allowed_origins": http.allowed_origins,
+            "behind_proxy": http.behind_proxy,
         },
         "log": {
             "level": log.level,
@@ -232,7 +233,7 @@ mod tests {
     }
 
     const FULL: &str = r#"default_environment: development
-http: { listen: "127.0.0.1:9000", allowed_hosts: [a.example], allowed_origins: ["https://a.example"] }
+http: { listen: "127.0.0.1:9000", allowed_hosts: [a.example], allowed_origins: ["https://a.example"], behind_proxy: true }
 log: { level: debug, format: json, file: a.log }
 models:
   default: openai/x

@@ -45,6 +45,8 @@ pub struct HttpSettings {
     pub allowed_hosts: Vec<String>,
     /// Values of `Origin` that are answered; a request without one comes from no browser and needs none.
     pub allowed_origins: Vec<String>,
+    /// Whether who connects from this machine is a proxy, whose `X-Forwarded-For` says where a request comes from.
+    pub behind_proxy: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -204,6 +206,7 @@ impl Default for Settings {
                 listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
                 allowed_hosts: Vec::new(),
                 allowed_origins: Vec::new(),
+                behind_proxy: false,
             },
             log: LogSettings { level: "info".to_owned(), format: LogFormat::Text, file: None },
             models: ModelSettings { default: None, detect: true, prices: BTreeMap::new() },

@@ -5,7 +5,7 @@ use crate::support::fake_llm::{FakeLlm, Turn};
 use crate::support::home::{Output, Serve, TestHome, within};
 use crate::support::http::{Answer, Http};
 use crate::support::mcp_client::{Endpoint, modern, result};
-use crate::support::store_dump::denials;
+use crate::support::store_dump::{denials, sources_of_failed_logins};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use station::home::ApiKey;
@@ -236,9 +236,49 @@ fn a_key_is_taken_from_its_networks_alone_and_says_when_it_was_used() {
     let denied = station.with(&far.text).get("/api/v1/agents").with(403).json();
     assert_eq!(denied["kind"], "permission_denied", "{denied}");
     assert_eq!(station.home.json(&["api-key", "get", &far.id])["last_used_at"], Value::Null);
+    // Nobody but the connection says where it is from, and whoever stands behind a proxy is told what is missing.
+    let claimed =
+        station.with(&far.text).send("GET", "/api/v1/agents", &[("x-forwarded-for", "10.1.2.3")], None).with(403);
+    assert!(claimed.body.contains("`127.0.0.1`") && claimed.body.contains("`http.behind_proxy`"), "{claimed:?}");
     // From its next request on it may come from elsewhere.
     let _changed = station.home.stn(&["api-key", "update", &far.id, "--unset", "sources"]).ok();
     let _good = station.stn(&far.text, &["agent", "list"]).ok();
+}
+
+#[test]
+fn behind_a_proxy_a_key_comes_from_where_the_proxy_says() {
+    let mut home = TestHome::new();
+    let _created = home.stn(&["init"]).ok();
+    let near = home.json(&["api-key", "create", "near", "--sources", "127.0.0.1/32"]);
+    let far = home.json(&["api-key", "create", "far", "--sources", "10.0.0.0/8"]);
+    let text = |made: &Value| made["key"].as_str().unwrap().to_owned();
+    let (near, far) = (text(&near), text(&far));
+    let wrong = ApiKey::generate().unwrap();
+    let serve = home.set("STN_HTTP_BEHIND_PROXY", "true").serve();
+    let ask = |key: &str, from: &str| {
+        Http::with_key(&serve.url, key).send("GET", "/api/v1/agents", &[("x-forwarded-for", from)], None)
+    };
+    let _taken = ask(&far, "127.0.0.1, 10.1.2.3").with(200);
+    let elsewhere = ask(&far, "10.1.2.3, 192.0.2.1").with(403);
+    assert!(elsewhere.body.contains("`192.0.2.1`") && !elsewhere.body.contains("behind_proxy"), "{elsewhere:?}");
+    let _far = ask(&near, "192.0.2.1").with(403);
+    let _near = ask(&near, "[::ffff:127.0.0.1]:5000").with(200);
+    // Each address fails for itself, and the audit tells them apart.
+    let fail = |from: &str| ask(wrong.reveal().expose_secret(), from).status;
+    let failed = (0..=200).take_while(|_| fail("198.51.100.7") == 401).count();
+    assert!((1..=200).contains(&failed), "{failed} failed before one was held back");
+    assert_eq!((fail("198.51.100.7"), fail("198.51.100.8")), (429, 401));
+    let sources = sources_of_failed_logins(&home.path().join("station.db"));
+    assert_eq!(sources.last().unwrap(), "198.51.100.8");
+    assert_eq!(sources.iter().filter(|source| *source == "198.51.100.7").count(), failed);
+    // Whoever can't be told apart isn't let in; probes of the machine itself need no proxy.
+    let unsaid = Http::with_key(&serve.url, &home.key()).get("/api/v1/agents").with(400).json();
+    assert!(unsaid["message"].as_str().unwrap().contains("`X-Forwarded-For` is missing"), "{unsaid}");
+    let malformed = ask(&near, "127.0.0.1, somebody").with(400).json();
+    assert!(malformed["message"].as_str().unwrap().contains("`somebody`"), "{malformed}");
+    let _healthy = Http::anonymous(&serve.url).get("/healthz").with(200);
+    let shown = home.json(&["config", "get", "http.behind_proxy"]);
+    assert_eq!(shown["keys"][0]["variable"], "STN_HTTP_BEHIND_PROXY", "{shown}");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use super::Doors;
 use super::keys::{self, Entered, Lease, Refused};
+use super::source::{Source, source};
 use crate::adapters::rest::{Problem, query_of};
 use crate::clock::ClockExt;
 use crate::domain::{AuditEntry, AuditOutcome, Cause, Origin, PrincipalKind, PrincipalRef};
@@ -29,10 +30,6 @@ pub(in crate::adapters) struct Arrival {
     pub(in crate::adapters) variables: Option<Arc<ProviderVariables>>,
 }
 
-/// Where a TCP connection comes from; put into its requests by the listener.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Source(pub(super) IpAddr);
-
 /// What of a request says who is calling, and what the audit tells of one that isn't let in.
 struct Asked {
     authorization: Option<HeaderValue>,
@@ -42,14 +39,15 @@ struct Asked {
 }
 
 impl Asked {
-    fn of(request: &Request) -> Self {
+    fn of(request: &Request, doors: &Doors) -> Result<Self, Error> {
         let (path, extensions) = (request.uri().path(), request.extensions());
-        Self {
+        let peer = extensions.get::<Source>().map(|peer| peer.0);
+        Ok(Self {
             authorization: request.headers().get(AUTHORIZATION).cloned(),
-            source: extensions.get::<Source>().map(|source| source.0),
+            source: source(peer, request.headers(), doors.station.settings.http.behind_proxy)?,
             origin: if path == "/mcp" || path.starts_with("/mcp/") { Origin::McpHttp } else { Origin::Rest },
             request_id: extensions.get::<RequestId>().map(RequestId::to_string).unwrap_or_default(),
-        }
+        })
     }
 
     fn bearer(&self) -> Option<&str> {
@@ -82,7 +80,10 @@ pub(super) async fn require_key(State(doors): State<Doors>, mut request: Request
     if is_open(request.uri().path()) {
         return next.run(request).await;
     }
-    let asked = Asked::of(&request);
+    let asked = match Asked::of(&request, &doors) {
+        Ok(asked) => asked,
+        Err(error) => return Problem::from(error).into_response(),
+    };
     match keys::enter(&doors, asked.bearer(), asked.source).await {
         Ok(Entered { principal, lease }) => {
             request.extensions_mut().insert(principal);

@@ -89,7 +89,7 @@ pub(super) async fn enter(doors: &Doors, bearer: Option<&str>, source: Option<Ip
         return Err(refused("the key is not valid here", "unauthenticated: wrong key", Some(id)));
     };
     if let Some(refusal) = record.refusal(now, source) {
-        return Err(not_taken(&record, refusal));
+        return Err(not_taken(doors, &record, refusal, source));
     }
     note_use(doors, &record, now);
     let (principal, expires_at) = (record.principal(), record.expires_at);
@@ -105,7 +105,7 @@ fn refused(message: &str, reason: &'static str, key: Option<String>) -> Refused 
 }
 
 /// Whoever has the secret may be told what has become of the key.
-fn not_taken(key: &KeyRecord, refusal: KeyRefusal) -> Refused {
+fn not_taken(doors: &Doors, key: &KeyRecord, refusal: KeyRefusal, source: Option<IpAddr>) -> Refused {
     let (name, id) = (&key.name, &key.id);
     let (error, reason) = match refusal {
         KeyRefusal::Deleted => {
@@ -120,12 +120,20 @@ fn not_taken(key: &KeyRecord, refusal: KeyRefusal) -> Refused {
             "unauthenticated: key of a user who is suspended or deleted",
         ),
         KeyRefusal::Source => (
-            Error::permission_denied(format!("key `{name}` ({id}) is not taken from this address")),
+            Error::permission_denied(match source {
+                Some(source) => format!("key `{name}` ({id}) is not taken from this address, `{source}`"),
+                None => format!("key `{name}` ({id}) is not taken from this address"),
+            }),
             "permission_denied: key from a network that it isn't meant for",
         ),
     };
     let hint = match refusal {
-        KeyRefusal::Source => format!("an admin can change its `sources`: `stn api-key update {id}`"),
+        KeyRefusal::Source => {
+            let change = format!("an admin can change its `sources`: `stn api-key update {id}`");
+            // Whoever comes through a proxy comes from this machine, unless the proxy's word counts.
+            let is_unsaid = !doors.station.settings.http.behind_proxy && source.is_some_and(|from| from.is_loopback());
+            if is_unsaid { format!("{change}; behind a proxy, set `http.behind_proxy`") } else { change }
+        }
         KeyRefusal::OwnerGone => "an admin can make the user active again: `stn user update`".to_owned(),
         KeyRefusal::Deleted | KeyRefusal::Expired => "an admin can make another one: `stn api-key create`".to_owned(),
     };

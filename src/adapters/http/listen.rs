@@ -1,6 +1,6 @@
 //! The listeners: one task per connection, all of them the lifecycle's, so that a stop waits for the requests under way.
 
-use super::auth::Source;
+use super::source::Source;
 use crate::clock::{ClockExt, SharedClock};
 use crate::home::LocalListener;
 use crate::lifecycle::Tasks;

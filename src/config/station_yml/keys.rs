@@ -54,8 +54,13 @@ pub(super) static HTTP: Keys = Keys {
         key("listen", Form::Text, "Address and port, such as 127.0.0.1:8080."),
         key("allowed_hosts", Form::Texts, "Values of Host that are answered, beside the loopback names."),
         key("allowed_origins", Form::Texts, "Values of Origin that are answered."),
+        key(
+            "behind_proxy",
+            Form::Flag,
+            "Whether a proxy on this machine stands in front: the last address of its X-Forwarded-For is then who asks.",
+        ),
     ],
-    later: &["tls", "behind_proxy"],
+    later: &["tls"],
     idle: &[],
 };
 

@@ -97,7 +97,8 @@ pub(super) fn unsafe_listener(settings: &Settings, file: &str) -> Option<FilePro
     let address = Some(settings.http.listen).filter(|address| !address.ip().is_loopback())?;
     let message = format!("`http.listen`: `{address}` is not a loopback address, and this version has no TLS");
     let problem = settings.place("http.listen", file, message);
-    Some(problem.hint("listen on 127.0.0.1 and put a proxy in front that ends TLS there"))
+    let hint = "listen on 127.0.0.1 with `http.behind_proxy: true`, and put a proxy in front that ends TLS there";
+    Some(problem.hint(hint))
 }
 
 /// Asks for exit code 78 (`EX_CONFIG` of sysexits), beside the details that are there.
@@ -166,6 +167,7 @@ fn read_http(root: &Fields<'_>, settings: &mut Settings, faults: &mut Faults) {
     settings.http.listen = faults.take(listen).flatten().unwrap_or(settings.http.listen);
     settings.http.allowed_hosts = faults.take(http.texts("allowed_hosts")).unwrap_or_default();
     settings.http.allowed_origins = faults.take(http.texts("allowed_origins")).unwrap_or_default();
+    settings.http.behind_proxy = faults.take(http.boolean("behind_proxy")).flatten().unwrap_or_default();
 }
 
 fn read_log(root: &Fields<'_>, settings: &mut Settings, faults: &mut Faults) {

@@ -115,11 +115,12 @@ fn a_variable_stands_above_the_file() {
         ("STN_HTTP_LISTEN", "127.0.0.1:1"),
         ("STN_RUNS_WORKERS", "3"),
         ("STN_HTTP_ALLOWED_HOSTS", "a, b"),
+        ("STN_HTTP_BEHIND_PROXY", "true"),
         ("STN_MODELS_DETECT", ""),
     ];
     let found = settings("http: { listen: \"127.0.0.1:2\" }\nmodels: { detect: false }\n", &variables).unwrap();
     assert_eq!((found.http.listen.port(), found.runs.workers, found.models.detect), (1, 3, false));
-    assert_eq!(found.http.allowed_hosts, ["a", "b"]);
+    assert_eq!((found.http.allowed_hosts, found.http.behind_proxy), (vec!["a".to_owned(), "b".to_owned()], true));
 }
 
 #[test]
@@ -189,7 +190,7 @@ fn unknown_keys_and_what_comes_later_are_errors_with_their_line() {
             "`providers.o.headers`: the value of `A` has a line break",
         ),
         ("http:\n  tls: { cert: a, key: b }\n", "`http.tls` is not supported"),
-        ("http:\n  behind_proxy: true\n", "`http.behind_proxy` is not supported"),
+        ("http:\n  behind_proxy: 127.0.0.1\n", "`http.behind_proxy`: expected true or false"),
         ("models:\n  prices: { a: { input: 1, output: 1 } }\n", "`models.prices`: `a` names no provider and model"),
         ("models:\n  prices: { a/b: 1 }\n", "expected a map"),
         ("models:\n  prices: { a/b: { input: 1 } }\n", "`output` is missing"),

@@ -25,7 +25,8 @@ pub struct Input {
     pub environments: Option<Vec<Name>>,
     /// Only these scopes, such as `agents:run`; without it, all of the role's.
     pub scopes: Option<Vec<Scope>>,
-    /// Only from these networks, such as `10.0.0.0/8`; without it, from anywhere.
+    /// Only from these networks, such as `10.0.0.0/8`; without it, from anywhere. What counts is the address of the connection; with
+    /// `http.behind_proxy`, the one that the proxy tells.
     pub sources: Option<Vec<Network>>,
     /// How long it is good, such as `30d`; 90 days without it, 365 at most, and no longer than a key that makes it.
     pub expires_in: Option<String>,

@@ -38,7 +38,8 @@ pub struct ApiKeyView {
     pub environments: Option<Vec<Name>>,
     /// Only these; null = all of the role's.
     pub scopes: Option<Vec<Scope>>,
-    /// Only from these networks; null = from anywhere.
+    /// Only from these networks; null = from anywhere. What counts is the address of the connection; with `http.behind_proxy`, the one
+    /// that the proxy tells.
     pub sources: Option<Vec<Network>>,
     pub created_at: Timestamp,
     pub created_by: PrincipalRef,

@@ -28,7 +28,7 @@ pub struct Input {
     /// Only these scopes.
     #[serde(default, deserialize_with = "given")]
     pub scopes: Option<Option<Vec<Scope>>>,
-    /// Only from these networks.
+    /// Only from these networks. What counts is the address of the connection; with `http.behind_proxy`, the one that the proxy tells.
     #[serde(default, deserialize_with = "given")]
     pub sources: Option<Option<Vec<Network>>>,
     /// How long it is good from now on, such as `30d`: 365 days at most, and no longer than the key that asks for it.

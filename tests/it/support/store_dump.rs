@@ -69,6 +69,14 @@ pub fn audit_of(store: &Path, request: &str) -> Vec<Audited> {
     statement.query_map([request], read).unwrap().map(Result::unwrap).collect()
 }
 
+/// Where the failed logins of a control store came from, in order.
+pub fn sources_of_failed_logins(store: &Path) -> Vec<String> {
+    let sql = "SELECT json_extract(details, '$.source') FROM audit WHERE action = 'station.login' ORDER BY seq";
+    let connection = open(store);
+    let mut statement = connection.prepare(sql).unwrap();
+    statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+}
+
 /// What a store has recorded of a denial.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Denial {
