@@ -73,8 +73,12 @@ pub trait PrincipalStore: Send + Sync + fmt::Debug {
     /// Keys that are not deleted, by name and id, after `after`; only of `user`, if one is given.
     async fn api_keys(&self, user: Option<i64>, after: Option<(Name, String)>, limit: u32) -> Result<Vec<KeyRecord>>;
 
-    /// A key by its id, also a deleted one, with the digest of its secret.
-    async fn api_key(&self, id: &str) -> Result<Option<(KeyRecord, [u8; 32])>>;
+    /// A key by its id, also a deleted one.
+    async fn api_key(&self, id: &str) -> Result<Option<KeyRecord>>;
+
+    /// The digest of a key's secret, also of a deleted one. Reads nothing else of the key, so that whoever hasn't proved the secret
+    /// learns nothing from how long it takes.
+    async fn api_key_digest(&self, id: &str) -> Result<Option<[u8; 32]>>;
 
     /// `not_found` when its user is deleted.
     async fn api_key_create(&self, key: NewKey, audit: AuditEntry) -> Result<KeyRecord>;

@@ -152,8 +152,12 @@ impl<S: ControlStore + ?Sized> PrincipalStore for Redacted<S> {
         self.store.api_keys(user, after, limit).await
     }
 
-    async fn api_key(&self, id: &str) -> Result<Option<(KeyRecord, [u8; 32])>> {
+    async fn api_key(&self, id: &str) -> Result<Option<KeyRecord>> {
         self.store.api_key(id).await
+    }
+
+    async fn api_key_digest(&self, id: &str) -> Result<Option<[u8; 32]>> {
+        self.store.api_key_digest(id).await
     }
 
     async fn api_key_create(&self, key: NewKey, audit: AuditEntry) -> Result<KeyRecord> {

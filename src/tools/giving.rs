@@ -142,7 +142,7 @@ impl<'a> Giving<'a> {
 
 /// The key `id` as it is now. What somebody did with a key before it was ended stays, but from then on it gives nothing any more.
 async fn key_as_it_is(call: &Call, id: &str) -> Result<KeyRecord> {
-    let found = call.station.control.api_key(id).await?.map(|(key, _)| key);
+    let found = call.station.control.api_key(id).await?;
     // Where the request came from was looked at when it was let in.
     let is_taken = |refusal: Option<KeyRefusal>| matches!(refusal, None | Some(KeyRefusal::Source));
     if let Some(key) = found.filter(|key| is_taken(key.refusal(call.now(), None))) {

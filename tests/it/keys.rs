@@ -206,6 +206,20 @@ fn a_wrong_secret_is_refused_like_an_unknown_key_and_a_typo_before_anything_is_l
     let _good = station.with(&key.text).get("/api/v1/agents").with(200);
 }
 
+#[test]
+fn nothing_is_read_of_a_key_before_its_secret_is_proved() {
+    let station = Station::open();
+    let key = station.key(&json!({ "name": "ci" }));
+    // What can't be read would be an error of the station, and what takes long to read would tell that there is such a key.
+    let store = rusqlite::Connection::open(station.home.path().join("station.db")).unwrap();
+    let broken = store.execute("UPDATE api_keys SET sources = 'no list' WHERE id = ?1", [&key.id]).unwrap();
+    assert_eq!(broken, 1);
+    let secret = ApiKey::generate().unwrap().reveal().expose_secret()[19..62].to_owned();
+    let wrong = whole(&format!("stn_key_{}_{secret}", key.id));
+    unauthenticated(station.with(&wrong).get("/api/v1/agents"), "the key is not valid here");
+    let _unreadable = station.with(&key.text).get("/api/v1/agents").with(500);
+}
+
 /// The key that begins like this, with its checksum.
 fn whole(body: &str) -> String {
     let mut rest = crc32fast::hash(body.as_bytes());

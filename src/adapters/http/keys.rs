@@ -78,16 +78,16 @@ pub(super) async fn enter(doors: &Doors, bearer: Option<&str>, source: Option<Ip
     // Before the look: a change that the look misses is seen by the lease.
     let changes = doors.station.control.principals_changed();
     let (id, now) = (presented.id().to_owned(), doors.station.clock.now());
-    let found = doors.station.control.api_key(&id).await.map_err(|error| Refused {
-        error,
-        reason: "unavailable: the key can't be looked up",
-        key: Some(id.clone()),
-    })?;
-    let (record, digest) = found.unzip();
-    let is_proved = presented.proves(digest.as_ref());
-    let Some(record) = record.filter(|_| is_proved) else {
-        return Err(refused("the key is not valid here", "unauthenticated: wrong key", Some(id)));
-    };
+    let control = &doors.station.control;
+    let unknown = || refused("the key is not valid here", "unauthenticated: wrong key", Some(id.clone()));
+    let not_looked_up =
+        |error| Refused { error, reason: "unavailable: the key can't be looked up", key: Some(id.clone()) };
+    // What is kept of the key is read for nobody but its bearer: that takes as long as there is much of it.
+    let digest = control.api_key_digest(&id).await.map_err(not_looked_up)?;
+    if !presented.proves(digest.as_ref()) {
+        return Err(unknown());
+    }
+    let record = control.api_key(&id).await.map_err(not_looked_up)?.ok_or_else(unknown)?;
     if let Some(refusal) = record.refusal(now, source) {
         return Err(not_taken(doors, &record, refusal, source));
     }
@@ -187,7 +187,7 @@ impl Lease {
     /// Asks again, and notes until when the key is good now.
     async fn is_good(&mut self) -> bool {
         let station = &self.doors.station;
-        let Ok(Some((record, _))) = station.control.api_key(&self.key).await else { return false };
+        let Ok(Some(record)) = station.control.api_key(&self.key).await else { return false };
         self.expires_at = record.expires_at;
         record.refusal(station.clock.now(), self.source).is_none() && record.principal().may_the_same(&self.principal)
     }

@@ -100,7 +100,7 @@ async fn who_gives_too_much_is_told_what_and_where_and_no_name_of_an_environment
 async fn who_came_with_a_key_that_was_narrowed_or_deleted_meanwhile_gives_what_it_may_now() {
     let test = TestStation::new().await;
     let (id, _) = key(&test, json!({ "name": "doomed" })).await;
-    let (record, _) = test.deps.station.control.api_key(&id).await.unwrap().unwrap();
+    let record = test.deps.station.control.api_key(&id).await.unwrap().unwrap();
     let give = async |name: &str| {
         let ctx = Context::new(record.principal(), Origin::Rest, name.to_owned());
         tools::call(&test.deps.station, ctx, "api_key_create", json!({ "name": name })).await
@@ -145,7 +145,7 @@ async fn a_key_gives_no_key_that_is_good_for_longer_or_elsewhere() {
 async fn a_key_kept_to_networks_gives_no_key_for_others() {
     let test = TestStation::new().await;
     let (id, _) = key(&test, json!({ "name": "office", "sources": ["10.0.0.0/8"] })).await;
-    let (record, _) = test.deps.station.control.api_key(&id).await.unwrap().unwrap();
+    let record = test.deps.station.control.api_key(&id).await.unwrap().unwrap();
     let give = async |sources: Value| {
         let ctx = Context::new(record.principal(), Origin::Rest, "office".to_owned());
         let input = json!({ "name": "from", "sources": sources });

@@ -63,7 +63,7 @@ async fn a_key_expires_and_its_use_is_written_down_to_the_minute() {
     let (id, secret) = key(&test, json!({ "name": "ci", "expires_in": "10m" })).await;
     assert_eq!(ask(&test, &secret, "GET /api/v1/agents", None).await.status, 200);
     let used = async || loop {
-        let (record, _) = test.deps.station.control.api_key(&id).await.unwrap().unwrap();
+        let record = test.deps.station.control.api_key(&id).await.unwrap().unwrap();
         if let Some(at) = record.last_used_at {
             break at;
         }

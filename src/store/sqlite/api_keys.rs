@@ -10,10 +10,10 @@ use rusqlite::types::{FromSql, ToSqlOutput, Value};
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 use serde::Serialize;
 
-/// One query finds a key with its owner and the owner's roles: every request with a key makes it.
+/// One query finds a key with its owner and the owner's roles: every request whose key is proved makes it.
 fn select(condition: &str) -> String {
     format!(
-        "SELECT k.id, k.name, k.hash, k.role, k.environments, k.scopes, k.sources, k.created_at, k.expires_at, k.last_used_at,
+        "SELECT k.id, k.name, k.role, k.environments, k.scopes, k.sources, k.created_at, k.expires_at, k.last_used_at,
             k.deleted_at, k.created_by, {} FROM api_keys k LEFT JOIN users u ON u.id = k.user_id WHERE {condition}",
         users::COLUMNS
     )
@@ -35,9 +35,15 @@ pub(super) fn list(
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-pub(super) fn find(conn: &Connection, id: &str) -> Result<Option<(KeyRecord, [u8; 32])>> {
+pub(super) fn find(conn: &Connection, id: &str) -> Result<Option<KeyRecord>> {
     let mut statement = conn.prepare_cached(&select("k.id = ?1"))?;
-    Ok(statement.query_row([id], |row| Ok((from_row(row)?, row.get("hash")?))).optional()?)
+    Ok(statement.query_row([id], from_row).optional()?)
+}
+
+/// The digest alone: how long it takes must not depend on what else is kept of the key.
+pub(super) fn digest(conn: &Connection, id: &str) -> Result<Option<[u8; 32]>> {
+    let mut statement = conn.prepare_cached("SELECT hash FROM api_keys WHERE id = ?1")?;
+    Ok(statement.query_row([id], |row| row.get(0)).optional()?)
 }
 
 pub(super) fn create(tx: &Tx<'_>, key: &NewKey) -> Result<KeyRecord> {
@@ -97,7 +103,7 @@ pub(super) fn used(tx: &Tx<'_>, id: &str, at: Timestamp) -> Result<()> {
 }
 
 fn living(conn: &Connection, id: &str) -> Result<KeyRecord> {
-    let found = find(conn, id)?.map(|(key, _)| key).filter(|key| key.deleted_at.is_none());
+    let found = find(conn, id)?.filter(|key| key.deleted_at.is_none());
     found.ok_or_else(|| {
         Error::not_found(format!("API key `{}` doesn't exist any more", id.escape_debug()))
             .hint("`stn api-key list` shows the keys")

@@ -130,9 +130,14 @@ impl PrincipalStore for SqliteControl {
         self.readers.read(move |conn| api_keys::list(conn, user, after, limit)).await
     }
 
-    async fn api_key(&self, id: &str) -> Result<Option<(KeyRecord, [u8; 32])>> {
+    async fn api_key(&self, id: &str) -> Result<Option<KeyRecord>> {
         let id = id.to_owned();
         self.readers.read(move |conn| api_keys::find(conn, &id)).await
+    }
+
+    async fn api_key_digest(&self, id: &str) -> Result<Option<[u8; 32]>> {
+        let id = id.to_owned();
+        self.readers.read(move |conn| api_keys::digest(conn, &id)).await
     }
 
     async fn api_key_create(&self, key: NewKey, audit: AuditEntry) -> Result<KeyRecord> {

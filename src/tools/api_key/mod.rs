@@ -71,7 +71,7 @@ pub(super) fn view(key: KeyRecord) -> ApiKeyView {
 /// The key that `text`, an id or a name, means. By id also a deleted one; by name only if one key has it.
 async fn find(call: &Call, text: &str) -> Result<KeyRecord> {
     let control = &call.station.control;
-    if let Some((key, _)) = control.api_key(text).await? {
+    if let Some(key) = control.api_key(text).await? {
         return Ok(key);
     }
     let all = control.api_keys(None, None, u32::MAX).await?;
