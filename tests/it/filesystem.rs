@@ -355,7 +355,8 @@ struct Difference {
 
 /// What else differs, in the order in which it is called. Not here, because the official server would wait for ever, need much memory, or
 /// say another thing on each machine: what isn't a regular file can't be read; a file of more than 10 MiB isn't read as a whole, nor one of
-/// more than 5 MiB as media; lists end after 10,000 entries and 32 directories; all lists are sorted; times are RFC 3339.
+/// more than 5 MiB as media; lists end after 10,000 entries and 32 directories; all lists are sorted; times are RFC 3339; names are padded by
+/// their characters, not by UTF-16 units.
 const DIFFERENCES: &[Difference] = &[
     Difference {
         tool: "read_text_file",
@@ -449,6 +450,13 @@ const DIFFERENCES: &[Difference] = &[
         why: "the same",
     },
     Difference {
+        tool: "edit_file",
+        arguments: r#"{ "path": "returns.txt", "edits": [{ "oldText": "y", "newText": "z" }] }"#,
+        official: "\n x\n-y\n+z\n",
+        own: "\n x\r\n-y\n+z\n",
+        why: "a carriage return before a line's end is a part of the line; there each look at the text takes one away",
+    },
+    Difference {
         tool: "write_file",
         arguments: r#"{ "path": "LONGEST", "content": "twice" }"#,
         official: "error: ENAMETOOLONG",
@@ -490,6 +498,7 @@ fn every_other_difference_from_the_official_one_is_meant() {
         for (name, text) in [
             ("latin1.txt", &b"caf\xe9\n"[..]),
             ("[1].bin", b"\xff"),
+            ("returns.txt", b"x\r\r\ny\n"),
             ("names/a", b""),
             ("names/B", b""),
             (&longest, b"once"),
