@@ -238,6 +238,14 @@ fn a_cut_off_call_that_may_have_changed_something_waits_for_a_persons_decision()
     assert_eq!(scene.counter.calls().len(), 3, "nothing is repeated before somebody has decided");
 
     let [retry, skip, result] = &ids;
+    for words in [vec!["retyr"], vec!["--answer", "retyr"]] {
+        let mistyped = scene.home.stn(&[vec!["run", "respond", retry.as_str()], words].concat());
+        assert_eq!(mistyped.code, 2, "{mistyped:?}");
+        let command = format!("stn run respond {retry} 'retry, skip or result'");
+        for part in ["`retyr`", "retry, skip, result", "did you mean `retry`?", &command] {
+            assert!(mistyped.stderr.contains(part), "`{part}` in {}", mistyped.stderr);
+        }
+    }
     let key = scene.home.steps(retry)[1]["idempotency_key"].clone();
     let _answered = scene.home.stn(&["run", "respond", retry, "retry"]).ok();
     let _answered = scene.home.stn(&["run", "respond", skip, "skip"]).ok();

@@ -49,10 +49,11 @@ pub async fn respond(call: Call, input: Input) -> Result<Run> {
     }
     let answer = match (input.decision, input.answer) {
         (None, Some(answer)) if input.result.is_none() => {
-            if run.waiting_for != Some(WaitingFor::Question) {
-                return Err(asks_nothing(&call, &run, input.step).await?);
+            match run.waiting_for.filter(|_| run.status == RunStatus::InputRequired) {
+                Some(WaitingFor::Question) => to_question(&run, input.step, answer)?,
+                Some(other) => return Err(no_decision(&run, other, input.step, &answer)),
+                None => return Err(asks_nothing(&call, &run, input.step).await?),
             }
-            to_question(&run, input.step, answer)?
         }
         (Some(decision), None) => to_doubt(&run, input.step, decision, input.result)?,
         _ => {
@@ -112,6 +113,22 @@ fn how_to_answer(run: &Run, step: Option<i64>) -> String {
             each.collect::<Vec<_>>().join(", or ")
         }
     }
+}
+
+/// What to say to whoever gives a text to a run that waits for a decision: probably it is the word of one, mistyped.
+fn no_decision(run: &Run, waiting_for: WaitingFor, step: Option<i64>, text: &str) -> Error {
+    let (what, words): (&str, &[&str]) = match waiting_for {
+        WaitingFor::InDoubt => ("for a decision on a call in doubt", &["retry", "skip", "result"]),
+        _ => ("for something else than an answer", &["retry"]),
+    };
+    let shown: String = text.chars().take(80).collect();
+    let (shown, all) = (shown.escape_debug(), words.join(", "));
+    let message =
+        format!("run `{}` asks no question, it waits {what}, and `{shown}` is none of its decisions: {all}", run.id);
+    let meant =
+        nearest(text, words.iter().copied()).map(|meant| format!("did you mean `{meant}`? ")).unwrap_or_default();
+    let command = Request::command(run.id, waiting_for, step);
+    Error::invalid_input(message).hint(format!("{meant}decide with `{command}`")).field("answer")
 }
 
 /// What to say to whoever answers a run that asks nothing: it never did, or not any more.
