@@ -15,8 +15,17 @@ use serde_json::{Map, Value};
 /// The command.
 pub(super) fn command(spec: &ToolSpec) -> Command {
     let about = "`retry`, `skip` or `result` for a call in doubt; any other text answers a question";
+    // What a person or a tool says may begin with a hyphen, and is `-5` more often than an option.
     fields::command(spec, "respond", &["decision"])
-        .arg(Arg::new("decision").value_name("DECISION|TEXT").conflicts_with("answer").help(about))
+        .mut_arg("answer", |answer| answer.allow_hyphen_values(true))
+        .mut_arg("result", |result| result.allow_hyphen_values(true))
+        .arg(
+            Arg::new("decision")
+                .value_name("DECISION|TEXT")
+                .allow_negative_numbers(true)
+                .conflicts_with("answer")
+                .help(about),
+        )
 }
 
 /// Answers, and shows the run.
@@ -55,5 +64,10 @@ mod tests {
         let given = json!({ "run": "1f3a", "decision": "result", "result": "42", "step": 2 });
         assert_eq!(read("respond|1f3a|result|--result|42|--step|2"), Ok(given));
         assert!(read("respond|1f3a|left|--answer|right").is_err());
+        assert_eq!(read("respond|1f3a|--answer|-5|--step|2"), Ok(json!({ "run": "1f3a", "answer": "-5", "step": 2 })));
+        assert_eq!(read("respond|1f3a|-5.5|--step|2"), Ok(json!({ "run": "1f3a", "answer": "-5.5", "step": 2 })));
+        let given = json!({ "run": "1f3a", "decision": "result", "result": "-n" });
+        assert_eq!(read("respond|1f3a|result|--result|-n"), Ok(given));
+        assert!(read("respond|1f3a|--anser|5").is_err(), "an option that isn't one is told");
     }
 }
