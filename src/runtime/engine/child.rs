@@ -37,7 +37,7 @@ impl Executor<'_, '_> {
     /// Journals the intent of a call of `agent`. Arguments that can't be an input are told to the model at once.
     pub(super) fn issue_child(&mut self, next: Try, call: &ToolCall, agent: Name, effect: ToolEffect) {
         let Try { at, seq, r#try, replaces } = next;
-        let input = arguments_of(call);
+        let input = self.cut_off(at, call).map_or_else(|| arguments_of(call), Err);
         let closed = input.as_ref().err().map(|error| refused(explain(error)));
         let state = match &closed {
             Some(closed) => CallState::Done(Shown::error(closed.error.clone().unwrap_or_default())),

@@ -65,7 +65,8 @@ impl Executor<'_, '_> {
             return None;
         }
         if let Some(tool) = self.tools.get(ASK_USER).filter(|tool| tool.name == call.name) {
-            let (fault, effect) = (attached::check(&tool.name, &tool.input_schema, &call.arguments).err(), tool.effect);
+            let checked = || attached::check(&tool.name, &tool.input_schema, &call.arguments).err();
+            let (fault, effect) = (self.cut_off(next.at, call).or_else(checked), tool.effect);
             self.issue_question(next, call, effect, fault.as_ref().map(explain));
             return None;
         }
@@ -151,7 +152,7 @@ impl Executor<'_, '_> {
     }
 
     /// The call with which an answer ended at its limit, in the middle of it.
-    fn cut_off(&self, at: usize, call: &ToolCall) -> Option<Error> {
+    pub(super) fn cut_off(&self, at: usize, call: &ToolCall) -> Option<Error> {
         let (_, reply) = self.history.replied()?;
         let is_last = reply.finish == Finish::Length && at + 1 == reply.tool_calls.len();
         let is_half = !call.arguments.trim().is_empty() && serde_json::from_str::<IgnoredAny>(&call.arguments).is_err();

@@ -1,8 +1,9 @@
 //! The ways in which a run ends before its model has answered.
 
+use super::children::{child, parent};
 use super::{Bench, Say};
 use crate::config::parse_settings;
-use crate::domain::{AuditOutcome, OnInDoubt, Run, RunErrorKind, RunStatus, StepStatus};
+use crate::domain::{AgentDefinition, AuditOutcome, OnInDoubt, Run, RunErrorKind, RunStatus, StepStatus};
 use crate::llm::Finish;
 use crate::store::Owner;
 use serde_json::json;
@@ -151,6 +152,25 @@ async fn the_limit_of_output_is_the_providers_and_whoever_is_cut_off_by_it_is_to
         RunErrorKind::Provider,
         &["`scripted/m`", "`providers.scripted.max_output_tokens`"],
     );
+}
+
+#[tokio::test]
+async fn every_call_that_was_cut_off_is_told_so_also_that_of_an_agent_and_a_question() {
+    for half in [("agent__child", r#"{"userInput":"d"#), ("ask_user", r#"{"question":"Wh"#)] {
+        let bench = Bench::new(vec![Say::CutCalls(vec![half]), Say::Text("smaller, then")]);
+        let calls_both = |agent: &mut AgentDefinition| {
+            parent(agent);
+            agent.tools = vec!["ask_user".into()];
+        };
+        bench.agent(calls_both).await;
+        bench.agent(child).await;
+        bench.start().await;
+        let run = bench.submit().await;
+        assert_eq!(bench.settled(run).await.output, Some(json!("smaller, then")), "{half:?}");
+        let told = bench.model.last_results().remove(0);
+        assert!(told.is_error && told.content.contains("cut off") && told.content.contains("smaller"), "{told:?}");
+        assert!(bench.called_by(run).await.is_empty());
+    }
 }
 
 #[tokio::test]
