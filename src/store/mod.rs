@@ -258,7 +258,16 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Forgets a secret. `false`, and no entry, when there was none.
     async fn secret_delete(&self, name: &str, audit: AuditEntry) -> Result<bool>;
 
-    /// Queues a run, or inserts it already claimed when a worker is reserved.
+    /// The run that this principal has submitted to this agent under `key`, if any; `conflict` where that was with another input.
+    async fn submitted(
+        &self,
+        principal: &PrincipalRef,
+        agent: AgentId,
+        key: &str,
+        input: &Value,
+    ) -> Result<Option<Run>>;
+
+    /// Queues a run, or inserts it already claimed when a worker is reserved. One that is there under its key is answered as it is.
     async fn submit(&self, submit: Submit) -> Result<Submitted>;
 
     /// Takes up to `want` queued runs of agents that aren't paused, oldest first; each gets the next epoch. None while audit lines can't be written.

@@ -11,8 +11,8 @@ use super::{
 };
 use super::{KeyChange, NewKey, PrincipalStore, UserChange, UserHandle};
 use crate::domain::{
-    Answer, AuditEntry, AuditOutcome, Budget, Event, KeyRecord, Name, Request, Role, Run, RunId, Step, Timestamp, User,
-    WaitingFor,
+    AgentId, Answer, AuditEntry, AuditOutcome, Budget, Event, KeyRecord, Name, PrincipalRef, Request, Role, Run, RunId,
+    Step, Timestamp, User, WaitingFor,
 };
 use crate::error::Result;
 use crate::redact::Redactor;
@@ -255,6 +255,16 @@ impl<S: Store + ?Sized> Store for Redacted<S> {
 
     async fn server_accept(&self, name: &Name, command_hash: &str, audit: AuditEntry) -> Result<ServerRow> {
         self.store.server_accept(name, command_hash, self.audit_entry(audit)).await
+    }
+
+    async fn submitted(
+        &self,
+        principal: &PrincipalRef,
+        agent: AgentId,
+        key: &str,
+        input: &serde_json::Value,
+    ) -> Result<Option<Run>> {
+        self.store.submitted(principal, agent, key, &self.redactor.json(input.clone())).await
     }
 
     async fn submit(&self, submit: Submit) -> Result<Submitted> {

@@ -8,7 +8,7 @@ use crate::config::Settings;
 use crate::domain::{AgentDefinition, Limits, Price, Run, RunErrorKind, RunId, RunStatus, StepKind, StepStatus, Usage};
 use crate::error::ErrorKind;
 use crate::llm::{Message, TurnRequest};
-use crate::store::{Closed, JournalBatch, Outcome};
+use crate::store::{AgentWrite, Closed, JournalBatch, Outcome};
 use crate::tools;
 use serde_json::json;
 use std::sync::Arc;
@@ -174,6 +174,29 @@ async fn a_model_without_a_price_is_refused_where_money_is_limited() {
     let told = bench.model.last_results().remove(0);
     assert!(told.is_error && told.content.contains("`helper` limits `cost_usd`"), "{}", told.content);
     assert!(bench.called_by(run).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_request_that_is_repeated_under_its_key_is_answered_with_its_run_whatever_is_known_of_prices() {
+    let bench = Bench::started(vec![Say::Text("done")]).await;
+    let ask = |input: &str| {
+        let input = json!({ "agent": "helper", "input": input, "idempotency_key": "once" });
+        tools::call(&bench.station, super::context(), "agent_run", input)
+    };
+    let first = ask("go").await.unwrap();
+    let write = AgentWrite {
+        definition: AgentDefinition { limits: cost(5), ..super::agent() },
+        revision: "r2".into(),
+        bytes: b"---".to_vec(),
+        file: "environments/development/agents/helper.prompt".into(),
+        expected: Some("r1".into()),
+    };
+    bench.environment.store.agent_write(write, bench.audit()).await.unwrap();
+    assert_eq!(ask("go").await.unwrap()["id"], first["id"]);
+    assert_eq!(ask("stop").await.unwrap_err().kind(), ErrorKind::Conflict, "the key is that of another input");
+    let input = json!({ "agent": "helper", "input": "go", "idempotency_key": "twice" });
+    let refused = tools::call(&bench.station, super::context(), "agent_run", input).await.unwrap_err();
+    assert!(refused.message().contains("`scripted/m`"), "{refused}");
 }
 
 #[tokio::test]

@@ -37,7 +37,8 @@ pub use writer::WriterStats;
 
 use crate::clock::SharedClock;
 use crate::domain::{
-    Answer, AuditEntry, Budget, EnvironmentNumber, Event, Name, Request, Run, RunId, Step, Timestamp, WaitingFor,
+    AgentId, Answer, AuditEntry, Budget, EnvironmentNumber, Event, Name, PrincipalRef, Request, Run, RunId, Step,
+    Timestamp, WaitingFor,
 };
 use crate::error::{Error, Result};
 use crate::events::Events;
@@ -172,6 +173,18 @@ impl Store for SqliteStore {
     async fn secret_delete(&self, name: &str, audit: AuditEntry) -> Result<bool> {
         let name = name.to_owned();
         self.writer.write(move |tx| secrets::delete(tx, &name, audit)).await
+    }
+
+    async fn submitted(
+        &self,
+        principal: &PrincipalRef,
+        agent: AgentId,
+        key: &str,
+        input: &serde_json::Value,
+    ) -> Result<Option<Run>> {
+        let (environment, principal, key, input) =
+            (self.name.clone(), principal.clone(), key.to_owned(), input.clone());
+        self.readers.read(move |conn| submit::submitted(conn, &environment, (&principal, agent, &key), &input)).await
     }
 
     async fn submit(&self, submit: Submit) -> Result<Submitted> {

@@ -4,11 +4,11 @@ use super::column::Json;
 use super::run_state::RunState;
 use super::transaction::Tx;
 use super::{children, queue, runs};
-use crate::domain::{EventType, Name, RunId};
+use crate::domain::{AgentId, EventType, Name, PrincipalRef, Run, RunId};
 use crate::error::{Error, Result};
 use crate::store::{Submit, Submitted};
-use rusqlite::{OptionalExtension, named_params};
-use serde_json::json;
+use rusqlite::{Connection, OptionalExtension, named_params};
+use serde_json::{Value, json};
 
 /// Queues a run; with a reservation and nothing queued before it, claims it in the same transaction.
 pub(super) fn submit(tx: &mut Tx<'_>, environment: &Name, submit: Submit) -> Result<Submitted> {
@@ -46,25 +46,35 @@ fn vanished(id: RunId) -> Error {
     Error::internal(format!("run `{id}` vanished while it was written"))
 }
 
-/// The run that this principal submitted to this agent under the same key.
+/// The run that there is already under the key of this submit.
 fn existing(tx: &Tx<'_>, environment: &Name, submit: &Submit) -> Result<Option<Submitted>> {
     let Some(key) = &submit.idempotency_key else { return Ok(None) };
-    let known: Option<RunId> = tx
-        .conn
+    let known = submitted(tx.conn, environment, (&submit.principal, submit.agent_id, key), &submit.input)?;
+    Ok(known.map(|run| Submitted { run, existing: true, claim: None }))
+}
+
+/// The run that this principal submitted to this agent under the same key.
+pub(super) fn submitted(
+    conn: &Connection,
+    environment: &Name,
+    (principal, agent, key): (&PrincipalRef, AgentId, &str),
+    input: &Value,
+) -> Result<Option<Run>> {
+    let known: Option<RunId> = conn
         .prepare_cached(
             "SELECT id FROM runs
              WHERE principal_kind = ?1 AND principal_id = ?2 AND agent_id = ?3 AND idempotency_key = ?4",
         )?
-        .query_row((submit.principal.kind, &submit.principal.id, submit.agent_id, key), |row| row.get(0))
+        .query_row((principal.kind, &principal.id, agent, key), |row| row.get(0))
         .optional()?;
     let Some(id) = known else { return Ok(None) };
-    let run = runs::get(tx.conn, environment, id)?.ok_or_else(|| vanished(id))?;
-    if run.input != submit.input {
+    let run = runs::get(conn, environment, id)?.ok_or_else(|| vanished(id))?;
+    if run.input != *input {
         return Err(Error::conflict(format!("idempotency key `{key}` was used for run `{id}` with another input"))
             .hint("use a new key for a new input")
             .field("idempotency_key"));
     }
-    Ok(Some(Submitted { run, existing: true, claim: None }))
+    Ok(Some(run))
 }
 
 /// The name of the agent, which has to exist together with the revision that the run is to be pinned to.

@@ -70,6 +70,15 @@ pub async fn run(call: Call, input: Input) -> Result<Run> {
 
 async fn submit(call: &Call, agent: AgentRow, input: Input) -> Result<Run> {
     let environment = call.environment()?;
+    let given = checked(&agent.definition, &environment.name, input.input)?;
+    let key = input.idempotency_key.or_else(|| call.ctx.idempotency_key());
+    if let Some(key) = &key {
+        // Asked for again, a run is what it was, whatever has become of models and prices since.
+        let principal = &call.ctx.principal.who;
+        if let Some(run) = environment.store.submitted(principal, agent.id, key, &given).await? {
+            return Ok(run);
+        }
+    }
     let mut budgets = Vec::new();
     if let Some(parent) = call.ctx.parent {
         admitted(&environment.store.lineage(parent.run).await?, &agent)?;
@@ -78,7 +87,6 @@ async fn submit(call: &Call, agent: AgentRow, input: Input) -> Result<Run> {
     let station = &call.station;
     let settings = &station.settings.runs;
     let definition = &agent.definition;
-    let given = checked(&agent.definition, &environment.name, input.input)?;
     let given = renderable(definition, given).await?;
     let brought = call.ctx.provider_variables.clone();
     let (asked, own) = (input.model.as_deref(), definition.model.as_deref());
@@ -89,7 +97,6 @@ async fn submit(call: &Call, agent: AgentRow, input: Input) -> Result<Run> {
         };
     let limits = definition.limits.unwrap_or_default();
     priced(station, &call.ctx.principal, (&definition.name, limits), &budgets, &model).await?;
-    let key = input.idempotency_key.or_else(|| call.ctx.idempotency_key());
     let id = RunId::new(call.now(), environment.number, random()?);
     if let (true, Some(brought)) = (from_caller, brought) {
         station.models.remember(id, brought);
