@@ -11,7 +11,7 @@ use super::picoschema;
 use super::problem::{FileProblem, Position};
 use super::revision::sha256_hex;
 use super::{template, yaml};
-use crate::domain::{AgentDefinition, Limits, Name, OnInDoubt, quoted};
+use crate::domain::{AgentDefinition, Limits, MOST_TOKENS, Name, OnInDoubt, quoted};
 use serde_json::{Value, json};
 use std::cell::RefCell;
 
@@ -39,7 +39,11 @@ pub(super) static KEYS: Keys = Keys {
         key("input", Form::Map(&INPUT), "What a run is given."),
         key("output", Form::Map(&OUTPUT), "What a run returns."),
         key("output_schema", Form::Text, "The same as output.schema, as the text of a JSON Schema."),
-        key("limits", Form::Map(&LIMITS), "What a run may use together with all that it calls."),
+        key(
+            "limits",
+            Form::Map(&LIMITS),
+            "What a run may use together with all that it calls. Its providers have to report usage.",
+        ),
         key("retry", Form::Map(&RETRY), "What happens when something has gone wrong."),
     ],
     later: &["approval"],
@@ -116,7 +120,6 @@ static RETRY: Keys = Keys {
 
 const IN_DOUBT: [&str; 4] = ["ask", "retry", "skip", "fail"];
 const MOST_STEPS: u32 = 10_000;
-const MOST_TOKENS: u32 = 4_000_000_000;
 
 /// The revision of a definition: SHA-256 of the file's bytes, in hex.
 pub fn revision_of(bytes: &[u8]) -> String {

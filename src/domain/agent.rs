@@ -1,6 +1,6 @@
 //! An agent: a prompt with a model, tools and limits, kept as a file.
 
-use super::{AgentId, Limits, Name, Timestamp};
+use super::{AgentId, Limits, Name, Timestamp, WrittenLimits};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -116,7 +116,7 @@ pub struct Agent {
     pub schedule: Option<ScheduleSpec>,
     pub approval: Option<Value>,
     /// What a run may use with all that it calls.
-    pub limits: Option<Limits>,
+    pub limits: Option<WrittenLimits>,
     pub retry: Option<Value>,
     pub prompt: String,
     pub created_at: Timestamp,

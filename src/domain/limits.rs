@@ -6,12 +6,30 @@ use serde::{Deserialize, Serialize};
 
 /// The limits of a run and of the whole tree of runs below it. Checked before each model call: one that is under way when they are reached
 /// is finished, and counts.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// Tokens that models are sent (those that a provider had cached among them) and send back (those of reasoning among them).
     pub tokens: Option<i64>,
     /// Millionths of a US dollar.
     pub cost_microusd: Option<i64>,
+}
+
+/// The most tokens that can be the limit of a run.
+pub const MOST_TOKENS: u32 = 4_000_000_000;
+
+/// Limits as an agent's file has them, and as they are shown and given through the doors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct WrittenLimits {
+    /// Tokens that models are sent (those that a provider had cached among them) and send back (those of reasoning among them).
+    pub tokens: Option<i64>,
+    /// US dollars, a decimal with at most six places.
+    pub cost_usd: Option<Usd>,
+}
+
+impl From<Limits> for WrittenLimits {
+    fn from(limits: Limits) -> Self {
+        Self { tokens: limits.tokens, cost_usd: limits.cost_microusd.map(Usd::from_micros) }
+    }
 }
 
 impl Limits {

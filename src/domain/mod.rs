@@ -32,7 +32,7 @@ pub use audit::{AuditEntry, AuditOutcome};
 pub use event::{Event, EventType};
 pub use id::{AgentId, EnvironmentNumber, RunId};
 pub use json_schema::{SchemaFault, ValueSchema, check_schema_bounds};
-pub use limits::{Budget, Limits};
+pub use limits::{Budget, Limits, MOST_TOKENS, WrittenLimits};
 pub use mcp_server::{CommandState, McpServerDefinition, ServerTransport, ToolOverride};
 pub use money::{Usd, spelled};
 pub use name::{InvalidName, Name};

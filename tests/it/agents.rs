@@ -166,7 +166,7 @@ fn a_tree_has_one_budget_and_whoever_reaches_it_says_whose_it_is() {
     let child = [Turn::calling("nothing__here", &json!({})), Turn::saying("never")];
     let family = Family::new(done(), child, "limits: { tokens: 20 }\n");
     let home = &family.home;
-    assert_eq!(home.json(&["agent", "get", "parent"])["limits"], json!({ "tokens": 20, "cost_microusd": null }));
+    assert_eq!(home.json(&["agent", "get", "parent"])["limits"], json!({ "tokens": 20, "cost_usd": null }));
     let ran = home.stn(&["agent", "run", "parent", "go"]);
     assert_eq!(ran.code, 1, "{ran:?}");
     let listed = home.json(&["run", "list"]);
@@ -207,7 +207,7 @@ fn money_is_limited_through_a_door_and_only_where_the_price_is_known() {
     let family = Family::new(done(), [Turn::saying("from the child")], "");
     let home = &family.home;
     let updated = home.json(&["agent", "update", "parent", "--limits", r#"{ "cost_usd": 0.000042 }"#]);
-    assert_eq!(updated["limits"], json!({ "tokens": null, "cost_microusd": 42 }));
+    assert_eq!(updated["limits"], json!({ "tokens": null, "cost_usd": 0.000042 }));
     let refused = home.stn(&["agent", "run", "parent", "go"]);
     assert_eq!(refused.code, 2, "{refused:?}");
     assert!(refused.stderr.contains("`fake/m`") && refused.stderr.contains("models.prices"), "{}", refused.stderr);
@@ -221,15 +221,25 @@ fn money_is_limited_through_a_door_and_only_where_the_price_is_known() {
     assert_eq!(ran.code, 1, "{ran:?}");
     assert!(ran.stderr.contains("0.000042 USD") && ran.stderr.contains("0.000044 USD are used"), "{}", ran.stderr);
     let raised = home.json(&["agent", "update", "parent", "--limits", r#"{ "cost_usd": "0.5", "tokens": 1000 }"#]);
-    assert_eq!(raised["limits"], json!({ "tokens": 1000, "cost_microusd": 500_000 }));
+    assert_eq!(raised["limits"], json!({ "tokens": 1000, "cost_usd": 0.5 }));
     assert_eq!(home.stn(&["agent", "run", "parent", "go"]).ok().stdout, "All done.\n");
+    let file = "environments/development/agents/parent.prompt";
+    let before = home.read(file);
+    let shown = home.json(&["agent", "get", "parent"])["limits"].to_string();
+    let same = home.json(&["agent", "update", "parent", "--limits", &shown]);
+    assert_eq!((&same["limits"], home.read(file)), (&raised["limits"], before), "what is shown can be given back");
+    let none = home.json(&["agent", "update", "parent", "--limits", r#"{ "cost_usd": null, "tokens": null }"#]);
+    assert_eq!((&none["limits"], home.read(file).contains("limits")), (&Value::Null, false));
+    let _limited = home.stn(&["agent", "update", "parent", "--limits", &shown]).ok();
     let unlimited = home.json(&["agent", "update", "parent", "--unset", "limits"]);
     assert_eq!(unlimited["limits"], Value::Null);
     assert!(!home.read("environments/development/agents/parent.prompt").contains("limits"));
     for (wrong, why) in [
         (r#"{ "cost_usd": 0 }"#, "`limits.cost_usd`"),
-        (r#"{ "cost_usd": "1e3" }"#, "`1e3` is no amount of USD, such as 0.50"),
-        (r#"{ "tokens": 0 }"#, "`limits.tokens`"),
+        (r#"{ "cost_usd": "1e3" }"#, "`limits.cost_usd`: `1e3` is no amount of USD, such as 0.50"),
+        (r#"{ "cost_usd": -1 }"#, "limits.cost_usd"),
+        (r#"{ "tokens": 0 }"#, "`limits.tokens`: 0 is less than the minimum of 1"),
+        (r#"{ "tokens": 4000000001 }"#, "`limits.tokens`: 4000000001 is greater than the maximum of 4000000000"),
         (r#"{ "token": 1 }"#, "limits"),
     ] {
         let refused = home.stn(&["agent", "update", "parent", "--limits", wrong]);

@@ -14,7 +14,13 @@ pub(super) fn change(text: &str, path: &[&str], new: Option<&Value>, newline: &s
     let spot = find(&yaml.root, path)?;
     let splice = Splice { text, newline };
     match (spot, new) {
-        (Spot::Present { map, entry }, None) => splice.remove(map, entry),
+        (Spot::Present { map, entry }, None) => match path.split_last() {
+            // A section goes with its last key, if nobody has written anything about it.
+            Some((_, section)) if map.entries().len() == 1 && splice.is_plain(find(&yaml.root, section)) => {
+                change(text, section, None, newline)
+            }
+            _ => splice.remove(map, entry),
+        },
         (Spot::Absent { .. }, None) => Ok(text.to_owned()),
         (Spot::Present { entry, .. }, Some(new)) => splice.replace(entry, new),
         (Spot::Absent { map, depth, empty }, Some(new)) => {
@@ -88,6 +94,11 @@ struct Splice<'a> {
 }
 
 impl Splice<'_> {
+    /// There is an entry, and no comment in it.
+    fn is_plain(&self, section: Result<Spot<'_>, Refusal>) -> bool {
+        matches!(section, Ok(Spot::Present { entry, .. }) if !self.text[entry.key_span.end..entry.end()].contains('#'))
+    }
+
     fn replace(&self, entry: &Entry, new: &Value) -> Result<String, Refusal> {
         let node = &entry.value;
         if matches!(node.kind, Kind::Alias) {

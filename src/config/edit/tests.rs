@@ -209,6 +209,14 @@ fn limits_are_given_and_taken_each_by_itself() {
     let one = update(&cheaper, &patch(Some(limits(Some(None), None)))).unwrap();
     assert_eq!(parse(&one).limits, Some(Limits { tokens: None, cost_microusd: Some(500_000) }), "{one}");
     assert_eq!(parse(&update(&one, &patch(None)).unwrap()).limits, None);
+    let none = update(&one, &patch(Some(limits(None, Some(None))))).unwrap();
+    assert_eq!(none, update(EMPTY, &AgentPatch::default()).unwrap(), "the last one takes the section along");
+    let block = "---\nmodel: a/b\nlimits:\n  tokens: 5\n---\nHi.\n";
+    let none = update(block, &patch(Some(limits(Some(None), None)))).unwrap();
+    assert_eq!(none, "---\nmodel: a/b\n---\nHi.\n");
+    let block = block.replace("limits:\n", "limits:\n  # as agreed\n");
+    let none = update(&block, &patch(Some(limits(Some(None), None)))).unwrap();
+    assert_eq!(none, "---\nmodel: a/b\nlimits:\n  # as agreed\n---\nHi.\n");
 }
 
 #[test]

@@ -305,7 +305,7 @@ async fn a_run_keeps_the_limits_that_it_was_started_with() {
     let budgets = bench.environment.store.budgets(run).await.unwrap();
     assert_eq!((budgets[0].limits, budgets[0].tokens), (tokens(100).unwrap(), 0));
     let agent = bench.call("agent_get", json!({ "agent": "helper" })).await;
-    assert_eq!(agent["limits"], json!({ "tokens": 100, "cost_microusd": null }));
+    assert_eq!(agent["limits"], json!({ "tokens": 100, "cost_usd": null }));
     go.notify_one();
     assert_eq!(bench.settled(run).await.output, Some(json!("done")));
 }

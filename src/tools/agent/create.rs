@@ -74,7 +74,7 @@ pub async fn create(call: Call, input: Input) -> Result<Agent> {
         agents: input.agents.map(Some),
         input_schema: input.input_schema.map(Some),
         output_schema: input.output_schema.map(Some),
-        limits: input.limits.map(|limits| Some(limits.into())),
+        limits: input.limits.map(|limits| limits.patch().map(Some)).transpose()?,
         on_in_doubt: input.on_in_doubt.map(Some),
         prompt: Some(input.prompt),
     };

@@ -210,7 +210,7 @@ pub fn view(row: AgentRow, environment: &Environment) -> Agent {
         output_schema: definition.output_schema,
         schedule: definition.schedule,
         approval: definition.approval,
-        limits: definition.limits,
+        limits: definition.limits.map(Into::into),
         retry: definition.retry,
         prompt: definition.prompt,
         created_at: row.created_at,

@@ -98,7 +98,7 @@ pub async fn update(call: Call, input: Input) -> Result<Agent> {
         agents: input.agents,
         input_schema: input.input_schema,
         output_schema: input.output_schema,
-        limits: input.limits.map(|limits| limits.map(Into::into)),
+        limits: input.limits.map(|limits| limits.map(|limits| limits.patch()).transpose()).transpose()?,
         on_in_doubt: input.on_in_doubt,
     };
     let text = config::update_prompt(&name, &row.file, &text, &patch)?;
