@@ -26,10 +26,11 @@ pub use redacted::Redacted;
 
 use crate::domain::{
     AgentDefinition, AgentId, AgentState, Answer, AuditEntry, Budget, CommandState, EnvironmentNumber, Event, Name,
-    Request, Run, RunId, Step, Timestamp, WaitingFor,
+    PrincipalRef, Request, Run, RunId, Step, Timestamp, WaitingFor,
 };
 use crate::error::Result;
 use async_trait::async_trait;
+use serde_json::Value;
 use std::fmt;
 
 /// An environment as the control store knows it.
