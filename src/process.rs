@@ -164,6 +164,13 @@ fn command(spec: &CommandSpec) -> Command {
     command
 }
 
+/// How many files and sockets this process may have open at a time.
+pub fn most_open_files() -> usize {
+    use nix::sys::resource::{Resource, getrlimit};
+    // Where it can't be asked: what systems give as a rule.
+    getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| usize::try_from(soft).unwrap_or(usize::MAX))
+}
+
 /// Keeps the memory of this process, which holds secrets, to itself: no core file, for children neither, and on Linux nobody but root may
 /// look into it. A debug build stays open to a debugger, and to tests that look for its processes. What can't be set stops nobody.
 pub fn leave_no_image() {

@@ -39,6 +39,12 @@ impl Activity {
         Active(self.clone())
     }
 
+    /// Somebody has shown that they are there.
+    pub(super) fn seen(&self) {
+        let now = self.clock.now();
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).latest = now;
+    }
+
     /// Since when nobody is here; `None` while somebody is.
     pub fn idle_since(&self) -> Option<Timestamp> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);

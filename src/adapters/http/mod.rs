@@ -11,6 +11,7 @@ mod health;
 mod keys;
 mod listen;
 mod source;
+mod wire;
 
 pub use activity::{Active, Activity};
 pub use listen::{serve_socket, serve_tcp};
