@@ -2,6 +2,7 @@
 
 use rmcp::model::{ErrorCode, RequestId};
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use std::fmt;
 
@@ -29,6 +30,11 @@ pub(super) fn unidentified(message: &str) -> Value {
     error(None, ErrorCode::INVALID_REQUEST, message)
 }
 
+/// Whether the message may be an `initialize`, also where it names its method more than once.
+pub(super) fn initializes(bytes: &[u8]) -> bool {
+    Head::of(bytes).initializes
+}
+
 /// A JSON-RPC error as text. Written by hand, because JSON-RPC wants `id: null` where rmcp leaves the field out.
 fn error(id: Option<RequestId>, code: ErrorCode, message: &str) -> Value {
     json!({
@@ -45,6 +51,7 @@ struct Head {
     id: Option<RequestId>,
     identified: bool,
     method: bool,
+    initializes: bool,
     reply: bool,
 }
 
@@ -84,7 +91,13 @@ impl<'de> Visitor<'de> for Reader<'_> {
                     self.0.id = serde_json::from_value(map.next_value()?).ok();
                     continue;
                 }
-                "method" => self.0.method = true,
+                "method" => {
+                    self.0.method = true;
+                    let method = map.next_value::<Box<RawValue>>()?;
+                    self.0.initializes |=
+                        serde_json::from_str(method.get()).is_ok_and(|method: String| method == "initialize");
+                    continue;
+                }
                 "result" | "error" => self.0.reply = true,
                 _ => {}
             }
@@ -120,6 +133,18 @@ mod tests {
     fn notifications_and_answers_are_not_answered() {
         assert_eq!(refused(r#"{"method":"notifications/initialized"}"#), None);
         assert_eq!(refused(r#"{"id":1,"result":{}}"#), None);
+    }
+
+    #[test]
+    fn an_initialize_is_seen_however_it_is_spelled_and_nothing_else_is() {
+        let seen = [
+            r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{}}"#,
+            r#"{"params":{"a":"\ud800"},"method":"\u0069nitialize"}"#,
+            r#"{"method":"initialize","method":"ping"}"#,
+        ];
+        let other = ["", "[]", r#"{"method":"ping"}"#, r#"{"method":7,"params":{"method":"initialize"}}"#];
+        assert!(seen.iter().all(|text| initializes(text.as_bytes())));
+        assert!(!other.iter().any(|text| initializes(text.as_bytes())));
     }
 
     #[test]

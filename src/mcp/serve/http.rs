@@ -17,6 +17,7 @@ use rmcp::model::ProtocolVersion;
 use rmcp::transport::streamable_http_server::{
     SessionId, SessionManager, StreamableHttpServerConfig, StreamableHttpService,
 };
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::handler::{Door, Handler};
@@ -150,16 +151,45 @@ impl HttpService {
             }
             named => named.is_none(),
         };
-        let response = self.exchange(request).await?;
-        if opens {
-            self.bind(response.headers(), &who, leave).await;
+        let said_json = claims_json(request.headers());
+        let request = self.receive(request).await?;
+        if opens && envelope::initializes(request.body()) {
+            return self.open(request, said_json, who, leave).await;
         }
-        Ok(response)
+        self.exchange(request, said_json).await
     }
 
-    /// Lets rmcp answer, except where it calls a body that can't be read a wrong media type.
-    async fn exchange(&self, request: Request<Body>) -> Result<Response<Body>, Response<Body>> {
-        let said_json = claims_json(request.headers());
+    /// Begins a session. That is gone through with even if whoever asks leaves meanwhile, because a session that is half begun would be
+    /// nobody's; it is closed then, for nobody knows it.
+    async fn open(
+        &self,
+        request: Request<Bytes>,
+        said_json: bool,
+        who: PrincipalRef,
+        leave: Option<Leave>,
+    ) -> Result<Response<Body>, Response<Body>> {
+        let (answer, answered) = oneshot::channel();
+        let service = self.clone();
+        self.tasks.spawn("mcp initialize", async move {
+            let response = service.exchange(request, said_json).await;
+            let headers = response.as_ref().map(Response::headers).ok();
+            let id = headers.and_then(session::id_in).map(SessionId::from);
+            if let Some(id) = &id {
+                service.bind(id, &who, leave).await;
+            }
+            if answer.send(response).is_err()
+                && let Some(id) = id
+            {
+                service.close(&id).await;
+            }
+        });
+        let broken =
+            |_| refused(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error: no session could be opened");
+        answered.await.map_err(broken)?
+    }
+
+    /// Waits for the body. Whoever may not be here any more when it has come is refused.
+    async fn receive(&self, request: Request<Body>) -> Result<Request<Bytes>, Response<Body>> {
         let (parts, body) = request.into_parts();
         let body = self.read(body).await?;
         if let Some(leave) = parts.extensions.get::<Leave>()
@@ -167,7 +197,13 @@ impl HttpService {
         {
             return Err(refused(StatusCode::UNAUTHORIZED, "Unauthorized: the key isn't taken any more"));
         }
-        let response = self.rmcp.handle(Request::from_parts(parts, Full::new(body.clone()))).await;
+        Ok(Request::from_parts(parts, body))
+    }
+
+    /// Lets rmcp answer, except where it calls a body that can't be read a wrong media type.
+    async fn exchange(&self, request: Request<Bytes>, said_json: bool) -> Result<Response<Body>, Response<Body>> {
+        let body = request.body().clone();
+        let response = self.rmcp.handle(request.map(Full::new)).await;
         if said_json && response.status() == StatusCode::UNSUPPORTED_MEDIA_TYPE {
             return Err(malformed(&body));
         }
@@ -190,29 +226,35 @@ impl HttpService {
         }
     }
 
-    /// Notes whose session this is, if the response opens one.
-    async fn bind(&self, response: &HeaderMap, who: &PrincipalRef, leave: Option<Leave>) {
-        let Some(id) = session::id_in(response) else { return };
+    /// Notes whose session this is, and ends it with its key.
+    async fn bind(&self, id: &SessionId, who: &PrincipalRef, leave: Option<Leave>) {
         if let (Some(leave), Some(closed)) = (leave, self.sessions.closed(id)) {
-            let (sessions, id) = (Arc::clone(&self.sessions), SessionId::from(id));
+            let (service, id) = (self.clone(), id.clone());
             let stopping = self.tasks.soft().clone();
             self.tasks.spawn("mcp session", async move {
                 tokio::select! {
                     () = closed.cancelled() => {}
                     () = stopping.cancelled() => {}
-                    () = leave.0.ended() => {
-                        if let Err(error) = sessions.close_session(&id).await {
-                            tracing::warn!(%error, "a session could not be closed");
-                        }
-                    }
+                    () = leave.0.ended() => service.close(&id).await,
                 }
             });
         }
-        if let Some(oldest) = self.sessions.bind(id, who)
-            && let Err(error) = self.sessions.close_session(&oldest).await
-        {
+        if let Some(oldest) = self.sessions.bind(id, who) {
+            self.close(&oldest).await;
+        }
+    }
+
+    async fn close(&self, id: &SessionId) {
+        if let Err(error) = self.sessions.close_session(id).await {
             tracing::warn!(%error, "a session could not be closed");
         }
+    }
+}
+
+#[cfg(test)]
+impl HttpService {
+    pub(super) fn open_sessions(&self) -> usize {
+        self.sessions.count()
     }
 }
 

@@ -172,6 +172,13 @@ impl SessionManager for Sessions {
 }
 
 #[cfg(test)]
+impl Sessions {
+    pub(super) fn count(&self) -> usize {
+        self.open().sessions.len()
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

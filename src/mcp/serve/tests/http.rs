@@ -3,7 +3,7 @@ use std::sync::atomic::Ordering;
 
 use axum::body::Body;
 use axum::http::{Request, Response, StatusCode};
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tower::ServiceExt;
@@ -125,6 +125,36 @@ async fn progress_turns_the_answer_into_a_stream() {
         assert_eq!(note["params"]["progress"].as_f64(), Some(f64::from(step)));
     }
     assert_eq!(said[50]["result"]["content"][0]["text"], "counted");
+}
+
+#[tokio::test]
+async fn a_session_whose_opener_leaves_before_the_answer_is_closed() {
+    let service = serve(&Desk::new());
+    // Wherever the opening stands when its caller leaves.
+    for polls in 0..100 {
+        let mut opening = Box::pin(send(&service, post("alice", &initialize("2025-11-25"))));
+        let mut opened = None;
+        for poll in 0..=polls {
+            if poll > 0 {
+                tokio::task::yield_now().await;
+            }
+            opened = opening.as_mut().now_or_never();
+            if opened.is_some() {
+                break;
+            }
+        }
+        let expected = usize::from(opened.is_some());
+        drop(opening);
+        for _ in 0..200 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(service.open_sessions(), expected, "after {polls} polls");
+        if opened.is_some() {
+            assert!(polls > 0, "nobody has left before the answer");
+            return;
+        }
+    }
+    panic!("the session was never opened");
 }
 
 #[tokio::test]
