@@ -5,6 +5,7 @@ use super::attached;
 use super::context::{Call, Context, Environment, Station, config_revision};
 use super::refused::refused;
 use super::spec::{AuditPolicy, EnvironmentUse, Exposure, Tool, ToolSpec};
+use super::throttle::NOTHING_FURTHER;
 use crate::clock::ClockExt;
 use crate::domain::{AuditEntry, AuditOutcome, Effect, Name, Place, PrincipalKind, Refusal, RunId, Scope, nearest};
 use crate::error::{Error, ErrorKind, Result};
@@ -411,7 +412,7 @@ pub(super) async fn deny(
     let (who, now) = (&ctx.principal.who, station.clock.now());
     if who.kind == PrincipalKind::ApiKey {
         match station.denials.fail(Some(who.id.clone()), now) {
-            Ok(0) => reason.push_str(" (further denials of this minute aren't recorded)"),
+            Ok(0) => reason.push_str(NOTHING_FURTHER),
             Ok(_) => {}
             Err(wait) => return Err(denied_too_often(ctx, wait)),
         }

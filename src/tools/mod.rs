@@ -39,7 +39,7 @@ pub use context::{
 pub use dispatch::{Act, Answer, MOST_DENIALS, call, dispatch, open};
 pub use spec::{AuditPolicy, EnvironmentUse, Exposure, Method, Tool, ToolSpec};
 pub use table::Table;
-pub use throttle::Throttle;
+pub use throttle::{NOTHING_FURTHER, Throttle};
 
 /// The table, in reading order.
 pub fn table() -> Table {

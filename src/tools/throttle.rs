@@ -11,6 +11,9 @@ const WINDOW: Duration = Duration::from_secs(60);
 /// Who fails that are told apart at one time; further ones share a window.
 const MOST_APART: usize = 4096;
 
+/// What the last row of a minute says.
+pub const NOTHING_FURTHER: &str = " (further denials of this minute aren't recorded)";
+
 /// Counts failures per key in fixed windows of a minute. What this bounds is the audit: whoever does what they may is never held back.
 #[derive(Debug)]
 pub struct Throttle<K> {

@@ -5,10 +5,11 @@ use super::keys::{self, Entered, Lease, Refused};
 use super::source::{Source, source};
 use crate::adapters::rest::{Problem, query_of};
 use crate::clock::ClockExt;
-use crate::domain::{AuditEntry, AuditOutcome, Cause, Origin, PrincipalKind, PrincipalRef};
+use crate::domain::{AuditEntry, AuditOutcome, Cause, Origin, PrincipalRef};
 use crate::error::{Error, ErrorKind};
 use crate::mcp::serve::{Leave, Stay};
 use crate::net::RequestId;
+use crate::tools::NOTHING_FURTHER;
 use crate::tools::model::ProviderVariables;
 use axum::body::{Body, HttpBody};
 use axum::extract::{Request, State};
@@ -149,16 +150,13 @@ fn no_key_in_query(uri: &Uri) -> Result<(), Error> {
     }
 }
 
-/// Answers a request that isn't let in. The audit tells of it unless its source has said it too often.
+/// Answers a request that isn't let in. The audit tells of it unless that was said too often.
 async fn refuse(doors: &Doors, asked: &Asked, refused: Refused) -> Response {
     if refused.error.kind() == ErrorKind::Unavailable {
         return Problem::from(refused.error).into_response();
     }
-    if let Err(wait) = doors.0.failures.fail(asked.source, doors.station.clock.now()) {
-        return held_back(wait);
-    }
-    if let Err(error) = doors.station.control.audit(failed_login(doors, asked, &refused)).await {
-        tracing::error!(?error, "a failed login could not be recorded");
+    if let Err(wait) = record(doors, asked, &refused.who, refused.is_proved, refused.reason).await {
+        return held_back(wait, refused.is_proved);
     }
     let challenge = match asked.bearer() {
         None => "Bearer realm=\"station\"",
@@ -172,30 +170,50 @@ async fn refuse(doors: &Doors, asked: &Asked, refused: Refused) -> Response {
     response
 }
 
-fn held_back(wait: Duration) -> Response {
+fn held_back(wait: Duration, is_proved: bool) -> Response {
     let seconds = wait.as_secs().max(1);
-    let error = Error::rate_limited("too many requests without a valid key from this address")
-        .hint(format!("wait {seconds} s"))
-        .details(serde_json::json!({ "retry_after_ms": seconds * 1000 }));
+    let error = Error::rate_limited(match is_proved {
+        true => "too many requests with this key, which isn't taken here",
+        false => "too many requests without a valid key from this address",
+    });
+    let error =
+        error.hint(format!("wait {seconds} s")).details(serde_json::json!({ "retry_after_ms": seconds * 1000 }));
     Problem::from(error).into_response()
 }
 
-fn failed_login(doors: &Doors, asked: &Asked, refused: &Refused) -> AuditEntry {
-    let id = refused.key.clone().unwrap_or_else(|| "-".to_owned());
-    AuditEntry {
-        at: doors.station.clock.now(),
-        principal: PrincipalRef { kind: PrincipalKind::ApiKey, id, name: "unknown".into() },
+/// Writes down that `who` was refused. An error is the time for which that isn't written down any more, of this source, or of `who` if that
+/// is proved.
+async fn record(
+    doors: &Doors,
+    asked: &Asked,
+    who: &PrincipalRef,
+    is_proved: bool,
+    reason: &str,
+) -> Result<(), Duration> {
+    let now = doors.station.clock.now();
+    let left = match is_proved {
+        true => doors.0.known_failures.fail(Some(who.id.clone()), now),
+        false => doors.0.failures.fail(asked.source, now),
+    }?;
+    let further = if left == 0 { NOTHING_FURTHER } else { "" };
+    let entry = AuditEntry {
+        at: now,
+        principal: who.clone(),
         origin: asked.origin,
         cause: Cause::call(),
         action: "station.login".into(),
         target: None,
         environment: None,
         outcome: AuditOutcome::Denied,
-        reason: Some(refused.reason.to_owned()),
+        reason: Some(format!("{reason}{further}")),
         request_id: asked.request_id.clone(),
         config_revision: None,
         details: asked.source.map(|source| serde_json::json!({ "source": source.to_string() })),
+    };
+    if let Err(error) = doors.station.control.audit(entry).await {
+        tracing::error!(?error, "a failed login could not be recorded");
     }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 
 use super::Doors;
 use crate::clock::ClockExt;
-use crate::domain::{KeyRecord, KeyRefusal, Principal, Timestamp};
+use crate::domain::{KeyRecord, KeyRefusal, Principal, PrincipalKind, PrincipalRef, Timestamp};
 use crate::error::Error;
 use crate::home::ApiKey;
 use crate::mcp::serve::Stay;
@@ -33,8 +33,10 @@ pub(super) struct Refused {
     pub(super) error: Error,
     /// For the audit.
     pub(super) reason: &'static str,
-    /// The id of the key that was shown, if it had one.
-    pub(super) key: Option<String>,
+    /// Whose key was shown, as far as that is known.
+    pub(super) who: PrincipalRef,
+    /// Whether it was the key indeed, and not only its name.
+    pub(super) is_proved: bool,
 }
 
 /// The time for which a request that came with an API key may be answered.
@@ -79,15 +81,19 @@ pub(super) async fn enter(doors: &Doors, bearer: Option<&str>, source: Option<Ip
     let changes = doors.station.control.principals_changed();
     let (id, now) = (presented.id().to_owned(), doors.station.clock.now());
     let control = &doors.station.control;
-    let unknown = || refused("the key is not valid here", "unauthenticated: wrong key", Some(id.clone()));
-    let not_looked_up =
-        |error| Refused { error, reason: "unavailable: the key can't be looked up", key: Some(id.clone()) };
+    let wrong = || refused("the key is not valid here", "unauthenticated: wrong key", Some(id.clone()));
+    let not_looked_up = |error| Refused {
+        error,
+        reason: "unavailable: the key can't be looked up",
+        who: unknown(Some(id.clone())),
+        is_proved: false,
+    };
     // What is kept of the key is read for nobody but its bearer: that takes as long as there is much of it.
     let digest = control.api_key_digest(&id).await.map_err(not_looked_up)?;
     if !presented.proves(digest.as_ref()) {
-        return Err(unknown());
+        return Err(wrong());
     }
-    let record = control.api_key(&id).await.map_err(not_looked_up)?.ok_or_else(unknown)?;
+    let record = control.api_key(&id).await.map_err(not_looked_up)?.ok_or_else(wrong)?;
     if let Some(refusal) = record.refusal(now, source) {
         return Err(not_taken(doors, &record, refusal, source));
     }
@@ -97,11 +103,16 @@ pub(super) async fn enter(doors: &Doors, bearer: Option<&str>, source: Option<Ip
     Ok(Entered { principal, lease: Some(lease) })
 }
 
+/// Who says to be this key, or shows none.
+pub(super) fn unknown(key: Option<String>) -> PrincipalRef {
+    PrincipalRef { kind: PrincipalKind::ApiKey, id: key.unwrap_or_else(|| "-".to_owned()), name: "unknown".into() }
+}
+
 fn refused(message: &str, reason: &'static str, key: Option<String>) -> Refused {
     // Where the local key's file is, is nothing for everybody who can reach the port.
     let hint = "send `Authorization: Bearer <key>` with a key of this station: a key belongs to the station that made it, and \
                 `stn api-key list` or `stn status` on its machine shows them";
-    Refused { error: Error::unauthenticated(message).hint(hint), reason, key }
+    Refused { error: Error::unauthenticated(message).hint(hint), reason, who: unknown(key), is_proved: false }
 }
 
 /// Whoever has the secret may be told what has become of the key.
@@ -137,7 +148,7 @@ fn not_taken(doors: &Doors, key: &KeyRecord, refusal: KeyRefusal, source: Option
         KeyRefusal::OwnerGone => "an admin can make the user active again: `stn user update`".to_owned(),
         KeyRefusal::Deleted | KeyRefusal::Expired => "an admin can make another one: `stn api-key create`".to_owned(),
     };
-    Refused { error: error.hint(hint), reason, key: Some(key.id.clone()) }
+    Refused { error: error.hint(hint), reason, who: key.principal().who, is_proved: true }
 }
 
 /// Writes down that the key was used, at most once a minute, while the request goes on.

@@ -33,7 +33,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 
-/// How often a minute a source may fail to log in. A key that is right is never held back: 256 random bits need no help against guessing,
+/// How often a minute a source without a key of this station may fail to log in, and a key that isn't taken any more. A key that is right is never held back: 256 random bits need no help against guessing,
 /// and a neighbour on the same address must not lock the owner out.
 const MOST_FAILURES: u32 = 100;
 
@@ -58,7 +58,10 @@ pub(super) struct Doors(Arc<Shared>);
 pub(super) struct Shared {
     pub(super) deps: Deps,
     guard: Guard,
+    /// Of sources; whoever else comes from there is counted with them.
     failures: Throttle<IpAddr>,
+    /// Of principals whose key was shown, so that nobody without one hides what is tried with it.
+    known_failures: Throttle<String>,
     uses: Uses,
 }
 
@@ -74,7 +77,8 @@ impl Doors {
     pub(super) fn new(deps: Deps) -> Self {
         let http = &deps.station.settings.http;
         let guard = Guard::new(&http.allowed_hosts, &http.allowed_origins);
-        Self(Arc::new(Shared { deps, guard, failures: Throttle::new(MOST_FAILURES), uses: Uses::default() }))
+        let (failures, known_failures) = (Throttle::new(MOST_FAILURES), Throttle::new(MOST_FAILURES));
+        Self(Arc::new(Shared { deps, guard, failures, known_failures, uses: Uses::default() }))
     }
 
     pub(super) fn is_ready(&self) -> bool {

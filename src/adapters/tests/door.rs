@@ -40,7 +40,11 @@ async fn a_flood_of_failures_is_held_back_and_the_right_key_is_not() {
     let last = last.unwrap();
     assert_eq!((last.status, last.header("retry-after")), (429, "60"));
     assert_eq!(test.send("GET /api/v1/agents", None).await.status, 200);
-    assert_eq!(test.deps.station.control.audit_after(0, 500).await.unwrap().len(), 102);
+    let rows = test.deps.station.control.audit_after(0, 500).await.unwrap();
+    assert_eq!(rows.len(), 102);
+    let (said, before) = (rows[101].entry.reason.as_deref(), rows[100].entry.reason.as_deref());
+    let end = "unauthenticated: no key (further denials of this minute aren't recorded)";
+    assert_eq!((said, before), (Some(end), Some("unauthenticated: no key")));
     test.clock.advance(Duration::from_secs(60));
     assert_eq!(send(&test.routers.tcp, "GET /mcp", &[HOST], None).await.read().await.status, 401);
 }

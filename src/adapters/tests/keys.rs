@@ -80,6 +80,31 @@ async fn a_key_expires_and_its_use_is_written_down_to_the_minute() {
 }
 
 #[tokio::test]
+async fn a_flood_without_a_key_doesn_t_hide_a_key_that_isn_t_taken_and_that_is_told_by_its_name() {
+    let test = TestStation::new().await;
+    let (id, secret) = key(&test, json!({ "name": "lost" })).await;
+    let (far_id, far) = key(&test, json!({ "name": "far", "sources": ["192.0.2.0/24"] })).await;
+    assert_eq!(test.send(&format!("DELETE /api/v1/api-keys/{id}"), None).await.status, 200);
+    for _ in 0..=100 {
+        send(&test.routers.tcp, "GET /mcp", &[HOST], None).await;
+    }
+    assert_eq!(send(&test.routers.tcp, "GET /mcp", &[HOST], None).await.read().await.status, 429);
+    for _ in 0..100 {
+        assert_eq!(ask(&test, &secret, "GET /api/v1/agents", None).await.status, 401);
+    }
+    let held_back = ask(&test, &secret, "GET /api/v1/agents", None).await;
+    assert!(held_back.status == 429 && held_back.text.contains("with this key"), "{}", held_back.text);
+    assert_eq!(ask(&test, &far, "GET /api/v1/agents", None).await.status, 403);
+    let rows = test.deps.station.control.audit_after(0, 500).await.unwrap();
+    let of = |id: &str| -> Vec<_> { rows.iter().map(|row| &row.entry).filter(|row| row.principal.id == id).collect() };
+    let (lost, far) = (of(&id), of(&far_id));
+    assert_eq!((lost.len(), far.len()), (100, 1));
+    assert!(lost.iter().all(|row| row.principal.name == "lost") && far[0].principal.name == "far");
+    let last = "unauthenticated: deleted key (further denials of this minute aren't recorded)";
+    assert_eq!(lost[99].reason.as_deref(), Some(last));
+}
+
+#[tokio::test]
 async fn a_key_of_another_station_or_with_a_wrong_secret_is_refused_alike() {
     let (test, other) = (TestStation::new().await, TestStation::new().await);
     let ((id, secret), (_, foreign)) =
