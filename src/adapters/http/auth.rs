@@ -7,7 +7,7 @@ use crate::adapters::rest::{Problem, query_of};
 use crate::clock::ClockExt;
 use crate::domain::{AuditEntry, AuditOutcome, Cause, Origin, PrincipalRef};
 use crate::error::{Error, ErrorKind};
-use crate::mcp::serve::{Leave, Stay};
+use crate::mcp::serve::{Leave, Stay, TurnedAway};
 use crate::net::RequestId;
 use crate::tools::NOTHING_FURTHER;
 use crate::tools::model::ProviderVariables;
@@ -63,9 +63,14 @@ fn bearer_of(authorization: &HeaderValue) -> Option<&str> {
 
 /// Lets in what is meant for this station: see [`crate::net::Guard`].
 pub(super) async fn admit(State(doors): State<Doors>, request: Request, next: Next) -> Response {
-    match doors.0.guard.admit(request.uri(), request.headers()) {
-        Ok(()) => next.run(request).await,
-        Err(error) => Problem::from(error).into_response(),
+    let Err(error) = doors.0.guard.admit(request.uri(), request.headers()) else { return next.run(request).await };
+    // Of those who only ask whether the station is well, nobody wants to know who they are.
+    if is_open(request.uri().path()) {
+        return Problem::from(error).into_response();
+    }
+    match Asked::of(&request, &doors) {
+        Ok(asked) => turn_away(&doors, &asked, error).await,
+        Err(unsaid) => Problem::from(unsaid).into_response(),
     }
 }
 
@@ -75,29 +80,44 @@ const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Lets in who has a key.
 pub(super) async fn require_key(State(doors): State<Doors>, mut request: Request, next: Next) -> Response {
-    if let Err(error) = no_key_in_query(request.uri()) {
-        return Problem::from(error).into_response();
-    }
+    let well_put = no_key_in_query(request.uri());
     if is_open(request.uri().path()) {
-        return next.run(request).await;
+        return match well_put {
+            Ok(()) => next.run(request).await,
+            Err(error) => Problem::from(error).into_response(),
+        };
     }
     let asked = match Asked::of(&request, &doors) {
         Ok(asked) => asked,
         Err(error) => return Problem::from(error).into_response(),
     };
+    if let Err(error) = well_put {
+        return turn_away(&doors, &asked, error).await;
+    }
     match keys::enter(&doors, asked.bearer(), asked.source).await {
         Ok(Entered { principal, lease }) => {
+            let who = principal.who.clone();
             request.extensions_mut().insert(principal);
             request.extensions_mut().insert(Arrival { origin: Origin::Rest, variables: None });
-            let Some(lease) = lease else { return next.run(request).await };
+            let Some(lease) = lease else { return noted(&doors, &asked, &who, next.run(request).await).await };
             request.extensions_mut().insert(Leave::new(lease.clone()));
             match while_held(&doors, &lease, next.run(request)).await {
-                Some(response) => until(response, &lease),
+                Some(response) => until(noted(&doors, &asked, &who, response).await, &lease),
                 None => left(&doors, &asked).await,
             }
         }
         Err(refused) => refuse(&doors, &asked, refused).await,
     }
+}
+
+/// The answer to somebody who was let in, who may have asked for what is another's.
+async fn noted(doors: &Doors, asked: &Asked, who: &PrincipalRef, response: Response) -> Response {
+    if response.extensions().get() == Some(&TurnedAway::OfAnother)
+        && let Err(wait) = record(doors, asked, who, true, "not_found: the session of another principal").await
+    {
+        return held_back(wait, "too many requests for what is another's");
+    }
+    response
 }
 
 /// The answer, unless its caller may not be here any more before it has come. What has begun is finished all the same, if it changes
@@ -156,7 +176,13 @@ async fn refuse(doors: &Doors, asked: &Asked, refused: Refused) -> Response {
         return Problem::from(refused.error).into_response();
     }
     if let Err(wait) = record(doors, asked, &refused.who, refused.is_proved, refused.reason).await {
-        return held_back(wait, refused.is_proved);
+        return held_back(
+            wait,
+            match refused.is_proved {
+                true => "too many requests with this key, which isn't taken here",
+                false => NO_KEY,
+            },
+        );
     }
     let challenge = match asked.bearer() {
         None => "Bearer realm=\"station\"",
@@ -170,14 +196,23 @@ async fn refuse(doors: &Doors, asked: &Asked, refused: Refused) -> Response {
     response
 }
 
-fn held_back(wait: Duration, is_proved: bool) -> Response {
+/// Answers a request that is refused whatever key it has, as one of nobody who is known.
+async fn turn_away(doors: &Doors, asked: &Asked, error: Error) -> Response {
+    let reason = format!("{}: {}", error.kind(), error.message());
+    match record(doors, asked, &keys::unknown(None), false, &reason).await {
+        Ok(()) => Problem::from(error).into_response(),
+        Err(wait) => held_back(wait, NO_KEY),
+    }
+}
+
+/// What a source is told that was refused too often.
+const NO_KEY: &str = "too many requests without a valid key from this address";
+
+fn held_back(wait: Duration, message: &str) -> Response {
     let seconds = wait.as_secs().max(1);
-    let error = Error::rate_limited(match is_proved {
-        true => "too many requests with this key, which isn't taken here",
-        false => "too many requests without a valid key from this address",
-    });
-    let error =
-        error.hint(format!("wait {seconds} s")).details(serde_json::json!({ "retry_after_ms": seconds * 1000 }));
+    let error = Error::rate_limited(message)
+        .hint(format!("wait {seconds} s"))
+        .details(serde_json::json!({ "retry_after_ms": seconds * 1000 }));
     Problem::from(error).into_response()
 }
 

@@ -68,6 +68,18 @@ async fn a_foreign_host_or_origin_is_refused_before_the_key_is_looked_at() {
             );
         }
     }
+    // Whoever only asks whether the station is well leaves none.
+    let reasons = refusals(&test).await;
+    assert_eq!(reasons.len(), 8);
+    assert_eq!(reasons[0], "permission_denied: host `evil.test` is not served here");
+    assert_eq!(reasons[2], "permission_denied: origin `https://evil.test` may not call this station");
+}
+
+/// The reasons of the refusals that were recorded, oldest first.
+async fn refusals(test: &TestStation) -> Vec<String> {
+    let rows = test.deps.station.control.audit_after(0, 200).await.unwrap();
+    let denied = rows.into_iter().filter(|row| row.entry.action == "station.login");
+    denied.filter_map(|row| row.entry.reason).collect()
 }
 
 #[tokio::test]
@@ -76,6 +88,7 @@ async fn a_key_in_the_address_is_refused_even_if_it_is_right() {
     let refused = test.send(&format!("GET /api/v1/agents?token={}", test.key), None).await;
     assert_eq!(refused.status, 400);
     assert!(!refused.text.contains(&test.key));
+    assert_eq!(refusals(&test).await, ["invalid_input: a key doesn't belong in the address (`?token=`)"]);
 }
 
 #[tokio::test]

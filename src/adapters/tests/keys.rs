@@ -177,7 +177,8 @@ async fn a_narrowed_key_gives_no_rights_that_it_doesn_t_have() {
 #[tokio::test]
 async fn a_session_of_the_handshake_versions_is_its_key_s_alone_and_ends_with_it() {
     let test = TestStation::new().await;
-    let ((id, one), (_, other)) = (key(&test, json!({ "name": "a" })).await, key(&test, json!({ "name": "b" })).await);
+    let ((id, one), (other_id, other)) =
+        (key(&test, json!({ "name": "a" })).await, key(&test, json!({ "name": "b" })).await);
     let accept = ("accept", "application/json, text/event-stream");
     let params =
         json!({ "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": { "name": "t", "version": "1" } });
@@ -190,6 +191,9 @@ async fn a_session_of_the_handshake_versions_is_its_key_s_alone_and_ends_with_it
     assert_eq!(open(&test, &one, "POST /mcp", &of_session, Some(ready)).await.read().await.status, 202);
     let list = Some(json!({ "jsonrpc": "2.0", "id": 2, "method": "tools/list" }));
     assert_eq!(open(&test, &other, "POST /mcp", &of_session, list.clone()).await.read().await.status, 404);
+    let unknown = [accept, ("mcp-session-id", "nobody"), ("mcp-protocol-version", "2025-11-25")];
+    assert_eq!(open(&test, &other, "POST /mcp", &unknown, list.clone()).await.read().await.status, 404);
+    assert_eq!(failures(&test).await, [(other_id, "not_found: the session of another principal".to_owned())]);
     let mut stream = open(&test, &one, "GET /mcp", &of_session, None).await;
     assert_eq!(open(&test, &one, "POST /mcp", &of_session, list.clone()).await.read().await.status, 200);
     assert_eq!(test.send(&format!("DELETE /api/v1/api-keys/{id}"), None).await.status, 200);

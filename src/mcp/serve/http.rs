@@ -74,6 +74,13 @@ impl Leave {
     }
 }
 
+/// In the extensions of a response, for whoever let its request in: why it says no.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TurnedAway {
+    /// The session is another principal's. It is told that there is none.
+    OfAnother,
+}
+
 /// A tower service for `Router::route_service`. The layers before it put the [`Principal`] of each request into its extensions (a request
 /// without one is refused with 401) and its [`crate::net::RequestId`], and on TCP they have looked at `Host` and `Origin` ([`crate::net::Guard`]).
 pub fn http_service(backend: Arc<dyn Backend>, seed: HttpSeed) -> HttpService {
@@ -147,7 +154,12 @@ impl HttpService {
         }
         let opens = match session::id_in(request.headers()) {
             Some(id) if !self.sessions.belongs(id, &who) => {
-                return Err(refused(StatusCode::NOT_FOUND, "Not Found: the session has ended; initialize a new one"));
+                let message = "Not Found: the session has ended; initialize a new one";
+                let mut response = refused(StatusCode::NOT_FOUND, message);
+                if self.sessions.is_owned(id) {
+                    response.extensions_mut().insert(TurnedAway::OfAnother);
+                }
+                return Err(response);
             }
             named => named.is_none(),
         };

@@ -18,7 +18,7 @@ mod tests;
 mod wire;
 
 pub use backend::{Backend, Caller, Fault, JsonObject, ToolCall, ToolListing, ToolOutcome, ToolSet, Transport};
-pub use http::{HttpSeed, HttpService, Leave, Stay, http_service};
+pub use http::{HttpSeed, HttpService, Leave, Stay, TurnedAway, http_service};
 pub use progress::{Progress, ProgressSink};
 pub use stream::{StdioSeed, serve_stream};
 

@@ -89,6 +89,11 @@ impl Sessions {
         self.open().sessions.get(id).is_some_and(|session| session.owner == Some(owner(who)))
     }
 
+    /// Whether somebody has opened the session.
+    pub(super) fn is_owned(&self, id: &str) -> bool {
+        self.open().sessions.get(id).is_some_and(|session| session.owner.is_some())
+    }
+
     /// Fires when the session ends.
     pub(super) fn closed(&self, id: &str) -> Option<CancellationToken> {
         self.open().sessions.get(id).map(|session| session.closed.clone())
