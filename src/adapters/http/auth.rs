@@ -102,7 +102,7 @@ pub(super) async fn require_key(State(doors): State<Doors>, mut request: Request
             let Some(lease) = lease else { return noted(&doors, &asked, &who, next.run(request).await).await };
             request.extensions_mut().insert(Leave::new(lease.clone()));
             match while_held(&doors, &lease, next.run(request)).await {
-                Some(response) => until(noted(&doors, &asked, &who, response).await, &lease),
+                Some(response) => until(challenged(noted(&doors, &asked, &who, response).await), &lease),
                 None => left(&doors, &asked).await,
             }
         }
@@ -129,8 +129,15 @@ async fn while_held(doors: &Doors, lease: &Lease, answering: impl Future<Output 
         response = &mut answering => Some(response),
         () = lease.ended() => doors.station.clock.timeout(FAREWELL, answering).await,
     };
-    // Whoever was let in is refused only where the lease was found to have ended when the body had come.
-    answered.filter(|response| response.status() != StatusCode::UNAUTHORIZED)
+    answered.filter(|response| response.extensions().get() != Some(&TurnedAway::Ended))
+}
+
+/// An act may find that its key has been ended, and every 401 names what it wants (RFC 9110, 11.6.1).
+fn challenged(mut response: Response) -> Response {
+    if response.status() == StatusCode::UNAUTHORIZED {
+        response.headers_mut().entry(WWW_AUTHENTICATE).or_insert(HeaderValue::from_static(WRONG_KEY));
+    }
+    response
 }
 
 /// A stream ends when its caller may not be here any more; an answer that is whole is sent.
@@ -186,7 +193,7 @@ async fn refuse(doors: &Doors, asked: &Asked, refused: Refused) -> Response {
     }
     let challenge = match asked.bearer() {
         None => "Bearer realm=\"station\"",
-        Some(_) => "Bearer realm=\"station\", error=\"invalid_token\"",
+        Some(_) => WRONG_KEY,
     };
     let is_unknown = refused.error.kind() == ErrorKind::Unauthenticated;
     let mut response = Problem::from(refused.error).into_response();
@@ -204,6 +211,9 @@ async fn turn_away(doors: &Doors, asked: &Asked, error: Error) -> Response {
         Err(wait) => held_back(wait, NO_KEY),
     }
 }
+
+/// What is answered to a key that isn't taken (RFC 6750, 3).
+const WRONG_KEY: &str = "Bearer realm=\"station\", error=\"invalid_token\"";
 
 /// What a source is told that was refused too often.
 const NO_KEY: &str = "too many requests without a valid key from this address";

@@ -1,6 +1,7 @@
 //! Errors as RFC 9457 problem documents.
 
 use crate::error::{Error, ErrorKind, ErrorReport};
+use crate::mcp::serve::TurnedAway;
 use axum::http::header::RETRY_AFTER;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -11,6 +12,7 @@ use serde::Serialize;
 pub(in crate::adapters) struct Problem {
     status: StatusCode,
     report: Box<ErrorReport>,
+    turned_away: Option<TurnedAway>,
 }
 
 /// What is written: the members of RFC 9457, and beside them those that every door of Station gives.
@@ -33,7 +35,12 @@ impl Problem {
 
     /// A problem whose status says more than its kind does (405, 408, 415).
     pub(in crate::adapters) fn with_status(error: Error, status: StatusCode) -> Self {
-        Self { status, report: Box::new(error.report()) }
+        Self { status, report: Box::new(error.report()), turned_away: None }
+    }
+
+    /// Tells whoever let the request in.
+    pub(in crate::adapters) fn turned_away(self, why: TurnedAway) -> Self {
+        Self { turned_away: Some(why), ..self }
     }
 
     /// The document.
@@ -69,6 +76,9 @@ impl IntoResponse for Problem {
             let told = self.report.details.as_ref().and_then(|details| details["retry_after_ms"].as_u64());
             let seconds = told.map_or(1, |ms| ms.div_ceil(1000));
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let Some(why) = self.turned_away {
+            response.extensions_mut().insert(why);
         }
         response.extensions_mut().insert(self);
         response

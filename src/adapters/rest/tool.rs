@@ -5,7 +5,7 @@ use super::{BASE, Problem, body, query_of};
 use crate::adapters::http::{Arrival, Doors};
 use crate::domain::{Principal, RunStatus};
 use crate::error::{Error, Result};
-use crate::mcp::serve::Leave;
+use crate::mcp::serve::{Leave, TurnedAway};
 use crate::net::RequestId;
 use crate::tools::spec::Rest;
 use crate::tools::{Act, Context, dispatch};
@@ -36,7 +36,8 @@ async fn act(doors: &Doors, name: &'static str, rest: Rest, mut request: Request
     if let Some(leave) = head.extensions.get::<Leave>()
         && !leave.lasts().await
     {
-        return Err(Error::unauthenticated("the key isn't taken any more").into());
+        let error = Error::unauthenticated("the key isn't taken any more");
+        return Err(Problem::from(error).turned_away(TurnedAway::Ended));
     }
     let spec = doors.station.table.get(name).map(|tool| &tool.spec);
     let spec = spec.ok_or_else(|| Error::internal(format!("`{name}` has a route and is not in the table")))?;

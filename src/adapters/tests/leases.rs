@@ -71,6 +71,36 @@ async fn a_request_whose_body_comes_after_its_key_was_deleted_does_nothing() {
 }
 
 #[tokio::test]
+async fn an_act_that_finds_its_key_ended_says_so_itself_and_leaves_one_row() {
+    let test = TestStation::new().await;
+    let (id, secret) = key(&test, json!({ "name": "doomed" })).await;
+    let others = test.deps.station.giving.lock().await;
+    let (path, heir) = (format!("DELETE /api/v1/api-keys/{id}"), json!({ "name": "heir", "expires_in": "1d" }));
+    let mut deleting = Box::pin(test.send(&path, None));
+    let mut giving = Box::pin(ask(&test, &secret, "POST /api/v1/api-keys", Some(heir)));
+    // Both wait until nobody else gives or takes, the one that ends the key before the other.
+    for _ in 0..3 {
+        assert!(deleting.as_mut().now_or_never().is_none());
+        settle(&test).await;
+    }
+    for _ in 0..3 {
+        assert!(giving.as_mut().now_or_never().is_none());
+        settle(&test).await;
+    }
+    drop(others);
+    assert_eq!(deleting.await.status, 200);
+    let refused = giving.await;
+    assert_eq!(refused.status, 401, "{refused:?}");
+    assert!(
+        refused.text.contains("nothing was changed") && refused.header("www-authenticate").contains("invalid_token")
+    );
+    let rows = test.deps.station.control.audit_after(0, 200).await.unwrap();
+    let of_request = rows.iter().filter(|row| row.entry.request_id == refused.header("x-request-id"));
+    let said: Vec<_> = of_request.map(|row| (row.entry.action.as_str(), row.entry.reason.as_deref())).collect();
+    assert_eq!(said, [("api_key.create", Some("the key of the giver isn't taken any more"))]);
+}
+
+#[tokio::test]
 async fn an_answer_that_is_still_coming_when_its_key_ends_or_changes_is_not_given() {
     let test = TestStation::new().await;
     let agent = json!({ "name": "slow", "prompt": "Be brief." });

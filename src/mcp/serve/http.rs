@@ -79,6 +79,8 @@ impl Leave {
 pub enum TurnedAway {
     /// The session is another principal's. It is told that there is none.
     OfAnother,
+    /// The principal may not be here any more, as was found when the body had come.
+    Ended,
 }
 
 /// A tower service for `Router::route_service`. The layers before it put the [`Principal`] of each request into its extensions (a request
@@ -207,7 +209,9 @@ impl HttpService {
         if let Some(leave) = parts.extensions.get::<Leave>()
             && !leave.lasts().await
         {
-            return Err(refused(StatusCode::UNAUTHORIZED, "Unauthorized: the key isn't taken any more"));
+            let mut response = refused(StatusCode::UNAUTHORIZED, "Unauthorized: the key isn't taken any more");
+            response.extensions_mut().insert(TurnedAway::Ended);
+            return Err(response);
         }
         Ok(Request::from_parts(parts, body))
     }
