@@ -14,7 +14,7 @@ use crate::tools::model::ProviderVariables;
 use axum::body::{Body, HttpBody};
 use axum::extract::{Request, State};
 use axum::http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
-use axum::http::{HeaderValue, StatusCode, Uri};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
@@ -80,7 +80,11 @@ const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Lets in who has a key.
 pub(super) async fn require_key(State(doors): State<Doors>, mut request: Request, next: Next) -> Response {
-    let well_put = no_key_in_query(request.uri());
+    let query = match query_of(request.uri()) {
+        Ok(query) => query,
+        Err(error) => return Problem::from(error).into_response(),
+    };
+    let well_put = no_key_in(query).and_then(|()| one_key(request.headers()));
     if is_open(request.uri().path()) {
         return match well_put {
             Ok(()) => next.run(request).await,
@@ -167,13 +171,23 @@ fn is_open(path: &str) -> bool {
 }
 
 /// A key in an address ends up in logs and histories.
-fn no_key_in_query(uri: &Uri) -> Result<(), Error> {
-    let given = query_of(uri)?.into_iter().find(|(name, _)| matches!(name.as_str(), "token" | "access_token"));
+fn no_key_in(query: Vec<(String, String)>) -> Result<(), Error> {
+    let given = query.into_iter().find(|(name, _)| matches!(name.as_str(), "token" | "access_token"));
     match given {
         None => Ok(()),
         Some((name, _)) => Err(Error::invalid_input(format!("a key doesn't belong in the address (`?{name}=`)"))
             .hint("send it as `Authorization: Bearer <key>`, and treat this one as leaked")
             .field(name)),
+    }
+}
+
+/// Of two keys nobody would know which one counts.
+fn one_key(headers: &HeaderMap) -> Result<(), Error> {
+    match headers.get_all(AUTHORIZATION).iter().nth(1) {
+        None => Ok(()),
+        Some(_) => Err(Error::invalid_input("the request has more than one `Authorization` header")
+            .hint("send one key")
+            .field(AUTHORIZATION.as_str())),
     }
 }
 
@@ -183,13 +197,11 @@ async fn refuse(doors: &Doors, asked: &Asked, refused: Refused) -> Response {
         return Problem::from(refused.error).into_response();
     }
     if let Err(wait) = record(doors, asked, &refused.who, refused.is_proved, refused.reason).await {
-        return held_back(
-            wait,
-            match refused.is_proved {
-                true => "too many requests with this key, which isn't taken here",
-                false => NO_KEY,
-            },
-        );
+        let message = match refused.is_proved {
+            true => "too many requests with this key, which isn't taken here",
+            false => "too many requests without a valid key from this address",
+        };
+        return held_back(wait, message);
     }
     let challenge = match asked.bearer() {
         None => "Bearer realm=\"station\"",
@@ -203,20 +215,16 @@ async fn refuse(doors: &Doors, asked: &Asked, refused: Refused) -> Response {
     response
 }
 
-/// Answers a request that is refused whatever key it has, as one of nobody who is known.
+/// Answers a request that is refused whatever key it has, as one of nobody who is known. It says what is wrong also when the audit hears no
+/// more of it.
 async fn turn_away(doors: &Doors, asked: &Asked, error: Error) -> Response {
     let reason = format!("{}: {}", error.kind(), error.message());
-    match record(doors, asked, &keys::unknown(None), false, &reason).await {
-        Ok(()) => Problem::from(error).into_response(),
-        Err(wait) => held_back(wait, NO_KEY),
-    }
+    let _unrecorded = record(doors, asked, &keys::unknown(None), false, &reason).await;
+    Problem::from(error).into_response()
 }
 
 /// What is answered to a key that isn't taken (RFC 6750, 3).
 const WRONG_KEY: &str = "Bearer realm=\"station\", error=\"invalid_token\"";
-
-/// What a source is told that was refused too often.
-const NO_KEY: &str = "too many requests without a valid key from this address";
 
 fn held_back(wait: Duration, message: &str) -> Response {
     let seconds = wait.as_secs().max(1);
@@ -264,6 +272,8 @@ async fn record(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use axum::http::Uri;
+    use std::str::FromStr;
 
     #[test]
     fn only_health_and_well_known_routes_are_open() {
@@ -284,7 +294,8 @@ mod tests {
 
     #[test]
     fn a_key_in_the_address_is_refused() {
-        assert!(no_key_in_query(&Uri::from_static("/api/v1/agents?limit=1&token=k")).is_err());
-        assert!(no_key_in_query(&Uri::from_static("/api/v1/agents?limit=1")).is_ok());
+        let query = |text| query_of(&Uri::from_str(text).unwrap()).unwrap();
+        assert!(no_key_in(query("/api/v1/agents?limit=1&token=k")).is_err());
+        assert!(no_key_in(query("/api/v1/agents?limit=1")).is_ok());
     }
 }

@@ -33,8 +33,9 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 
-/// How often a minute a source without a key of this station may fail to log in, and a key for what isn't its own, or that isn't taken any more. A key that is right is never held back: 256 random bits need no help against guessing,
-/// and a neighbour on the same address must not lock the owner out.
+/// How often a minute a source without a key of this station may fail to log in, and a principal ask with a key that isn't taken, or for
+/// another's session. A key that is right is never held back: 256 random bits need no help against guessing, and a neighbour on the same
+/// address must not lock the owner out.
 const MOST_FAILURES: u32 = 100;
 
 /// What `app` gives the doors.

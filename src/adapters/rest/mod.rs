@@ -77,6 +77,10 @@ pub(super) fn unknown_route(station: &Station, path: &str) -> Problem {
 
 /// The route that `path` was most likely meant to be, with the path's own words in the places of fields.
 fn meant(station: &Station, path: &str) -> Option<String> {
+    // Clients look there for what others agreed on; no route of Station is like one of those.
+    if path.starts_with("/.well-known/") {
+        return None;
+    }
     // No route ends with a slash.
     let path = path.trim_end_matches('/');
     let of_tools = station.table.iter().filter_map(|tool| Some(format!("{BASE}{}", tool.spec.rest?.path)));

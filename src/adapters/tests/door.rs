@@ -92,6 +92,30 @@ async fn a_key_in_the_address_is_refused_even_if_it_is_right() {
 }
 
 #[tokio::test]
+async fn of_two_keys_neither_counts() {
+    let test = TestStation::new().await;
+    let bearer = format!("Bearer {}", test.key);
+    for other in ["Bearer x", bearer.as_str()] {
+        let headers = [HOST, ("authorization", bearer.as_str()), ("authorization", other)];
+        for path in ["GET /api/v1/agents", "POST /mcp"] {
+            let refused = send(&test.routers.tcp, path, &headers, None).await.read().await;
+            assert_eq!((refused.status, refused.json()["field"].as_str()), (400, Some("authorization")), "{path}");
+        }
+    }
+    assert_eq!(refusals(&test).await, ["invalid_input: the request has more than one `Authorization` header"; 4]);
+}
+
+#[tokio::test]
+async fn what_clients_look_for_at_well_known_places_is_plainly_not_there() {
+    let test = TestStation::new().await;
+    for path in ["oauth-protected-resource", "oauth-protected-resource/mcp", "oauth-authorization-server", "agents"] {
+        let answered = send(&test.routers.tcp, &format!("GET /.well-known/{path}"), &[HOST], None).await.read().await;
+        assert_eq!(answered.status, 404, "{path}");
+        assert!(!answered.json()["hint"].as_str().unwrap().contains("did you mean"), "{path}: {}", answered.text);
+    }
+}
+
+#[tokio::test]
 async fn health_is_open_and_readiness_follows_the_start_and_the_stop() {
     let test = TestStation::starting(Settings::default()).await;
     let ask = async |path: &str| send(&test.routers.tcp, path, &[HOST], None).await.read().await;
