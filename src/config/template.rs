@@ -225,11 +225,6 @@ impl handlebars::HelperDef for IfEquals {
 
 /// Checks that every section compiles and uses nothing that doesn't exist here.
 pub(super) fn check(prompt: &str) -> Result<(), Fault> {
-    nesting::check(prompt).map_err(|TooDeep { at, reason }| Fault {
-        line: lines(&prompt[..at]) + 1,
-        column: prompt[..at].chars().rev().take_while(|c| *c != '\n').count() + 1,
-        message: format!("the prompt can't be read: {reason}"),
-    })?;
     let sections = sections(prompt)?;
     let is_split = sections.len() > 1;
     for section in sections {
@@ -337,7 +332,18 @@ fn sections(prompt: &str) -> Result<Vec<Section<'_>>, Fault> {
         }
     }
     sections.push(section(prompt, start..prompt.len(), speaker));
+    sections.iter().try_for_each(bounded)?;
     Ok(sections)
+}
+
+/// Refuses a section that nests too deeply for whoever compiles, checks or renders it. Each is looked at by itself, as it is compiled.
+fn bounded(section: &Section<'_>) -> Result<(), Fault> {
+    nesting::check(section.text).map_err(|TooDeep { at, reason }| {
+        let before = &section.text[..at];
+        let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+        let line = section.lines_before + lines(before) + 1;
+        Fault { line, column, message: format!("the prompt can't be read: {reason}") }
+    })
 }
 
 fn section(prompt: &str, range: std::ops::Range<usize>, speaker: Speaker) -> Section<'_> {
@@ -506,10 +512,32 @@ mod tests {
     }
 
     #[test]
-    fn a_template_that_would_end_the_process_is_refused_at_its_place() {
-        let deep = format!("Hi\n{{{{json {}a{}}}}}\n", "(eq ".repeat(100_000), ")".repeat(100_000));
-        let fault = check(&deep).unwrap_err();
-        assert_eq!(fault.line, 2);
-        assert!(fault.message.contains("more than 32 parentheses"), "{}", fault.message);
+    fn a_prompt_nests_as_deeply_as_a_worker_can_render_and_one_that_would_end_the_process_is_refused_at_its_place() {
+        let prompt = |levels: usize| {
+            let deep = format!("{}true{}", "(and true ".repeat(levels), ")".repeat(levels));
+            let blocks = format!("{{{{#if {deep}}}}}").repeat(2 * levels);
+            format!("{{{{role \"user\"}}}}\na\n{blocks}{{{{json {deep}}}}}{}", "{{/if}}".repeat(2 * levels))
+        };
+        let on_a_worker = |levels: usize| {
+            let rendered = move || check(&prompt(levels)).map(|()| render_prompt(&prompt(levels), &json!({})));
+            std::thread::Builder::new().stack_size(2 * 1024 * 1024).spawn(rendered).unwrap().join().unwrap()
+        };
+        assert_eq!(on_a_worker(32).unwrap().unwrap().messages, [user("a\ntrue")]);
+        let fault = on_a_worker(300).unwrap_err();
+        assert_eq!((fault.line, fault.message.contains("more than 32 parentheses")), (3, true), "{}", fault.message);
+        for deep in ["(eq ", "[", "{\"a\":", "x.[)] (eq ", "\"}}\" (eq "].map(|part| part.repeat(100_000)) {
+            for start in [
+                "{{json ",
+                "{{!-- -- {{ \" --}}{{json ",
+                "{{{{raw}}}} {{ ' {{{{/raw}}}}{{json ",
+                "x {{role \"user\"}} {{json ",
+            ] {
+                let deep = format!("{start}{deep}");
+                assert!(check(&deep).is_err() && render_prompt(&deep, &json!({})).is_err(), "{start}");
+            }
+        }
+        for blocks in ["{{#if a}}", "{{#if a}}{{else if a}}"].map(|block| block.repeat(70)) {
+            assert!(check(&blocks).unwrap_err().message.contains("more than 64 blocks"));
+        }
     }
 }
