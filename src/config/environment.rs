@@ -180,7 +180,7 @@ impl Reader<'_> {
             let relative = format!("{folder}/{name}");
             let file = self.shown(&relative);
             let slug = slug(stem);
-            let Ok(slug) = Name::new(&slug) else {
+            let Ok(name) = Name::new(stem).or_else(|_| Name::new(&slug)) else {
                 let also = if slug == *stem { String::new() } else { format!(", also not as `{slug}`") };
                 let message = format!("`{stem}` can't be the name of an agent{also}");
                 files.problems.push(FileProblem::new(&file, message).hint("rename the file"));
@@ -189,7 +189,7 @@ impl Reader<'_> {
             let warnings = RefCell::default();
             let (bytes, read) = match self.read(&relative) {
                 Ok(bytes) => {
-                    let read = parse_warned(&slug, &file, &bytes, &warnings);
+                    let read = parse_warned(&name, &file, &bytes, &warnings);
                     (bytes, read)
                 }
                 Err(problem) => (Vec::new(), Err(problem.into())),
@@ -201,7 +201,7 @@ impl Reader<'_> {
             let revision = revision_of(&bytes);
             add_agent(
                 &mut found,
-                AgentFile { name: slug, file, bytes, revision, definition, further, warnings: warnings.into_inner() },
+                AgentFile { name, file, bytes, revision, definition, further, warnings: warnings.into_inner() },
             );
         }
         check_files(&mut found);
@@ -457,6 +457,16 @@ mod tests {
         assert!(
             problem.message.contains("Cost Forecaster.prompt") && problem.message.contains("cost-forecaster.prompt")
         );
+    }
+
+    #[test]
+    fn a_file_whose_name_an_agent_can_have_is_that_agent_and_no_other() {
+        let names = ["a--b", "a-b", "foo", "foo-", "foo_"];
+        let files: Vec<_> = names.map(|name| format!("agents/{name}.prompt")).into();
+        let home = home(&files.iter().map(|file| (file.as_str(), PROMPT)).collect::<Vec<_>>());
+        let found: Vec<_> =
+            load(&home).agents.into_iter().map(|agent| (agent.name, agent.definition.is_ok())).collect();
+        assert_eq!(found, names.map(|name| (Name::new(name).unwrap(), true)));
     }
 
     #[test]
