@@ -177,8 +177,18 @@ impl<'a> Fields<'a> {
 
     /// A whole number in `1..=most`.
     pub(super) fn count(&self, key: &str, most: u32) -> Result<Option<u32>, FileProblem> {
+        self.counted(key, most, Value::as_u64)
+    }
+
+    /// The same, where a text of digits counts too.
+    pub(super) fn count_or_text(&self, key: &str, most: u32) -> Result<Option<u32>, FileProblem> {
+        let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten();
+        self.counted(key, most, |value| value.as_str().map_or_else(|| value.as_u64(), digits))
+    }
+
+    fn counted(&self, key: &str, most: u32, read: impl Fn(&Value) -> Option<u64>) -> Result<Option<u32>, FileProblem> {
         let Some(value) = self.get(key) else { return Ok(None) };
-        let number = value.as_u64().and_then(|number| u32::try_from(number).ok());
+        let number = read(value).and_then(|number| u32::try_from(number).ok());
         match number.filter(|number| (1..=most).contains(number)) {
             Some(number) => Ok(Some(number)),
             None => Err(self.mismatch(key, &format!("a whole number from 1 to {most}"), value)),

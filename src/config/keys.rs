@@ -17,6 +17,8 @@ pub(super) enum Form {
     Amount,
     /// A whole number from 1 to this.
     Count(u32),
+    /// The same, also as a text: the Go Station reads it so.
+    CountOrText(u32),
     /// `10m`, or whole seconds.
     Duration,
     Texts,

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 const SCALARS: [&str; 7] = ["string", "number", "integer", "boolean", "null", "any", "object"];
 const CONTAINERS: [&str; 3] = ["array", "object", "enum"];
 /// Types that a JSON Schema has at its root.
-const JSON_SCHEMA_TYPES: [&str; 7] = ["string", "boolean", "null", "number", "integer", "object", "array"];
+pub(super) const JSON_SCHEMA_TYPES: [&str; 7] = ["string", "boolean", "null", "number", "integer", "object", "array"];
 /// Keys that only a JSON Schema has, where their value is a list.
 const COMBINERS: [&str; 4] = ["anyOf", "oneOf", "allOf", "enum"];
 const WILDCARD: &str = "(*)";
@@ -88,8 +88,18 @@ fn object(fields: &Map<String, Value>, path: &mut Vec<String>) -> Result<Value, 
             if properties.contains_key(field.name) {
                 return Err(fault(path, format!("the field {} stands here a second time", quoted(field.name))));
             }
-            properties.insert(field.name.to_owned(), property(&field, found, path)?);
-            if !field.optional {
+            let (schema, is_required) = match property(&field, found, path) {
+                Ok(schema) => (schema, !field.optional),
+                // Fields of the Go Station, which has them at the root alone, are none of Picoschema.
+                Err(refused) => {
+                    match go_station_field(found).filter(|_| path.len() == 1 && field.container.is_none()) {
+                        Some(long) => (long.schema, long.is_required && !field.optional),
+                        None => return Err(refused),
+                    }
+                }
+            };
+            properties.insert(field.name.to_owned(), schema);
+            if is_required {
                 required.push(Value::from(field.name));
             }
         }
@@ -149,6 +159,36 @@ fn property(field: &Field<'_>, found: &Value, path: &mut Vec<String>) -> Result<
         describe(object, field.about);
     }
     Ok(schema)
+}
+
+/// A field as the Go Station writes one.
+struct LongField {
+    schema: Value,
+    is_required: bool,
+}
+
+/// `mode: [a, b]`, or `q: { type: string, description: what is asked, default: x, enum: [x, y], required: true }`. As there, it may be left
+/// out unless it says that it is required.
+fn go_station_field(found: &Value) -> Option<LongField> {
+    if found.is_array() {
+        let schema = json!({ "enum": choices(found, &[]).ok()? });
+        return Some(LongField { schema, is_required: false });
+    }
+    let parts = found.as_object()?;
+    let fits = |(key, value): (&String, &Value)| match key.as_str() {
+        "type" => value.as_str().is_some_and(|kind| JSON_SCHEMA_TYPES.contains(&kind)),
+        "description" => value.is_string(),
+        "enum" => choices(value, &[]).is_ok(),
+        "required" => value.is_boolean(),
+        key => key == "default",
+    };
+    if !parts.contains_key("type") || !parts.iter().all(fits) {
+        return None;
+    }
+    let is_required = parts.get("required") == Some(&Value::Bool(true)) && !parts.contains_key("default");
+    let mut schema = parts.clone();
+    schema.remove("required");
+    Some(LongField { schema: schema.into(), is_required })
 }
 
 fn choices(found: &Value, path: &[String]) -> Result<Vec<Value>, SchemaFault> {
@@ -244,6 +284,32 @@ mod tests {
             let fault = compiled(text).unwrap_err();
             assert_eq!(fault.path.join("."), path, "{text}");
             assert!(fault.reason.contains(part), "{text}: {}", fault.reason);
+        }
+    }
+
+    #[test]
+    fn fields_as_the_go_station_writes_them_are_read_as_it_reads_them() {
+        let text = "schema:\n  mode: [fast, slow]\n  q: { type: string, description: what is asked, required: true }\n  n: { type: integer, default: 3, required: true }\n  kind: { type: string, enum: [a, b] }\n  o: { type: string, description: string }\n";
+        let schema = compiled(text).unwrap();
+        assert_eq!(schema["required"], json!(["q", "o"]));
+        let properties = json!({
+            "mode": { "enum": ["fast", "slow"] },
+            "q": { "type": "string", "description": "what is asked" },
+            "n": { "type": "integer", "default": 3 },
+            "kind": { "type": "string", "enum": ["a", "b"] },
+        });
+        for (name, expected) in properties.as_object().unwrap() {
+            assert_eq!(&schema["properties"][name], expected);
+        }
+        assert_eq!(schema["properties"]["o"]["required"], json!(["type", "description"]), "that is Picoschema");
+        for (odd, part) in [
+            ("{ type: string, defualt: x }", "`x` is no type"),
+            ("{ type: string, required: often }", "`often` is no type"),
+            ("{ type: strin, default: x }", "is no type"),
+            ("[]", "a list is no type"),
+        ] {
+            let fault = compiled(&format!("schema:\n  q: {odd}")).unwrap_err();
+            assert!(fault.reason.contains(part), "{odd}: {}", fault.reason);
         }
     }
 

@@ -60,6 +60,9 @@ pub(super) static KEYS: Keys = Keys {
         ("lattice", "there is no lattice here"),
         ("harness", "every agent runs in the same loop"),
         ("harness_config", "use max_steps and timeout"),
+        ("workspace", "the agent works on the files that its tools reach"),
+        ("skills", "there are no skills here; write them into the prompt"),
+        ("memory", "nothing is kept from one run to the next"),
         ("name", "an agent is called like its file"),
         ("description", "write it under metadata"),
         ("variant", "an agent is called like its file"),
@@ -77,10 +80,15 @@ static METADATA: Keys = Keys {
         key("name", Form::Note, "The name for people; the agent itself is called like its file."),
         key("description", Form::Note, "What the agent is good for."),
         key("tags", Form::Texts, "Words to find it by."),
-        MAX_STEPS,
+        Key { form: Form::CountOrText(MOST_STEPS), ..MAX_STEPS },
     ],
     later: &[],
-    idle: &[("app", APP), ("app_type", APP)],
+    idle: &[
+        ("app", APP),
+        ("app_type", APP),
+        ("version", "an agent's revision is the hash of its file"),
+        ("agent_id", "an agent's id is the station's to give"),
+    ],
 };
 
 static INPUT: Keys =
@@ -89,11 +97,16 @@ static INPUT: Keys =
 static OUTPUT: Keys = Keys {
     known: &[
         key("schema", Form::Schema, "JSON Schema or Picoschema of the final answer."),
-        key("format", Form::OneOf(&["json", "text"]), "json goes with a schema; without one the answer is a text."),
+        key("format", Form::OneOf(&FORMATS), "json goes with a schema; without one the answer is a text."),
+        key("type", Form::OneOf(&picoschema::JSON_SCHEMA_TYPES), "The type of a schema that isn't under schema."),
+        key("properties", Form::Schema, "The fields of such a schema, each a JSON Schema."),
+        key("required", Form::Texts, "The fields of such a schema that have to be there."),
     ],
     later: &[],
     idle: &[("preset", "write out the schema that it stood for")],
 };
+
+const FORMATS: [&str; 2] = ["json", "text"];
 
 static LIMITS: Keys = Keys {
     known: &[
@@ -213,7 +226,7 @@ fn read(fields: &Fields<'_>, definition: &mut AgentDefinition, faults: &mut Faul
         definition.display_name = faults.take(metadata.note("name")).flatten();
         definition.description = faults.take(metadata.note("description")).flatten();
         definition.tags = faults.take(metadata.texts("tags")).unwrap_or_default();
-        definition.max_steps = faults.take(metadata.count("max_steps", MOST_STEPS)).flatten();
+        definition.max_steps = faults.take(metadata.count_or_text("max_steps", MOST_STEPS)).flatten();
     }
     definition.model = faults.take(fields.agent_model("model")).flatten();
     let max_steps = faults.take(fields.count("max_steps", MOST_STEPS)).flatten();
@@ -339,7 +352,11 @@ fn output_schema(fields: &Fields<'_>) -> Result<Option<Value>, FileProblem> {
     let Some(output) = fields.map("output")? else { return Ok(in_text) };
     output.check(&OUTPUT)?;
     let format = output.text("format")?;
-    let Some(written) = output.get("schema") else {
+    if let Some(other) = format.as_deref().filter(|format| !FORMATS.contains(format)) {
+        return Err(output.problem("format", format!("{} is none of {}", quoted(other), FORMATS.join(", "))));
+    }
+    let unnamed = unnamed_schema(&output)?;
+    let Some(schema) = named_schema(&output)?.or(unnamed.clone()) else {
         if format.as_deref() == Some("json") && in_text.is_none() {
             let message = "`output.format` has no effect here: without a schema the answer is not checked";
             output.warn(output.key_problem("format", message));
@@ -347,16 +364,54 @@ fn output_schema(fields: &Fields<'_>) -> Result<Option<Value>, FileProblem> {
         return Ok(in_text);
     };
     if in_text.is_some() {
-        return Err(fields.key_problem("output_schema", "`output_schema` and `output.schema` mean the same; keep one"));
+        let under = if unnamed.is_some() { "output" } else { "output.schema" };
+        let message = format!("`output_schema` and `{under}` mean the same; keep one");
+        return Err(fields.key_problem("output_schema", message));
     }
-    let told = |fault: input::SchemaFault| told_inside(&output, &fault);
+    if unnamed.is_some() && output.get("schema").is_some() {
+        let message = "`output` has a schema under `schema`, and another one beside it; keep one";
+        return Err(output.key_problem("schema", message));
+    }
+    if format.as_deref() == Some("text") {
+        return Err(output.problem("format", "a text has no schema").hint("write json, or remove the schema"));
+    }
+    Ok(Some(schema))
+}
+
+fn named_schema(output: &Fields<'_>) -> Result<Option<Value>, FileProblem> {
+    let Some(written) = output.get("schema") else { return Ok(None) };
+    let told = |fault: input::SchemaFault| told_inside(output, &fault);
     let schema = picoschema::compile(written).map_err(told)?.schema;
     input::check_output_schema(&schema).map_err(told)?;
-    match format.as_deref() {
-        None | Some("json") => Ok(Some(schema)),
-        Some("text") => Err(output.problem("format", "a text has no schema").hint("write json, or remove the schema")),
-        Some(other) => Err(output.problem("format", format!("{} is none of json, text", quoted(other)))),
+    Ok(Some(schema))
+}
+
+/// A schema whose parts stand in `output` itself, as the Go Station reads it.
+fn unnamed_schema(output: &Fields<'_>) -> Result<Option<Value>, FileProblem> {
+    let kind = output.text("type")?;
+    if let Some(odd) = kind.as_deref().filter(|kind| !picoschema::JSON_SCHEMA_TYPES.contains(kind)) {
+        let reason = format!("{} is none of {}", quoted(odd), picoschema::JSON_SCHEMA_TYPES.join(", "));
+        return Err(output.problem("type", reason));
     }
+    let properties = output.map("properties")?.and_then(|_| output.get("properties"));
+    let required = output.texts("required")?;
+    if kind.is_none() && properties.is_none() {
+        let lonely =
+            output.get("required").map(|_| output.key_problem("required", "`output.required` needs `properties`"));
+        return lonely.map_or(Ok(None), Err);
+    }
+    let mut schema = json!({ "type": kind.as_deref().unwrap_or("object") });
+    if let Some(properties) = properties {
+        schema["properties"] = properties.clone();
+    }
+    if !required.is_empty() {
+        schema["required"] = required.into();
+    }
+    input::check_output_schema(&schema).map_err(|fault| match fault.path.split_first() {
+        Some((key, inside)) => output.problem_inside(key, inside, &fault.reason),
+        None => output.problem_here(&fault.reason),
+    })?;
+    Ok(Some(schema))
 }
 
 /// A JSON Schema as the Go Station's exports have it: JSON in a text.
@@ -536,6 +591,11 @@ Read {{path}}.
         for (told, start) in told.iter().zip(starts) {
             assert!(told.starts_with(&format!("{FILE}{start}")), "{told}");
         }
+        let steps = |steps: &str| parse(&format!("---\nmetadata: {{ max_steps: {steps} }}\n---\n"));
+        assert_eq!(steps("\"8\"").unwrap().max_steps, Some(8));
+        for odd in ["\"0\"", "\"+8\"", "\" 8\"", "\"\"", "eight"] {
+            assert!(steps(odd).unwrap_err().message.contains("a whole number from 1"), "{odd}");
+        }
         let both = parse("---\nmetadata: { max_steps: 7 }\nmax_steps: 3\n---\n").unwrap();
         assert_eq!(both.max_steps, Some(3), "the key of the front matter wins");
     }
@@ -580,6 +640,31 @@ Read {{path}}.
         assert!(problem("---\noutput: { format: text, schema: string }\n---\n").contains("`output.format`"));
         assert!(problem("---\noutput: { schema: string }\noutput_schema: '{}'\n---\n").contains("keep one"));
         assert!(problem("---\noutput: { shema: {} }\n---\n").contains("did you mean `schema`"));
+        for schema in ["", ", schema: string"] {
+            let typo = problem(&format!("---\noutput: {{ format: jsno{schema} }}\n---\n"));
+            assert!(typo.contains(":2:19: `output.format`: `jsno` is none of json, text"), "{typo}");
+        }
+    }
+
+    #[test]
+    fn an_output_may_hold_the_parts_of_its_schema_itself() {
+        let read = |output: &str| parse(&format!("---\noutput: {output}\n---\n")).map(|agent| agent.output_schema);
+        let object = json!({ "type": "object", "properties": { "a": { "type": "string" } }, "required": ["a"] });
+        for kind in ["type: object, ", ""] {
+            let written = format!("{{ {kind}properties: {{ a: {{ type: string }} }}, required: [a] }}");
+            assert_eq!(read(&written).unwrap(), Some(object.clone()));
+        }
+        assert_eq!(read("{ format: json, type: string }").unwrap(), Some(json!({ "type": "string" })));
+        for (output, told) in [
+            ("{ type: objekt }", ":2:17: `output.type`: `objekt` is none of"),
+            ("{ type: object, properties: { a: { type: strin } } }", "`output.properties.a.type`: it is no valid"),
+            ("{ type: object, schema: string }", "keep one"),
+            ("{ required: [a] }", "needs `properties`"),
+            ("{ type: object, format: text }", "a text has no schema"),
+        ] {
+            let problem = read(output).unwrap_err().to_string();
+            assert!(problem.contains(told), "{output}: {problem}");
+        }
     }
 
     #[test]

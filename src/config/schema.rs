@@ -70,6 +70,9 @@ fn form(form: Form) -> Map<String, Value> {
         Form::Note => json!({ "type": ["string", "null"] }),
         Form::Flag => json!({ "type": ["boolean", "null"] }),
         Form::Count(most) => json!({ "type": ["integer", "null"], "minimum": 1, "maximum": most }),
+        Form::CountOrText(most) => json!({
+            "type": ["integer", "string", "null"], "minimum": 1, "maximum": most, "pattern": "^0*[1-9][0-9]*$"
+        }),
         Form::Duration => json!({ "type": ["string", "integer", "null"], "examples": ["90s", "10m", "1h30m"] }),
         Form::Texts => json!({ "type": ["array", "null"], "items": { "type": "string" } }),
         Form::TextMap => json!({ "type": ["object", "null"], "additionalProperties": { "type": "string" } }),

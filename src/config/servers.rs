@@ -22,6 +22,7 @@ pub(super) static FILE_KEYS: Keys = Keys::of(&[
     key("$schema", Form::Note, "Where editors find the schema of this file."),
     key("name", Form::Note, "For people."),
     key("description", Form::Note, "For people."),
+    key("version", Form::Note, "For people."),
 ]);
 
 static SERVER_KEYS: Keys = Keys {
@@ -102,9 +103,7 @@ fn read_file(file: &str, text: &str, scope: &VariableScope<'_>) -> Result<Server
     let mut found = ServersFile::default();
     let Some(root) = Fields::root(source, &value, &node)? else { return Ok(found) };
     root.check(&FILE_KEYS)?;
-    root.note("$schema")?;
-    root.note("name")?;
-    root.note("description")?;
+    ["$schema", "name", "description", "version"].into_iter().try_for_each(|key| root.note(key).map(drop))?;
     let key = match (root.get("mcpServers"), root.get("servers")) {
         (Some(_), Some(_)) => {
             return Err(root.key_problem("servers", "`servers` and `mcpServers` mean the same; keep one of them"));

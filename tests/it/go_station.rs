@@ -46,6 +46,39 @@ fn a_directory_of_the_go_station_loads_unchanged_and_its_agents_run() {
     }
 }
 
+/// Forms of the files in the Go Station's own repository.
+const INVESTIGATOR: &str = "---\nmodel: openai/gpt-4o\nmetadata:\n  name: incident-investigator\n  version: \"2.0\"\n  agent_id: 9\n  max_steps: \"8\"\n  tags:\n    - sre\ntools:\n  - bash\n\nharness:\n  enabled: true\n  max_steps: 100\n\nworkspace:\n  mode: sandbox\n  scope: session\n\nsandbox:\n  mode: docker\n\nskills:\n  sources:\n    - /skills/user/\n\nmemory:\n  sources:\n    - .station/AGENTS.md\ninput:\n  schema:\n    mode: [deep, quick]\n    region:\n      type: string\n      description: where it happened\n      required: false\n      default: us-east-1\n---\n\n{{role \"system\"}}\nYou investigate in {{region}}, {{mode}}.\n{{role \"user\"}}\n{{userInput}}\n";
+const REPORTER: &str = "---\nmetadata: { name: \"Reporter\" }\noutput:\n  format: json\n  type: object\n  properties:\n    cause: { type: string }\n  required: [cause]\n---\n{{role \"user\"}}\n{{userInput}}\n";
+const TEMPLATE: &str = "{\n  \"name\": \"finops-demo\",\n  \"description\": \"FinOps Demo Bundle\",\n  \"version\": \"1.0.0\",\n  \"mcpServers\": {\n    \"files\": { \"builtin\": \"filesystem\" }\n  }\n}\n";
+
+#[test]
+fn files_of_the_go_station_s_own_repository_load_and_what_of_them_has_no_effect_is_told() {
+    let home = TestHome::new();
+    let _created = home.stn(&["init"]).ok();
+    home.write("environments/default/agents/incident-investigator.prompt", INVESTIGATOR);
+    home.write("environments/default/agents/Reporter.prompt", REPORTER);
+    home.write("environments/default/template.json", TEMPLATE);
+    let synced = home.stn(&["sync", "default"]).ok();
+    for key in ["workspace", "skills", "memory", "harness", "sandbox", "metadata.version", "metadata.agent_id"] {
+        assert!(synced.stderr.contains(&format!("`{key}` has no effect here")), "{key}: {synced:?}");
+    }
+    let agent = home.json(&["agent", "get", "incident-investigator", "-e", "default"]);
+    assert_eq!((&agent["state"], &agent["max_steps"]), (&json!("ok"), &json!(8)));
+    let input = &agent["input_schema"];
+    assert_eq!(
+        (&input["properties"]["mode"]["enum"], &input["required"]),
+        (&json!(["deep", "quick"]), &json!(["userInput"]))
+    );
+    assert_eq!(input["properties"]["region"]["default"], "us-east-1");
+    let reporter = home.json(&["agent", "get", "Reporter", "-e", "default"]);
+    assert_eq!(reporter["output_schema"]["required"], json!(["cause"]));
+    let servers = home.json(&["mcp-server", "list", "-e", "default"]);
+    assert_eq!(servers["items"][0]["name"], "files", "{servers:#}");
+    let model = "offline/rules-1";
+    let run = home.json(&["agent", "run", "incident-investigator", "hello", "-e", "default", "--model", model]);
+    assert_eq!(run["status"], "completed", "{run:#}");
+}
+
 const PRINTER: &str = "---\nmetadata:\n  name: \"Env Printer\"\n  description: \"Prints\"\n  tags: [\"station\",\"agent\"]\nmodel: gpt-5-mini\nmax_steps: 5\ntools:\n  - \"__get-env\"\n  - \"__echo\"\n  - \"__agent_cost_forecaster\"\n---\n\n{{role \"system\"}}\nYou print.\n\n{{role \"user\"}}\n{{userInput}}\n";
 
 /// Values that break whatever pastes them into a text.
