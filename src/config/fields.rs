@@ -348,7 +348,7 @@ fn shown(value: &Value, expected: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::keys::{Form, key};
+    use super::super::keys::{Form, Needs, key};
     use super::super::problem::Severity;
     use super::super::yaml;
     use super::*;
@@ -361,6 +361,7 @@ mod tests {
 
     const KEYS: Keys = Keys {
         known: &[key("model", Form::Text, ""), key("tools", Form::Texts, "")],
+        needs: Needs::Nothing,
         later: &["plan", "views", "agents"],
         idle: &[("app", "it was for a shop")],
     };

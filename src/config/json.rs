@@ -20,7 +20,7 @@ pub(super) fn parse(text: &str) -> Result<(Value, Node), Syntax> {
         Syntax { at: Some(at), message: format!("not valid JSON: {message}") }
     })?;
     let line_starts = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
-    let root = Places { text, at: 0, line_starts }.value()?;
+    let root = Places { text, at: 0, line_starts, last: (0, 1) }.value()?;
     Ok((value, root))
 }
 
@@ -29,11 +29,14 @@ struct Places<'a> {
     text: &'a str,
     at: usize,
     line_starts: Vec<usize>,
+    /// The last offset that was asked for, and its column: the next is counted from there, also in a file of one long line.
+    last: (usize, usize),
 }
 
 impl Places<'_> {
     fn value(&mut self) -> Result<Node, Syntax> {
         let start = self.next_token();
+        let at = self.position(start);
         let (style, kind) = match self.byte() {
             Some(b'{') => (Style::Flow, Kind::Map(self.entries()?)),
             Some(b'[') => (Style::Flow, Kind::List(self.items()?)),
@@ -44,7 +47,7 @@ impl Places<'_> {
                 (Style::Inline, Kind::Scalar(self.text[start..self.at].to_owned()))
             }
         };
-        Ok(Node { span: start..self.at, at: self.position(start), style, decorated: false, kind })
+        Ok(Node { span: start..self.at, at, style, decorated: false, kind })
     }
 
     fn items(&mut self) -> Result<Vec<Node>, Syntax> {
@@ -115,10 +118,12 @@ impl Places<'_> {
         self.text.as_bytes().get(self.at).copied()
     }
 
-    fn position(&self, offset: usize) -> Position {
+    fn position(&mut self, offset: usize) -> Position {
         let line = self.line_starts.partition_point(|start| *start <= offset);
         let start = self.line_starts.get(line.saturating_sub(1)).copied().unwrap_or(0);
-        Position { line, column: self.text[start..offset].chars().count() + 1 }
+        let (from, column) = if (start..=offset).contains(&self.last.0) { self.last } else { (start, 1) };
+        self.last = (offset, column + self.text[from..offset].chars().count());
+        Position { line, column: self.last.1 }
     }
 }
 

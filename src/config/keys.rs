@@ -8,6 +8,10 @@
 pub(super) enum Form {
     /// A text that says something.
     Text,
+    /// Where HTTP is served: an IP address and a port.
+    Listen,
+    /// An http or https address, or one with placeholders.
+    Url,
     /// A text for people; an empty one counts as absent.
     Note,
     Flag,
@@ -45,10 +49,23 @@ pub(super) struct Key {
     pub(super) about: &'static str,
 }
 
+/// Which keys of a map have to be there. The parsers refuse what lacks them in their own words; editors learn it from the schema.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Needs {
+    Nothing,
+    /// Each of these.
+    All(&'static [&'static str]),
+    /// Exactly one of these.
+    One(&'static [&'static str]),
+    /// This key, unless the map's own name is one of these.
+    KeyUnlessNamed(&'static str, &'static [&'static str]),
+}
+
 /// All keys of one map.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Keys {
     pub(super) known: &'static [Key],
+    pub(super) needs: Needs,
     /// Of the format, but in force only in a later version: refused rather than ignored.
     pub(super) later: &'static [&'static str],
     /// Of the Go Station or of dotprompt, and without effect here: accepted with a warning that says so, and what it means.
@@ -82,7 +99,12 @@ pub(super) fn every_place_of(keys: &Keys) -> Vec<Vec<String>> {
 impl Keys {
     /// Keys that are all in force.
     pub(super) const fn of(known: &'static [Key]) -> Self {
-        Self { known, later: &[], idle: &[] }
+        Self { known, needs: Needs::Nothing, later: &[], idle: &[] }
+    }
+
+    /// The same keys, some of which have to be there.
+    pub(super) const fn needing(self, needs: Needs) -> Self {
+        Self { needs, ..self }
     }
 
     pub(super) fn names(&self) -> impl Iterator<Item = &'static str> {

@@ -153,12 +153,10 @@ impl Scan<'_> {
     }
 
     fn levels_of_blocks(&self) -> Result<(), Stop> {
-        if self.blocks.iter().sum::<usize>() <= MOST_LEVELS {
+        if self.blocks.iter().sum::<usize>() <= MOST_BLOCKS {
             return Ok(());
         }
-        Err(Stop::Refused(format!(
-            "blocks and their `{{{{else}}}}` can be nested {MOST_LEVELS} deep, and this is more"
-        )))
+        Err(Stop::Refused(format!("more than {MOST_BLOCKS} blocks and `{{{{else}}}}` stand inside each other")))
     }
 
     /// From behind the opening braces to behind the closing ones.

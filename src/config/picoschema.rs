@@ -88,15 +88,17 @@ fn object(fields: &Map<String, Value>, path: &mut Vec<String>) -> Result<Value, 
             if properties.contains_key(field.name) {
                 return Err(fault(path, format!("the field {} stands here a second time", quoted(field.name))));
             }
+            let depth = path.len();
             let (schema, is_required) = match property(&field, found, path) {
                 Ok(schema) => (schema, !field.optional),
                 // Fields of the Go Station, which has them at the root alone, are none of Picoschema.
-                Err(refused) => {
-                    match go_station_field(found).filter(|_| path.len() == 1 && field.container.is_none()) {
-                        Some(long) => (long.schema, long.is_required && !field.optional),
-                        None => return Err(refused),
+                Err(refused) => match go_station_field(found).filter(|_| depth == 1 && field.container.is_none()) {
+                    Some(long) => {
+                        path.truncate(depth);
+                        (long.schema, long.is_required && !field.optional)
                     }
-                }
+                    None => return Err(refused),
+                },
             };
             properties.insert(field.name.to_owned(), schema);
             if is_required {

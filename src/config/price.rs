@@ -1,7 +1,7 @@
 //! `models.prices` of `station.yml`: what models cost.
 
 use super::fields::Fields;
-use super::keys::{Form, Keys, key};
+use super::keys::{Form, Keys, Needs, key};
 use super::model::split_model;
 use super::problem::FileProblem;
 use crate::domain::{Price, quoted};
@@ -12,7 +12,8 @@ pub(super) static KEYS: Keys = Keys::of(&[
     key("input", Form::Amount, "A million tokens that the model reads."),
     key("cached_input", Form::Amount, "A million tokens that it reads from its provider's cache; absent = as input."),
     key("output", Form::Amount, "A million tokens that it writes."),
-]);
+])
+.needing(Needs::All(&["input", "output"]));
 
 /// The prices in `models`, by `provider/model`.
 pub(super) fn prices(models: &Fields<'_>) -> Result<BTreeMap<String, Price>, FileProblem> {

@@ -6,7 +6,7 @@ use super::fields::{Fields, Source};
 use super::file;
 use super::front_matter::{self, LINES_BEFORE_YAML};
 use super::input;
-use super::keys::{Form, Key, Keys, key};
+use super::keys::{Form, Key, Keys, Needs, key};
 use super::picoschema;
 use super::problem::{FileProblem, Position};
 use super::revision::sha256_hex;
@@ -46,6 +46,7 @@ pub(super) static KEYS: Keys = Keys {
         ),
         key("retry", Form::Map(&RETRY), "What happens when something has gone wrong."),
     ],
+    needs: Needs::Nothing,
     later: &["approval"],
     idle: &[
         ("schedule", "schedules are not fired by this version"),
@@ -82,6 +83,7 @@ static METADATA: Keys = Keys {
         key("tags", Form::Texts, "Words to find it by."),
         Key { form: Form::CountOrText(MOST_STEPS), ..MAX_STEPS },
     ],
+    needs: Needs::Nothing,
     later: &[],
     idle: &[
         ("app", APP),
@@ -102,6 +104,7 @@ static OUTPUT: Keys = Keys {
         key("properties", Form::Schema, "The fields of such a schema, each a JSON Schema."),
         key("required", Form::Texts, "The fields of such a schema that have to be there."),
     ],
+    needs: Needs::Nothing,
     later: &[],
     idle: &[("preset", "write out the schema that it stood for")],
 };
@@ -117,6 +120,7 @@ static LIMITS: Keys = Keys {
         ),
         key("cost_usd", Form::Amount, "US dollars, by models.prices of station.yml, which has to know the model."),
     ],
+    needs: Needs::Nothing,
     later: &["max_concurrent"],
     idle: &[],
 };
@@ -127,6 +131,7 @@ static RETRY: Keys = Keys {
         Form::OneOf(&IN_DOUBT),
         "What becomes of a call of which nobody knows whether it was carried out.",
     )],
+    needs: Needs::Nothing,
     later: &["max_attempts"],
     idle: &[],
 };

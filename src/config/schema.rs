@@ -1,6 +1,6 @@
 //! The JSON Schemas of the files that people write, for editors. They are made from the tables of keys that the parsers use.
 
-use super::keys::{Form, Keys};
+use super::keys::{Form, Keys, Needs};
 use super::{prompt, servers, station_yml};
 use crate::domain::Name;
 use serde_json::{Map, Value, json};
@@ -61,19 +61,50 @@ fn map(keys: &Keys) -> Map<String, Value> {
             .insert((*key).into(), json!({ "deprecated": true, "description": format!("No effect here: {why}.") }));
     }
     // Nothing behind a key means that it isn't there.
-    object(json!({ "type": ["object", "null"], "properties": properties, "additionalProperties": false }))
+    let mut schema =
+        object(json!({ "type": ["object", "null"], "properties": properties, "additionalProperties": false }));
+    match keys.needs {
+        Needs::All(keys) => {
+            schema.insert("allOf".into(), json!([all_there(keys)]));
+        }
+        Needs::One(keys) => {
+            schema.insert("type".into(), "object".into());
+            let each: Vec<Value> = keys.iter().map(|key| Value::Object(all_there(&[*key]))).collect();
+            schema.insert("oneOf".into(), each.into());
+        }
+        Needs::Nothing | Needs::KeyUnlessNamed(..) => {}
+    }
+    schema
+}
+
+/// That a map has all of `keys`, and something behind each.
+fn all_there(keys: &[&str]) -> Map<String, Value> {
+    let said: Map<String, Value> =
+        keys.iter().map(|key| ((*key).into(), json!({ "not": { "type": "null" } }))).collect();
+    object(json!({ "required": keys, "properties": said }))
 }
 
 fn form(form: Form) -> Map<String, Value> {
     object(match form {
         Form::Text => json!({ "type": ["string", "null"], "pattern": "\\S" }),
+        Form::Listen => {
+            let pattern = r"^(\d{1,3}(\.\d{1,3}){3}|\[[0-9A-Fa-f:.]+\]):\d{1,5}$";
+            json!({ "type": ["string", "null"], "pattern": pattern, "examples": ["127.0.0.1:8080", "[::1]:8080"] })
+        }
+        Form::Url => json!({ "type": ["string", "null"], "pattern": r"^[Hh][Tt][Tt][Pp][Ss]?://\S|\{\{" }),
         Form::Note => json!({ "type": ["string", "null"] }),
         Form::Flag => json!({ "type": ["boolean", "null"] }),
         Form::Count(most) => json!({ "type": ["integer", "null"], "minimum": 1, "maximum": most }),
         Form::CountOrText(most) => json!({
             "type": ["integer", "string", "null"], "minimum": 1, "maximum": most, "pattern": "^0*[1-9][0-9]*$"
         }),
-        Form::Duration => json!({ "type": ["string", "integer", "null"], "examples": ["90s", "10m", "1h30m"] }),
+        Form::Duration => json!({
+            "type": ["string", "integer", "null"],
+            "minimum": 1,
+            // Servers' texts may have placeholders.
+            "pattern": r"^\s*(?=.*[1-9])(\d+|(\d+(ms|s|m|h|d))+)\s*$|\{\{",
+            "examples": ["90s", "10m", "1h30m"]
+        }),
         Form::Texts => json!({ "type": ["array", "null"], "items": { "type": "string" } }),
         Form::TextMap => json!({ "type": ["object", "null"], "additionalProperties": { "type": "string" } }),
         Form::OneOf(words) => {
@@ -98,6 +129,10 @@ fn form(form: Form) -> Map<String, Value> {
             let mut outer = object(outer);
             if !pattern.is_empty() {
                 outer.insert("propertyNames".into(), json!({ "pattern": pattern }));
+            }
+            if let Needs::KeyUnlessNamed(key, names) = keys.needs {
+                let others = format!("^(?!({})$)", names.join("|"));
+                outer.insert("allOf".into(), json!([{ "patternProperties": { (others): all_there(&[key]) } }]));
             }
             return outer;
         }
@@ -170,10 +205,41 @@ mod tests {
             ("servers", json!({ "mcpServers": { "a": { "comand": "x" } } })),
             ("servers", json!({ "mcpServers": { "a": { "command": "x", "env": { "A": 1 } } } })),
         ];
-        for (name, value) in cases {
+        let refused = [
+            ("station", json!({ "runs": { "timeout": "soon" } })),
+            ("station", json!({ "runs": { "timeout": "0s" } })),
+            ("station", json!({ "runs": { "timeout": 0 } })),
+            ("station", json!({ "http": { "listen": "localhost" } })),
+            ("station", json!({ "providers": { "hub": { "base_url": "https://x" } } })),
+            ("station", json!({ "providers": { "hub": { "api": null } } })),
+            ("station", json!({ "providers": { "openai": { "base_url": "ftp://x" } } })),
+            ("station", json!({ "models": { "prices": { "a/b": { "input": 1 } } } })),
+            ("station", json!({ "models": { "prices": { "a/b": { "input": 1, "output": null } } } })),
+            ("prompt", json!({ "timeout": "10 m" })),
+            ("prompt", json!({ "metadata": { "max_steps": "eight" } })),
+            ("prompt", json!({ "output": { "format": "jsno" } })),
+            ("servers", json!({ "mcpServers": { "a": {} } })),
+            ("servers", json!({ "mcpServers": { "a": { "args": [] } } })),
+            ("servers", json!({ "mcpServers": { "a": { "command": null } } })),
+            ("servers", json!({ "mcpServers": { "a": { "command": "x", "url": "https://x" } } })),
+            ("servers", json!({ "mcpServers": { "a": { "url": "x" } } })),
+        ];
+        for (name, value) in cases.into_iter().chain(refused) {
             assert!(!faults(name, &value).is_empty(), "{name}: {value}");
         }
         assert!(faults("station", &json!({ "environments": { "production": null } })).is_empty());
-        assert!(faults("prompt", &json!({ "model": "gpt-5-mini", "sandbox": "python" })).is_empty());
+        for (name, value) in [
+            ("prompt", json!({ "model": "gpt-5-mini", "sandbox": "python", "metadata": { "max_steps": "8" } })),
+            ("prompt", json!({ "timeout": "1h30m" })),
+            ("prompt", json!({ "output": { "type": "object", "properties": { "a": {} }, "required": ["a"] } })),
+            ("station", json!({ "runs": { "timeout": 90 }, "http": { "listen": "[::1]:0" } })),
+            ("station", json!({ "providers": { "openai": { "timeout": "90s" }, "hub": { "api": "openai_chat" } } })),
+            ("station", json!({ "models": { "prices": { "a/b": { "input": 1, "output": "0.5" }, "c/d": null } } })),
+            ("servers", json!({ "version": "1", "mcpServers": { "a": { "command": "x", "url": null } } })),
+            ("servers", json!({ "mcpServers": { "a": { "url": "{{ .URL }}", "timeout": "{{ .T }}" } } })),
+        ] {
+            let found = faults(name, &value);
+            assert!(found.is_empty(), "{name}: {value}: {found:?}");
+        }
     }
 }

@@ -3,7 +3,7 @@
 use super::fields::{Fields, Source};
 use super::headers;
 use super::json;
-use super::keys::{Form, Keys, key};
+use super::keys::{Form, Keys, Needs, key};
 use super::node::Node;
 use super::placeholder::{self, Unfilled, VariableScope};
 use super::problem::FileProblem;
@@ -32,13 +32,14 @@ static SERVER_KEYS: Keys = Keys {
         key("args", Form::Texts, "The program's arguments. {{ .NAME }} is filled with a variable."),
         key("env", Form::TextMap, "The variables that the program gets, beside a clean environment."),
         key("cwd", Form::Text, "The directory to start it in; absent = the environment's workspace/."),
-        key("url", Form::Text, "The address of a server that is reached over HTTP."),
+        key("url", Form::Url, "The address of a server that is reached over HTTP."),
         key("headers", Form::TextMap, "Headers of every request to it."),
         key("timeout", Form::Duration, "The longest that a call may take, such as 30s."),
         key("disabled", Form::Flag, "Whether it is left alone."),
         key("tools", Form::Named("", &TOOL_KEYS), "The operator's word on what its tools do."),
         key("description", Form::Note, "For people."),
     ],
+    needs: Needs::One(&["builtin", "command", "url"]),
     later: &["sandbox"],
     idle: &[],
 };
@@ -112,6 +113,11 @@ fn read_file(file: &str, text: &str, scope: &VariableScope<'_>) -> Result<Server
         _ => "mcpServers",
     };
     let Some(servers) = root.map(key)? else { return Ok(found) };
+    let servers_node = root.node_of(key);
+    let mut places: BTreeMap<Name, usize> = BTreeMap::new();
+    // By name: a node looks through its entries one by one.
+    let entries = servers_node.map(Node::entries).unwrap_or_default().iter();
+    let nodes: BTreeMap<&str, &Node> = entries.map(|entry| (entry.key.as_str(), &entry.value)).collect();
     for text in servers.keys() {
         let name = match Name::new(text) {
             Ok(name) => name,
@@ -127,26 +133,30 @@ fn read_file(file: &str, text: &str, scope: &VariableScope<'_>) -> Result<Server
                 }
             },
         };
-        let written = found.servers.iter().any(|entry| entry.name == name);
-        let definition = if written {
+        let same = places.get(&name).copied();
+        let definition = if same.is_some() {
             Err(servers
                 .key_problem(text, format!("two servers of this file would be called `{name}`"))
                 .hint("rename one of them"))
         } else {
-            server(source, &servers, text, &name, scope).map_err(|problem| match problem.key {
-                Some(_) => problem,
-                None => problem.about(servers.path_of(text)),
+            server(source, &servers, (text, nodes.get(text).copied()), &name, scope).map_err(|problem| {
+                match problem.key {
+                    Some(_) => problem,
+                    None => problem.about(servers.path_of(text)),
+                }
             })
         };
         let mut variables = BTreeSet::new();
         servers.get(text).into_iter().for_each(|value| collect_variables(value, &mut variables));
         let acts = |value: &Value| value.get("command").or_else(|| value.get("builtin")).is_some();
-        let mut acts_on_this_machine = servers.get(text).is_some_and(acts);
-        if let Some(at) = found.servers.iter().position(|entry| entry.name == name) {
-            let same = found.servers.remove(at);
-            variables.extend(same.variables);
-            acts_on_this_machine |= same.acts_on_this_machine;
+        let acts_on_this_machine = servers.get(text).is_some_and(acts);
+        if let Some(same) = same.and_then(|at| found.servers.get_mut(at)) {
+            same.definition = definition;
+            same.variables.append(&mut variables);
+            same.acts_on_this_machine |= acts_on_this_machine;
+            continue;
         }
+        places.insert(name.clone(), found.servers.len());
         let entry = ServerEntry { name, file: file.to_owned(), definition, variables, acts_on_this_machine };
         found.servers.push(entry);
     }
@@ -165,15 +175,17 @@ fn collect_variables(value: &Value, names: &mut BTreeSet<String>) {
 fn server(
     source: Source<'_>,
     servers: &Fields<'_>,
-    key: &str,
+    (key, node): (&str, Option<&Node>),
     name: &Name,
     scope: &VariableScope<'_>,
 ) -> Result<McpServerDefinition, FileProblem> {
-    let Some(written) = servers.map(key)? else { return Err(servers.problem(key, "it says nothing about the server")) };
+    let written = match servers.get(key).and_then(Value::as_object) {
+        Some(object) => Fields::inside(source, servers.path_of(key), object, node),
+        None => servers.map(key)?.ok_or_else(|| servers.problem(key, "it says nothing about the server"))?,
+    };
     written.check(&SERVER_KEYS)?;
     written.note("description")?;
     let disabled = written.boolean("disabled")?.unwrap_or(false);
-    let node = servers.node_of(key);
     let mut object = servers.get(key).and_then(Value::as_object).cloned().unwrap_or_default();
     // A server that is switched off needs none of its variables.
     let filler = (!disabled).then_some(Filler { source, server: name, scope });
@@ -262,11 +274,15 @@ fn target(written: &Fields<'_>) -> Result<Vec<String>, FileProblem> {
 }
 
 fn env(fields: &Fields<'_>, filler: Option<&Filler<'_>>) -> Result<BTreeMap<String, SecretText>, FileProblem> {
-    let env = secret_texts(fields, "env", filler)?;
-    match env.keys().find(|name| name.is_empty() || name.contains(['=', '\0'])) {
-        Some(bad) => Err(fields.problem("env", format!("{} can't be a name here", quoted(bad)))),
-        None => Ok(env),
+    if let Some(map) = fields.map("env")? {
+        let is_bad = |name: &&str| name.is_empty() || name.contains(['=', '\0']) || name.contains("{{");
+        if let Some(bad) = map.keys().find(is_bad) {
+            let problem =
+                map.key_problem(bad, format!("`{}`: {} can't be a name here", fields.path_of("env"), quoted(bad)));
+            return Err(if bad.contains("{{") { problem.hint("only values are filled in") } else { problem });
+        }
     }
+    secret_texts(fields, "env", filler)
 }
 
 /// The texts of `key` with their variables filled in; without a filler, as they are written.
@@ -503,7 +519,8 @@ mod tests {
             ("{ \"command\": \"x\", \"args\": [\"a\\u0000\"] }", "`mcpServers.s.args`: it has a NUL character"),
             ("{ \"command\": \"x\", \"env\": { \"A\": \"\\u0000\" } }", "`mcpServers.s.env`: it has a NUL character"),
             ("{ \"command\": \"x\", \"timeout\": \"soon\" }", "not a duration"),
-            ("{ \"command\": \"x\", \"env\": { \"A=B\": \"c\" } }", "can't be a name"),
+            ("{ \"command\": \"x\", \"env\": { \"A=B\": \"c\" } }", "`mcpServers.s.env`: `A=B` can't be a name"),
+            ("{ \"command\": \"x\", \"env\": { \"{{ .ROOT }}\": \"c\" } }", "`{{ .ROOT }}` can't be a name here"),
         ] {
             let problem = definition(text).unwrap_err();
             assert!(problem.message.contains(part) && problem.line == Some(2), "{text}: {problem}");
@@ -527,6 +544,16 @@ mod tests {
             }
         }
         assert!(refused > 60, "{refused}");
+    }
+
+    #[test]
+    fn a_file_of_very_many_servers_is_read_in_a_time_that_grows_with_it() {
+        let server = |at: usize| format!("\"s{at}\": {{ \"command\": \"x\" }}");
+        let many: Vec<_> = (0..20_000).map(server).chain(["\"S7\": { \"url\": \"https://x\" }".to_owned()]).collect();
+        let file = parse(&format!("{{ \"mcpServers\": {{ {} }} }}", many.join(", ")));
+        let broken: Vec<_> = file.servers.iter().filter_map(|entry| entry.definition.as_ref().err()).collect();
+        assert_eq!((file.servers.len(), broken.len()), (20_000, 1));
+        assert!(broken[0].message.contains("would be called `s7`") && broken[0].column.is_some_and(|at| at > 500_000));
     }
 
     #[test]

@@ -14,7 +14,15 @@ pub fn parse_variables(file: &str, text: &str) -> Result<BTreeMap<String, String
     let source = Source::file(file);
     let yaml = yaml::parse(text).map_err(|syntax| source.syntax(syntax))?;
     let Some(fields) = Fields::root(source, &yaml.value, &yaml.root)? else { return Ok(BTreeMap::new()) };
-    fields.keys().map(|name| Ok((name.to_owned(), value(&fields, name)?))).collect()
+    fields.keys().map(|name| Ok((name.to_owned(), without_nul(&fields, name)?))).collect()
+}
+
+fn without_nul(fields: &Fields<'_>, name: &str) -> Result<String, FileProblem> {
+    let value = value(fields, name)?;
+    if value.contains('\0') {
+        return Err(fields.problem(name, "it has a NUL character, which no process takes").hint("leave it out"));
+    }
+    Ok(value)
 }
 
 fn value(fields: &Fields<'_>, name: &str) -> Result<String, FileProblem> {
@@ -56,5 +64,7 @@ mod tests {
         assert_eq!(problem.line, Some(2));
         assert!(parse_variables("variables.yml", "a-b: 1\n").unwrap_err().message.contains("a-b"));
         assert!(parse_variables("variables.yml", "- a\n").is_err());
+        let nul = parse_variables("variables.yml", "A: 1\nB: \"a\\0b\"\n").unwrap_err();
+        assert!(nul.line == Some(2) && nul.message.contains("`B`: it has a NUL character"), "{nul}");
     }
 }

@@ -1,6 +1,6 @@
 //! The tables of the keys of `station.yml`.
 
-use super::super::keys::{Form, Keys, key};
+use super::super::keys::{Form, Keys, Needs, key};
 use super::super::price;
 use super::super::settings::ProviderApi;
 use crate::domain::Name;
@@ -25,6 +25,9 @@ pub(in crate::config) const APIS: [(&str, ProviderApi); 6] = [
     ("offline", ProviderApi::Offline),
 ];
 
+/// Providers whose names say what they speak.
+const WELL_KNOWN: [&str; 6] = ["openai", "anthropic", "gemini", "ollama", "llama-server", "lm-studio"];
+
 /// The keys of the file.
 pub(in crate::config) static KEYS: Keys = Keys {
     known: &[
@@ -45,13 +48,14 @@ pub(in crate::config) static KEYS: Keys = Keys {
             "Whether edits of an environment's files are taken up by themselves; on unless said otherwise.",
         ),
     ],
+    needs: Needs::Nothing,
     later: &["ssh", "views"],
     idle: &[],
 };
 
 pub(super) static HTTP: Keys = Keys {
     known: &[
-        key("listen", Form::Text, "Address and port, such as 127.0.0.1:8080."),
+        key("listen", Form::Listen, "Address and port, such as 127.0.0.1:8080."),
         key("allowed_hosts", Form::Texts, "Values of Host that are answered, beside the loopback names."),
         key("allowed_origins", Form::Texts, "Values of Origin that are answered."),
         key(
@@ -60,6 +64,7 @@ pub(super) static HTTP: Keys = Keys {
             "Whether a proxy on this machine stands in front: the last address of its X-Forwarded-For is then who asks.",
         ),
     ],
+    needs: Needs::Nothing,
     later: &["tls"],
     idle: &[],
 };
@@ -80,13 +85,14 @@ pub(super) static MODELS: Keys = Keys {
             "What models cost, by provider/model, in USD per million tokens; without a price the cost stays unknown.",
         ),
     ],
+    needs: Needs::Nothing,
     later: &[],
     idle: &[],
 };
 
 pub(super) static PROVIDER: Keys = Keys::of(&[
     key("api", Form::OneOf(&API_WORDS), "The dialect that it speaks."),
-    key("base_url", Form::Text, "Its address: https, or http on this machine."),
+    key("base_url", Form::Url, "Its address: https, or http on this machine."),
     key("api_key", Form::Text, "Its key, or {{ secret.NAME }}."),
     key("headers", Form::TextMap, "Headers of every request to it, but to an address that comes from a variable."),
     key(
@@ -101,7 +107,8 @@ pub(super) static PROVIDER: Keys = Keys::of(&[
         Form::FlagOr(&THINKING),
         "With api: ollama: whether the model thinks before it answers, and how much.",
     ),
-]);
+])
+.needing(Needs::KeyUnlessNamed("api", &WELL_KNOWN));
 
 pub(super) static RUNS: Keys = Keys {
     known: &[
@@ -112,6 +119,7 @@ pub(super) static RUNS: Keys = Keys {
         key("tool_timeout", Form::Duration, "The longest that a tool call may take whose server says nothing."),
         key("result_bytes", Form::Count(64 * 1024 * 1024), "Bytes of a tool's result that a model is shown."),
     ],
+    needs: Needs::Nothing,
     later: &["retention"],
     idle: &[],
 };
@@ -131,6 +139,7 @@ pub(super) static ENVIRONMENT: Keys = Keys {
             "Whether new and changed commands of servers run without a person's word.",
         ),
     ],
+    needs: Needs::Nothing,
     later: &["sandbox", "pin_tools", "approval", "budget"],
     idle: &[],
 };
