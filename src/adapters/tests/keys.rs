@@ -243,6 +243,69 @@ async fn a_key_that_is_denied_again_and_again_is_held_back_and_may_still_do_what
 }
 
 #[tokio::test]
+async fn a_key_says_each_limit_once_and_has_64_networks_at_most() {
+    let test = TestStation::new().await;
+    let often = |names: [&str; 2]| names.repeat(500);
+    let limits = json!({
+        "scopes": often(["runs:read", "agents:read"]),
+        "environments": often(["staging", "development"]),
+        "sources": ["192.0.2.1", "10.0.0.0/8", "192.0.2.1/32"],
+    });
+    let kept = json!({
+        "scopes": ["runs:read", "agents:read"],
+        "environments": ["development", "staging"],
+        "sources": ["192.0.2.1/32", "10.0.0.0/8"],
+    });
+    let mut named = limits.clone();
+    named["name"] = json!("ci");
+    let (once, _) = key(&test, named).await;
+    let (again, _) = key(&test, json!({ "name": "wide" })).await;
+    assert_eq!(test.send(&format!("PATCH /api/v1/api-keys/{again}"), Some(limits)).await.status, 200);
+    for id in [&once, &again] {
+        let shown = test.send(&format!("GET /api/v1/api-keys/{id}"), None).await.json();
+        for field in ["scopes", "environments", "sources"] {
+            assert_eq!(shown[field], kept[field], "{shown}");
+        }
+    }
+    let networks = |count: u8| (0..count).map(|number| format!("10.{number}.0.0/16")).collect::<Vec<_>>();
+    let most = json!({ "sources": networks(64) });
+    assert_eq!(test.send(&format!("PATCH /api/v1/api-keys/{again}"), Some(most)).await.status, 200);
+    let many = json!({ "name": "many", "sources": networks(65) });
+    for (line, body) in [
+        ("POST /api/v1/api-keys".to_owned(), many),
+        (format!("PATCH /api/v1/api-keys/{again}"), json!({ "sources": networks(65) })),
+    ] {
+        let refused = test.send(&line, Some(body)).await;
+        assert_eq!((refused.status, &refused.json()["field"]), (400, &json!("sources")), "{}", refused.text);
+        assert!(refused.text.contains("65") && refused.text.contains("64"), "{}", refused.text);
+    }
+}
+
+#[tokio::test]
+async fn a_name_for_people_is_one_line_of_200_characters_at_most() {
+    let test = TestStation::new().await;
+    let longest = "\u{e9}".repeat(200);
+    let made = test.send("POST /api/v1/users", Some(json!({ "name": "ada", "display_name": longest }))).await;
+    assert_eq!(made.status, 201, "{}", made.text);
+    for (wrong, told) in [
+        ("a".repeat(201), "201 characters"),
+        ("Ada\nadmin".to_owned(), "U+000A"),
+        ("\u{1b}[2JAda".to_owned(), "U+001B"),
+        ("Ada \u{202e}nimda".to_owned(), "U+202E"),
+        ("Ada\u{2028}".to_owned(), "U+2028"),
+    ] {
+        let created = test.send("POST /api/v1/users", Some(json!({ "name": "eve", "display_name": wrong }))).await;
+        let changed = test.send("PATCH /api/v1/users/ada", Some(json!({ "display_name": wrong }))).await;
+        for refused in [created, changed] {
+            assert_eq!((refused.status, &refused.json()["field"]), (400, &json!("display_name")), "{}", refused.text);
+            assert!(refused.text.contains(told), "{}", refused.text);
+        }
+    }
+    let users = test.send("GET /api/v1/users", None).await.json();
+    assert_eq!((users["items"].as_array().unwrap().len(), &users["items"][0]["display_name"]), (1, &json!(longest)));
+}
+
+#[tokio::test]
 async fn what_is_wrong_with_a_new_key_is_told_by_its_field_and_value() {
     let test = TestStation::new().await;
     for (input, field, told) in [

@@ -1,6 +1,6 @@
 //! `api_key_create`: a new key, which is answered once and kept nowhere.
 
-use super::{ApiKeyView, DEFAULT_LIFE, existing, expiry, not_empty, view};
+use super::{ApiKeyView, DEFAULT_LIFE, existing, expiry, networks, not_empty, once, view};
 use crate::domain::{AuditEntry, Effect, KeyLimits, KeyRecord, Name, Network, Role, Scope, Timestamp};
 use crate::error::Result;
 use crate::home::ApiKey;
@@ -25,8 +25,8 @@ pub struct Input {
     pub environments: Option<Vec<Name>>,
     /// Only these scopes, such as `agents:run`; without it, all of the role's.
     pub scopes: Option<Vec<Scope>>,
-    /// Only from these networks, such as `10.0.0.0/8`; without it, from anywhere. What counts is the address of the connection; with
-    /// `http.behind_proxy`, the one that the proxy tells.
+    /// Only from these networks, 64 at most, such as `10.0.0.0/8`; without it, from anywhere. What counts is the address of the
+    /// connection; with `http.behind_proxy`, the one that the proxy tells.
     pub sources: Option<Vec<Network>>,
     /// How long it is good, such as `30d`; 90 days without it, 365 at most, and no longer than a key that makes it.
     pub expires_in: Option<String>,
@@ -65,8 +65,8 @@ pub async fn create(call: Call, input: Input) -> Result<Output> {
     let limits = KeyLimits {
         role: input.role,
         environments: existing(&giving, input.environments, input.name.as_str()).await?,
-        scopes: input.scopes,
-        sources: input.sources,
+        scopes: input.scopes.map(once),
+        sources: input.sources.map(networks).transpose()?,
     };
     not_empty(&limits)?;
     let now = call.now();

@@ -25,6 +25,10 @@ const MOST_DAYS: u64 = 365;
 
 const LONGEST_LIFE: Duration = Duration::from_secs(MOST_DAYS * DAY.as_secs());
 
+/// The most networks of a key. Each is looked at with every request. The inputs say it too; their schemas don't check it, because an error
+/// of theirs would repeat the whole value.
+const MOST_SOURCES: usize = 64;
+
 /// An API key, as every door shows it: never with its secret.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct ApiKeyView {
@@ -130,12 +134,32 @@ fn not_empty(limits: &KeyLimits) -> Result<()> {
 /// The environments by these names, which have to exist: a key for one that comes later would be a surprise then. `key` is for the audit.
 async fn existing(giving: &Giving<'_>, names: Option<Vec<Name>>, key: &str) -> Result<Option<Vec<Name>>> {
     let Some(mut names) = names else { return Ok(None) };
+    names.sort();
+    names.dedup();
     for name in &names {
         giving.environment(name, key).await.map_err(|error| error.field("environments"))?;
     }
-    names.sort();
-    names.dedup();
     Ok(Some(names))
+}
+
+/// The list without what it says again.
+fn once<T: PartialEq>(list: Vec<T>) -> Vec<T> {
+    let mut kept = Vec::new();
+    for item in list {
+        if !kept.contains(&item) {
+            kept.push(item);
+        }
+    }
+    kept
+}
+
+/// The networks, each once; too many are an error.
+fn networks(given: Vec<Network>) -> Result<Vec<Network>> {
+    if given.len() <= MOST_SOURCES {
+        return Ok(once(given));
+    }
+    let message = format!("`sources` has {} networks, and {MOST_SOURCES} are the most", given.len());
+    Err(Error::invalid_input(message).hint("name wider networks, or make several keys").field("sources"))
 }
 
 /// When a key expires that is good for `expires_in`, or until `expires_at`. `None` when neither says it.

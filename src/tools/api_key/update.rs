@@ -1,6 +1,6 @@
 //! `api_key_update`: what a key may do, from where, and until when. Its secret stays: a new secret is a new key.
 
-use super::{ApiKeyView, existing, expiry, find_living, not_empty, view};
+use super::{ApiKeyView, existing, expiry, find_living, networks, not_empty, once, view};
 use crate::domain::{AuditEntry, Effect, KeyLimits, KeyRecord, Name, Network, Role, Scope, Timestamp};
 use crate::error::Result;
 use crate::store::KeyChange;
@@ -28,7 +28,8 @@ pub struct Input {
     /// Only these scopes.
     #[serde(default, deserialize_with = "given")]
     pub scopes: Option<Option<Vec<Scope>>>,
-    /// Only from these networks. What counts is the address of the connection; with `http.behind_proxy`, the one that the proxy tells.
+    /// Only from these networks, 64 at most. What counts is the address of the connection; with `http.behind_proxy`, the one
+    /// that the proxy tells.
     #[serde(default, deserialize_with = "given")]
     pub sources: Option<Option<Vec<Network>>>,
     /// How long it is good from now on, such as `30d`: 365 days at most, and no longer than the key that asks for it.
@@ -63,8 +64,11 @@ pub async fn update(call: Call, input: Input) -> Result<ApiKeyView> {
     let limits = KeyLimits {
         role: input.role.unwrap_or(before.role),
         environments,
-        scopes: input.scopes.unwrap_or(before.scopes),
-        sources: input.sources.unwrap_or(before.sources),
+        scopes: input.scopes.map_or(before.scopes, |scopes| scopes.map(once)),
+        sources: match input.sources {
+            None => before.sources,
+            Some(sources) => sources.map(networks).transpose()?,
+        },
     };
     not_empty(&limits)?;
     let expires_at = expiry(call.now(), input.expires_in.as_deref(), input.expires_at)?.unwrap_or(key.expires_at);

@@ -1,6 +1,6 @@
 //! `user_create`: somebody whom keys can belong to.
 
-use super::{UserView, view};
+use super::{UserView, check_display_name, view};
 use crate::domain::{Effect, Name, Scope};
 use crate::error::Result;
 use crate::tools::{Call, EnvironmentUse, Exposure, ToolSpec};
@@ -12,7 +12,7 @@ use serde::Deserialize;
 pub struct Input {
     /// Lower-case letters, digits, `-` and `_`.
     pub name: Name,
-    /// A name for people.
+    /// A name for people, on one line, 200 characters at most.
     pub display_name: Option<String>,
 }
 
@@ -27,6 +27,7 @@ pub fn spec() -> ToolSpec {
 }
 
 pub async fn create(call: Call, input: Input) -> Result<UserView> {
+    check_display_name(input.display_name.as_deref())?;
     let audit = call.audit(&input.name);
     call.station.control.user_create(&input.name, input.display_name, audit).await.map(view)
 }

@@ -13,6 +13,10 @@ use crate::store::UserHandle;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+/// Characters of the longest name for people. The inputs say it too; their schemas don't check it, because an error of theirs would
+/// repeat the whole value.
+const LONGEST_DISPLAY_NAME: usize = 200;
+
 /// A user, as every door shows it.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct UserView {
@@ -48,6 +52,30 @@ pub(super) fn view(user: User) -> UserView {
         updated_at: user.updated_at,
         deleted_at: user.deleted_at,
     }
+}
+
+/// An error for a name for people that isn't one line of readable length: it stands in lists and in the audit, and a character that moves
+/// the cursor or turns the direction of writing could make one user look like another.
+fn check_display_name(name: Option<&str>) -> Result<()> {
+    let Some(name) = name else { return Ok(()) };
+    let wrong = |reason: String, hint: &str| Err(Error::invalid_input(reason).hint(hint).field("display_name"));
+    let characters = name.chars().count();
+    if characters > LONGEST_DISPLAY_NAME {
+        let reason = format!("`display_name` has {characters} characters, and {LONGEST_DISPLAY_NAME} are the most");
+        return wrong(reason, "shorten it");
+    }
+    match name.chars().find(|character| is_unreadable(*character)) {
+        None => Ok(()),
+        Some(found) => {
+            let reason = format!("`display_name` contains the control character U+{:04X}", u32::from(found));
+            wrong(reason, "write it on one line, without control characters")
+        }
+    }
+}
+
+/// Control characters, line and paragraph separators, and what embeds, overrides and isolates directions of writing.
+fn is_unreadable(character: char) -> bool {
+    matches!(character, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}') || character.is_control()
 }
 
 /// The user that `text`, a name or a number, means. By number also a deleted one.

@@ -1,6 +1,6 @@
 //! `user_update`: the name for people, and whether the user's keys are taken.
 
-use super::{UserView, find_living, view};
+use super::{UserView, check_display_name, find_living, view};
 use crate::domain::{AuditEntry, Effect, Principal, Scope, UserState};
 use crate::error::Result;
 use crate::store::UserChange;
@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 pub struct Input {
     /// The user's name, or its number.
     pub user: String,
-    /// A name for people.
+    /// A name for people, on one line, 200 characters at most.
     #[serde(default, deserialize_with = "given")]
     pub display_name: Option<Option<String>>,
     /// `suspended`: none of its keys is taken until it is `active` again.
@@ -35,6 +35,7 @@ pub fn spec() -> ToolSpec {
 }
 
 pub async fn update(call: Call, input: Input) -> Result<UserView> {
+    check_display_name(input.display_name.as_ref().and_then(|name| name.as_deref()))?;
     let giving = Giving::begin(&call).await?;
     let user = find_living(&call, &input.user).await?;
     if input.state == Some(UserState::Active) {
