@@ -159,6 +159,22 @@ fn a_key_of_another_station_is_told_which_one_doesn_t_know_it_and_where_to_look(
 }
 
 #[test]
+fn what_is_no_key_is_refused_before_it_is_sent_and_a_line_break_behind_one_is_none_of_it() {
+    let mut station = Station::open();
+    let key = station.key(&json!({ "name": "ci" }));
+    let _taken = station.stn(&format!(" {}\n", key.text), &["agent", "list"]).ok();
+    let broken = key.text.replacen("_key_", "_key\n", 1);
+    for wrong in [broken.as_str(), &key.text[..40], &"k".repeat(100_000)] {
+        let output = station.stn(wrong, &["agent", "list"]);
+        refused(&output, 3, &["the key is not valid", "`stn_key_<id>_<secret>`", &station.serve.url]);
+        assert!(!output.stderr.contains(&key.id) && !output.stderr.contains("kkkk"), "{output:?}");
+    }
+    let url = station.serve.url.clone();
+    let _set = station.home.set("STN_KEY", &format!("{}\n", key.text));
+    let _taken = station.home.stn(&["--url", &url, "agent", "list"]).ok();
+}
+
+#[test]
 fn a_key_in_an_environment_that_isn_t_its_own_is_told_where_it_leads_at_every_door() {
     let station = Station::open();
     let key = station.key(&json!({ "name": "ci", "environments": ["staging"], "role": "developer" }));

@@ -49,7 +49,7 @@ impl Options {
     /// What the flags say, else the variables `STN_ENVIRONMENT`, `STN_URL` and `STN_KEY`.
     pub(super) fn read(matches: &ArgMatches, variables: &BTreeMap<String, String>) -> Self {
         let given = |id: &str, variable: &str| {
-            let set = || variables.get(variable).filter(|value| !value.is_empty());
+            let set = || variables.get(variable).filter(|value| !value.trim().is_empty());
             matches.get_one::<String>(id).or_else(set).cloned()
         };
         Self {
@@ -57,7 +57,8 @@ impl Options {
             json: matches.get_flag(JSON),
             quiet: matches.get_flag(QUIET),
             url: given(URL, "STN_URL"),
-            key: given(KEY, "STN_KEY"),
+            // As a file has it, so with the end of its line.
+            key: given(KEY, "STN_KEY").map(|key| key.trim().to_owned()),
         }
     }
 }
@@ -241,6 +242,10 @@ mod tests {
             key: None,
         };
         assert_eq!(options, expected);
+        for (given, key) in [("k\n", Some("k")), (" k \r\n", Some("k")), ("\n", None)] {
+            let variables = [("STN_KEY".to_owned(), given.to_owned())].into();
+            assert_eq!(Options::read(leaf, &variables).key.as_deref(), key, "{given:?}");
+        }
     }
 
     #[test]

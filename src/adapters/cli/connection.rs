@@ -8,18 +8,22 @@ use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt, TryStreamExt};
 use reqwest::Url;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 use serde_json::Value;
 use std::error::Error as StdError;
+use std::sync::Arc;
 
 /// The longest answer that is read.
 const ANSWER_BYTES: usize = 64 * 1024 * 1024;
+
+const WHERE_KEYS_ARE: &str =
+    "`stn api-key list` on its machine shows the ids of its keys, `stn status` the file of its local one";
 
 /// A station elsewhere: `--url` with `--key`.
 #[derive(Debug, Clone)]
 pub(super) struct Remote {
     pub(super) base: Url,
-    pub(super) key: Option<SecretString>,
+    pub(super) key: Option<Arc<ApiKey>>,
     pub(super) http: reqwest::Client,
 }
 
@@ -60,7 +64,7 @@ impl Connection {
 }
 
 impl Remote {
-    /// A client of the station at `url`.
+    /// A client of the station at `url`. What is no key isn't sent anywhere.
     pub(super) fn new(url: &str, key: Option<&str>, http: reqwest::Client) -> Result<Self> {
         let wrong = |reason: String| {
             Error::invalid_input(format!("`{url}` is not the address of a station: {reason}"))
@@ -72,7 +76,8 @@ impl Remote {
             return Err(wrong("it carries a user or a password".into()).hint("give the key with `--key` or STN_KEY"));
         }
         check_outbound(url).map_err(|reason| wrong(reason).hint(OUTBOUND_HINT))?;
-        Ok(Self { base, key: key.map(SecretString::from), http })
+        let key = key.map(ApiKey::parse).transpose().map_err(|error| error.hint(about_text(&base)).field("key"))?;
+        Ok(Self { base, key: key.map(Arc::new), http })
     }
 
     async fn send(&self, request: &Request) -> Result<Answer> {
@@ -81,7 +86,7 @@ impl Remote {
             builder = builder.header(*name, value);
         }
         if let Some(key) = &self.key {
-            builder = builder.bearer_auth(key.expose_secret());
+            builder = builder.bearer_auth(key.reveal().expose_secret());
         }
         if let Some(body) = request.payload()? {
             builder = builder.header("content-type", "application/json").body(body);
@@ -98,19 +103,13 @@ impl Remote {
 
     /// What to do about a key that this station doesn't take.
     fn about_key(&self) -> String {
-        let at = self.base.as_str().trim_end_matches('/');
-        let there =
-            "`stn api-key list` on its machine shows the ids of its keys, `stn status` the file of its local one";
-        match self.key.as_ref().map(|key| ApiKey::parse(key.expose_secret())) {
-            None => format!("give a key of the station at `{at}` with `--key` or STN_KEY: {there}"),
-            Some(Ok(key)) => {
+        let at = shown(&self.base);
+        match &self.key {
+            None => format!("give a key of the station at `{at}` with `--key` or STN_KEY: {WHERE_KEYS_ARE}"),
+            Some(key) => {
                 let id = key.id();
-                format!("a key belongs to the one station that made it, and `{id}` is none of `{at}`: {there}")
+                format!("a key belongs to the one station that made it, and `{id}` is none of `{at}`: {WHERE_KEYS_ARE}")
             }
-            Some(Err(_)) => format!(
-                "what `--key` or STN_KEY gives is no key, or not a whole one: it looks like `stn_key_<id>_<secret>`. \
-                 For the station at `{at}`, {there}"
-            ),
         }
     }
 
@@ -123,6 +122,19 @@ impl Remote {
             .hint("check --url or STN_URL, and that the station is running")
             .source(Broken(Box::new(cause)))
     }
+}
+
+/// What to do about a text that is no key.
+fn about_text(base: &Url) -> String {
+    format!(
+        "what `--key` or STN_KEY gives is no key, or not a whole one: it looks like `stn_key_<id>_<secret>`. For the \
+         station at `{}`, {WHERE_KEYS_ARE}",
+        shown(base)
+    )
+}
+
+fn shown(base: &Url) -> &str {
+    base.as_str().trim_end_matches('/')
 }
 
 async fn local(client: &LocalClient, request: &Request) -> Result<Answer> {
@@ -217,7 +229,7 @@ mod tests {
     use serde_json::json;
 
     fn remote(url: &str) -> Result<Remote> {
-        Remote::new(url, Some("key"), crate::net::http_client().unwrap())
+        Remote::new(url, None, crate::net::http_client().unwrap())
     }
 
     #[test]
@@ -278,7 +290,6 @@ mod tests {
         for (given, told) in [
             (None, "give a key of the station at `http://localhost/base` with `--key` or STN_KEY"),
             (Some(text.expose_secret()), "a key belongs to the one station that made it"),
-            (Some(&text.expose_secret()[..40]), "no key, or not a whole one"),
         ] {
             let error = unauthenticated(given, header).await;
             let hint = error.hint_text().unwrap();
@@ -289,6 +300,23 @@ mod tests {
         }
         let deleted = unauthenticated(Some(text.expose_secret()), "an admin can make another one").await;
         assert_eq!(deleted.hint_text(), Some("an admin can make another one"));
+    }
+
+    #[test]
+    fn what_is_no_key_is_told_so_before_anything_is_sent_and_is_not_repeated() {
+        let key = ApiKey::generate().unwrap().reveal();
+        let (whole, long) = (key.expose_secret(), "k".repeat(100_000));
+        for wrong in [&whole[..40], &whole.replacen('_', "\n", 1), &format!("{whole}\n{whole}"), &long, "Bearer", ""] {
+            let refused = Remote::new("http://localhost/base/", Some(wrong), crate::net::http_client().unwrap());
+            let error = refused.unwrap_err();
+            assert_eq!((error.kind(), error.field_name()), (ErrorKind::Unauthenticated, Some("key")), "{error}");
+            let hint = error.hint_text().unwrap();
+            assert!(hint.contains("`stn_key_<id>_<secret>`") && hint.contains("`http://localhost/base`"), "{hint}");
+            assert!(
+                !format!("{error:?}").contains(&whole[8..30]) && !format!("{error:?}").contains("kkk"),
+                "{error:?}"
+            );
+        }
     }
 
     #[test]

@@ -131,7 +131,9 @@ mod tests {
     use super::*;
     use crate::clock::ManualClock;
     use crate::domain::Timestamp;
+    use crate::home::ApiKey;
     use crate::tools::Table;
+    use secrecy::ExposeSecret;
     use serde_json::json;
     use std::sync::Arc;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -176,7 +178,8 @@ mod tests {
     async fn station() -> (TcpListener, Target, Arc<ManualClock>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let remote = Remote::new(&url, Some("k"), crate::net::http_client().unwrap()).unwrap();
+        let key = ApiKey::generate().unwrap().reveal();
+        let remote = Remote::new(&url, Some(key.expose_secret()), crate::net::http_client().unwrap()).unwrap();
         let clock = ManualClock::at(Timestamp::from_millis(0));
         let target = Target::remote(remote, Arc::new(Table::new(Vec::new())), None, clock.clone());
         (listener, target, clock)
@@ -203,7 +206,7 @@ mod tests {
         };
         let (heads, seen) = tokio::join!(serve(listener, answers), reading);
         assert_eq!(seen, [1, 3]);
-        assert!(heads[0].contains("authorization: bearer k") && !heads[0].contains("last-event-id"));
+        assert!(heads[0].contains("authorization: bearer stn_key_") && !heads[0].contains("last-event-id"));
         assert!(heads[1].contains("last-event-id: 1-2"), "{}", heads[1]);
         assert!(heads[2].contains("last-event-id: 1-3"), "{}", heads[2]);
     }
