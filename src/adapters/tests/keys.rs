@@ -245,7 +245,7 @@ async fn a_key_that_is_denied_again_and_again_is_held_back_and_may_still_do_what
 #[tokio::test]
 async fn a_key_says_each_limit_once_and_has_64_networks_at_most() {
     let test = TestStation::new().await;
-    let often = |names: [&str; 2]| names.repeat(500);
+    let often = |names: [&'static str; 2]| names.repeat(500);
     let limits = json!({
         "scopes": often(["runs:read", "agents:read"]),
         "environments": often(["staging", "development"]),
