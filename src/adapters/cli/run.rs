@@ -154,10 +154,12 @@ pub(super) async fn wait(
     spec: &ToolSpec,
 ) -> Result<u8, Failure> {
     let input = fields::input(matches, spec)?;
-    if let Some(asked) = input.get("run").and_then(Value::as_str).filter(|_| !input.contains_key("wait_ms"))
-        && let Some(line) = outcome::is_held(&outcome::parse(&get(target, asked).await?)?)
-    {
-        output.note(line);
+    if !input.contains_key("wait_ms") {
+        let at_once = input.iter().map(|(field, value)| (field.clone(), value.clone()));
+        let at_once = at_once.chain([("wait_ms".to_owned(), 0.into())]).collect();
+        if let Some(line) = outcome::is_held(&outcome::parse(&target.call(spec.name, at_once).await?)?) {
+            output.note(line);
+        }
     }
     let mut run = target.call(spec.name, input.clone()).await?;
     // Without a limit of its own, the command waits on where one request is over.

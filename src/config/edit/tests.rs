@@ -329,10 +329,11 @@ fn a_key_that_goes_from_a_map_of_several_lines_takes_no_comment_of_a_neighbour_w
             "{ \n  # of description\n  description: B\n  , tags: [x] }",
         ),
         ("{ name: A, description: B, }", &description, "{ name: A }"),
-        ("{ description: B, }", &description, "{  }"),
     ] {
         assert_eq!(shared(metadata, patch), left, "{metadata}");
     }
+    // The last one takes its section along.
+    assert_eq!(update("---\nmetadata: { description: B, }\n---\nHi\n", &description).unwrap(), "---\n---\nHi\n");
 }
 
 #[test]
