@@ -351,7 +351,8 @@ impl Models {
         let (api, settings) = (self.api(name)?, self.settings.providers.get(name));
         let access = self.access(environment, name, caller)?;
         if access.is_none() && api != Api::Offline {
-            let error = Error::unavailable(format!("provider `{name}` has no API key in environment `{environment}`"));
+            let error = Error::unavailable(format!("provider `{name}` has no API key in environment `{environment}`"))
+                .field("model");
             return Err(match defaults::key_variables(name) {
                 Some(keys) => error.hint(format!("set {keys}, or `providers.{name}.api_key` in station.yml")),
                 None => error.hint(format!(

@@ -161,6 +161,28 @@ fn keys_that_went_with_an_owner_are_brought_again_to_the_whole_tree_by_whoever_f
 }
 
 #[test]
+fn a_callers_key_reaches_the_child_of_a_parent_that_needs_none_and_without_it_the_call_fails() {
+    let parent = [Turn::calling("agent__child", &json!({ "userInput": "do it" })), done()];
+    let (parent, child) = (FakeLlm::start(parent), FakeLlm::start([Turn::saying("with the caller's key")]));
+    let mut home = TestHome::with_agent("child", &parent.settings());
+    home.write_agent("development", "child", "model: openai/m\n");
+    home.write_agent("development", "parent", "agents: [child]\n");
+    let _synced = home.stn(&["sync"]).ok();
+    let told = |home: &TestHome| {
+        let ran = home.json(&["agent", "run", "parent", "go"]);
+        assert_eq!(ran["status"], "completed", "{ran:#}");
+        home.steps(ran["id"].as_str().unwrap()).into_iter().find(|step| step["kind"] == "tool").unwrap()
+    };
+    let step = told(&home);
+    assert_eq!(step["status"], "failed", "{step:#}");
+    assert!(step["error"].as_str().unwrap().contains("provider `openai` has no API key"), "{step:#}");
+    home.set("OPENAI_API_KEY", "test").set("OPENAI_BASE_URL", &format!("{}/v1", child.url));
+    let step = told(&home);
+    assert_eq!(step["status"], "completed", "{step:#}");
+    assert!(step["result"].to_string().contains("with the caller's key"), "{step:#}");
+}
+
+#[test]
 fn a_tree_has_one_budget_and_whoever_reaches_it_says_whose_it_is() {
     // Each call of the fake models is 10 tokens.
     let child = [Turn::calling("nothing__here", &json!({})), Turn::saying("never")];

@@ -83,7 +83,10 @@ impl Executor<'_, '_> {
                 Ok(run) => {
                     tracing::debug!(run = %self.attempt.run.id, child = %run, agent = %child.agent, "an agent was called")
                 }
-                Err(error) if error.kind() == ErrorKind::Unavailable => return Err(error.into()),
+                // An error that names a field is about what was asked for, and comes again however often the run is taken up.
+                Err(error) if error.kind() == ErrorKind::Unavailable && error.field_name().is_none() => {
+                    return Err(error.into());
+                }
                 Err(error) => self.refuse(&child, explain(&error)),
             }
         }

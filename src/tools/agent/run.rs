@@ -98,7 +98,8 @@ async fn submit(call: &Call, agent: AgentRow, input: Input) -> Result<Run> {
     let limits = definition.limits.unwrap_or_default();
     priced(station, &call.ctx.principal, (&definition.name, limits), &budgets, &model).await?;
     let id = RunId::new(call.now(), environment.number, random()?);
-    if let (true, Some(brought)) = (from_caller, brought) {
+    // What it calls may need a key that it doesn't need itself.
+    if let (true, Some(brought)) = (from_caller || !definition.agents.is_empty(), brought) {
         station.models.remember(id, brought);
     }
     let reservation = station.admission.reserve();
