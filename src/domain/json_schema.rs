@@ -3,7 +3,7 @@
 //! Validation is recursive. How deep it goes is the product of two numbers: the keywords and references that a schema applies to one and
 //! the same value (`allOf`, `anyOf`, `$ref`, ...), and the nesting of the value. How long it takes grows with the ways through the former. A
 //! chain of a few thousand references, 100 KB of JSON, would overflow a thread's stack, and with it end the process; so all three are
-//! bounded, with much to spare for what people write.
+//! bounded, as is what finding the targets of references costs, with much to spare for what people write.
 
 use jsonschema::{ValidationError, Validator};
 use serde_json::Value;
@@ -18,6 +18,8 @@ const MOST_WAYS: u64 = 10_000;
 const MOST_NESTING: usize = 128;
 /// Steps times nesting of the value: half of what a thread's stack of 2 MiB holds without optimisation.
 const MOST_RECURSION: usize = 1_024;
+/// References times what they may have to be told apart from (`$id`, anchors): what finding their targets costs.
+const MOST_COMPARED: usize = 1_000_000;
 
 const REFERENCES: [&str; 3] = ["$ref", "$dynamicRef", "$recursiveRef"];
 const ANCHORS: [&str; 2] = ["$anchor", "$dynamicAnchor"];
@@ -115,6 +117,9 @@ struct Document<'a> {
     is_clear: bool,
     /// Where `$recursiveAnchor` stands.
     recursive: Vec<usize>,
+    /// How many references there are, and how many names that they may mean.
+    references: usize,
+    names: usize,
 }
 
 impl<'a> Document<'a> {
@@ -126,6 +131,8 @@ impl<'a> Document<'a> {
             ids: HashMap::new(),
             is_clear: true,
             recursive: Vec::new(),
+            references: 0,
+            names: 0,
         };
         document.add(schema, 0, Cow::Borrowed(""));
         let mut next = 0;
@@ -144,6 +151,12 @@ impl<'a> Document<'a> {
             }
             next += 1;
         }
+        let Self { references, names, .. } = document;
+        if references.saturating_mul(names) > MOST_COMPARED {
+            let reason =
+                format!("it has {references} references, and {names} `$id`s and anchors: too many to look each up");
+            return Err(document.fault(0, reason));
+        }
         Ok(document)
     }
 
@@ -156,6 +169,9 @@ impl<'a> Document<'a> {
         let mut base = self.places.get(within).map_or(0, |around| around.base);
         for (keyword, said) in value.as_object().into_iter().flatten() {
             let (keyword, text) = (keyword.as_str(), said.as_str());
+            let is_name = IDS.contains(&keyword) || ANCHORS.contains(&keyword) || keyword == "$recursiveAnchor";
+            self.references += usize::from(text.is_some() && REFERENCES.contains(&keyword));
+            self.names += usize::from(is_name);
             if let Some(id) = text.filter(|_| IDS.contains(&keyword)) {
                 match id.strip_prefix('#') {
                     Some(anchor) => self.anchors.entry(anchor).or_default().push(own),
@@ -371,10 +387,10 @@ mod tests {
     #[test]
     fn a_chain_is_seen_however_its_references_are_written() {
         let anchors: Vec<Value> =
-            (0..3_000).map(|at| json!({ "$anchor": format!("a{at}"), "$ref": format!("#a{}", at + 1) })).collect();
-        let ids: Vec<Value> = (0..3_000)
+            (0..900).map(|at| json!({ "$anchor": format!("a{at}"), "$ref": format!("#a{}", at + 1) })).collect();
+        let ids: Vec<Value> = (0..900)
             .map(|at| json!({ "$id": format!("http://a/i{at}"), "$ref": format!("i{}", at + 1) }))
-            .chain([json!({ "$id": "http://a/i3000" })])
+            .chain([json!({ "$id": "http://a/i900" })])
             .collect();
         let escaped = chain(3_000, |next| next).to_string().replace("#/$defs/", "#/%24defs/");
         let mut inner = chain(3_000, |next| next);
@@ -424,6 +440,17 @@ mod tests {
         assert!(steep.faults(&nested(20), 1).is_ok() && flat.faults(&nested(120), 1).is_ok());
         let told = steep.faults(&nested(120), 1).unwrap_err();
         assert!(told.contains("nested 120 deep") && told.contains("may be nested 3"), "{told}");
+    }
+
+    #[test]
+    fn more_references_and_names_than_can_be_looked_up_in_a_moment_are_not_taken() {
+        let bundle = |count: usize| {
+            let defined = (0..count).map(|at| (format!("d{at}"), json!({ "$id": format!("http://a/{at}/x") })));
+            let referred: Vec<_> = (0..count).map(|at| json!({ "$ref": format!("http://a/{at}/x") })).collect();
+            json!({ "$defs": defined.collect::<Map<_, _>>(), "examples": referred })
+        };
+        assert!(check_schema_bounds(&bundle(90)).is_ok());
+        assert!(reason(&bundle(2_000)).contains("2000 references"));
     }
 
     #[test]
