@@ -57,7 +57,13 @@ fn first_within(file: &mut impl Read, count: usize, limit: u64) -> io::Result<Li
     let (mut reader, mut bytes) = (BufReader::new(file), Vec::new());
     for _ in 0..count {
         let whole = bytes.len();
-        (&mut reader).take(limit - whole as u64).read_until(b'\n', &mut bytes)?;
+        (&mut reader).take(limit.saturating_sub(whole as u64)).read_until(b'\n', &mut bytes)?;
+        // A first line that ends with the limit is whole: only its break lies behind.
+        let is_cut = bytes.len() as u64 == limit && !bytes.ends_with(b"\n");
+        if whole == 0 && is_cut && reader.fill_buf()?.first() == Some(&b'\n') {
+            reader.consume(1);
+            bytes.push(b'\n');
+        }
         if bytes.len() > whole && bytes.ends_with(b"\n") {
             continue;
         }
@@ -167,6 +173,14 @@ mod tests {
         }
         assert_eq!((head("a\n\n\n", 2, 9).0, tail("\n\na\n\n", 2, 9).0), ("a\n".into(), "a\n".into()));
         assert_eq!((head("a\nb", 2, 3), tail("a\r\nb\r\n", 2, 6)), (("a\nb".into(), None), ("a\nb".into(), None)));
+    }
+
+    #[test]
+    fn a_line_that_ends_with_the_limit_is_whole() {
+        assert_eq!(head("aaaa\nbbbb", 1, 4), ("aaaa".into(), None));
+        assert_eq!(head("aaaa\nbbbb", 2, 4), ("aaaa".into(), Some(Missing::LinesAfter)));
+        assert_eq!(head("aaaa\n", 2, 4), ("aaaa".into(), None));
+        assert_eq!(head("\n\n", 1, 1), ("".into(), None));
     }
 
     #[test]
