@@ -17,7 +17,7 @@ pub fn spec() -> ToolSpec {
     ToolSpec::new::<Input, Agent>("agent_pause", Scope::AgentsRun)
         .describe(
             "Pause an agent",
-            "Refuses new runs of an agent, also as a child of another, until agent_resume. Queued runs wait, and no timeout goes on meanwhile; running ones go on.",
+            "Refuses new runs of an agent, also as a child of another, until agent_resume. Queued runs wait, and no timeout goes on meanwhile; a running one goes on until it next waits for a run or a person, or the station stops.",
         )
         .changes(Effect::Write, true)
         .rest(Method::Post, "/agents/{agent}/pause")
