@@ -56,11 +56,8 @@ where
     };
     let mut opening = BytesMut::new();
     let mut silent = 0;
-    let mut stream = match pipe.reconnect(&mut connector, &mut silent, clock).await {
-        Ok(stream) => stream,
-        Err(_) if pipe.client_ended => return Ok(()),
-        Err(error) => return Err(error),
-    };
+    // Also for a client that has closed its end already: whoever starts the pipe learns why it can't be used.
+    let mut stream = connect(&mut connector, &mut silent, clock).await?;
     loop {
         match pipe.carry(stream, opening, clock).await {
             Carried::Finished => return pipe.finish(clock).await,
@@ -68,11 +65,13 @@ where
         }
         let told = pipe.session.lost();
         pipe.tell(&told);
-        stream = match pipe.reconnect(&mut connector, &mut silent, clock).await {
-            Ok(stream) => stream,
-            Err(error) => {
+        // No owner is started for a client that has gone.
+        stream = match pipe.meanwhile(connect(&mut connector, &mut silent, clock)).await {
+            None => return pipe.finish(clock).await,
+            Some(Ok(stream)) => stream,
+            Some(Err(error)) => {
                 pipe.finish(clock).await?;
-                return if pipe.client_ended { Ok(()) } else { Err(error) };
+                return Err(error);
             }
         };
         opening = BytesMut::new();
@@ -207,31 +206,6 @@ where
         push_all(&mut self.to_client, lines);
     }
 
-    /// Another connection. No owner is started for a client that has gone.
-    async fn reconnect<C: Connector>(
-        &mut self,
-        connector: &mut C,
-        silent: &mut u32,
-        clock: &SharedClock,
-    ) -> Result<C::Stream> {
-        let mut gone = gone();
-        while !self.client_ended && *silent < MOST_SILENT {
-            if *silent > 0 {
-                self.meanwhile(clock.sleep(FIRST_WAIT * 2_u32.pow(*silent - 1))).await;
-            }
-            match self.meanwhile(connector.connect()).await {
-                None => {}
-                Some(Err(error)) if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout) => {
-                    tracing::warn!(%error, "can't reach the station");
-                    gone = error;
-                    *silent += 1;
-                }
-                Some(connected) => return connected,
-            }
-        }
-        Err(gone)
-    }
-
     /// Does `work` while the client goes on getting what waits for it; `None` when it closes its end first.
     async fn meanwhile<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
         let mut work = pin!(work);
@@ -262,6 +236,25 @@ where
             _ => Ok(()),
         }
     }
+}
+
+/// A connection to an owner, after a wait for each one before it that ended in silence.
+async fn connect<C: Connector>(connector: &mut C, silent: &mut u32, clock: &SharedClock) -> Result<C::Stream> {
+    let mut gone = gone();
+    while *silent < MOST_SILENT {
+        if *silent > 0 {
+            clock.sleep(FIRST_WAIT * 2_u32.pow(*silent - 1)).await;
+        }
+        match connector.connect().await {
+            Err(error) if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout) => {
+                tracing::warn!(%error, "can't reach the station");
+                gone = error;
+                *silent += 1;
+            }
+            connected => return connected,
+        }
+    }
+    Err(gone)
 }
 
 impl<S: AsyncRead + AsyncWrite> Connection<S> {

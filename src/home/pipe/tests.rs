@@ -288,3 +288,17 @@ async fn no_owner_is_sought_for_a_client_that_has_gone() {
     });
     ended.await.unwrap();
 }
+
+#[tokio::test]
+async fn a_start_that_fails_says_so_also_to_a_client_that_has_closed_its_end() {
+    let ended = staged(SystemClock::shared(), |stage| async move {
+        let Stage { client, owners } = stage;
+        drop(client);
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        owners.send(Err(Error::conflict("the key is another one"))).expect("the owner is still sought");
+        None
+    });
+    assert_eq!(ended.await.unwrap_err().kind(), ErrorKind::Conflict);
+}
