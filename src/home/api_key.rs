@@ -22,6 +22,13 @@ pub struct ApiKey {
     secret: SecretString,
 }
 
+/// A key's id and the digest of the secret that was shown with it.
+#[derive(Clone)]
+pub struct KeyProof {
+    id: String,
+    digest: [u8; 32],
+}
+
 impl ApiKey {
     /// A new key from the operating system's randomness.
     pub fn generate() -> Result<Self> {
@@ -60,14 +67,9 @@ impl ApiKey {
         Sha256::digest(self.secret.expose_secret().as_bytes()).into()
     }
 
-    /// Whether its secret is the one that `kept` is the digest of. Takes the same way for a key that nobody keeps as for a wrong secret.
-    pub fn proves(&self, kept: Option<&[u8; 32]>) -> bool {
-        self.proves_by(kept, |one, other| one.ct_eq(other))
-    }
-
-    fn proves_by(&self, kept: Option<&[u8; 32]>, compare: impl FnOnce(&[u8; 32], &[u8; 32]) -> Choice) -> bool {
-        let is_kept = Choice::from(u8::from(kept.is_some()));
-        bool::from(compare(&self.digest(), kept.unwrap_or(&NOBODY)) & is_kept)
+    /// What whoever keeps keys needs to know of it.
+    pub fn proof(&self) -> KeyProof {
+        KeyProof { id: self.id.clone(), digest: self.digest() }
     }
 
     /// The whole text, to be shown or written once.
@@ -80,6 +82,29 @@ impl ApiKey {
 impl fmt::Debug for ApiKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "stn_key_{}_[hidden]", self.id)
+    }
+}
+
+impl KeyProof {
+    /// The id of the key that it is to prove.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Whether the secret is the one that `kept` is the digest of. Takes the same way for a key that nobody keeps as for a wrong secret.
+    pub fn holds(&self, kept: Option<&[u8; 32]>) -> bool {
+        self.holds_by(kept, |one, other| one.ct_eq(other))
+    }
+
+    fn holds_by(&self, kept: Option<&[u8; 32]>, compare: impl FnOnce(&[u8; 32], &[u8; 32]) -> Choice) -> bool {
+        let is_kept = Choice::from(u8::from(kept.is_some()));
+        bool::from(compare(&self.digest, kept.unwrap_or(&NOBODY)) & is_kept)
+    }
+}
+
+impl fmt::Debug for KeyProof {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the proof of {}", self.id)
     }
 }
 
@@ -131,14 +156,14 @@ mod tests {
         let (key, other) = (ApiKey::generate().unwrap(), ApiKey::generate().unwrap());
         for (kept, expected) in [(None, false), (Some(other.digest()), false), (Some(key.digest()), true)] {
             let mut compared = Vec::new();
-            let proved = key.proves_by(kept.as_ref(), |one, other| {
+            let proved = key.proof().holds_by(kept.as_ref(), |one, other| {
                 compared.push((*one, other.len()));
                 one.ct_eq(other)
             });
             assert_eq!((proved, compared), (expected, vec![(key.digest(), 32)]));
         }
         // A digest that happens to be the stand-in's is kept by nobody.
-        assert!(!key.proves_by(None, |_, _| Choice::from(1)));
+        assert!(!key.proof().holds_by(None, |_, _| Choice::from(1)));
     }
 
     #[test]

@@ -28,7 +28,7 @@ mod variables;
 #[cfg(test)]
 mod testing;
 
-pub use api_key::ApiKey;
+pub use api_key::{ApiKey, KeyProof};
 pub use attach::{Door, Handshake, attach, attach_or_own, take_over};
 pub use background::{MayStart, SpawnOwner, attach_or_spawn, own_in_background};
 pub use cache::keep_in_cache;

@@ -2,6 +2,7 @@
 
 use crate::domain::{AuditEntry, KeyLimits, KeyRecord, Name, PrincipalRef, Role, Timestamp, User, UserState};
 use crate::error::Result;
+use crate::home::KeyProof;
 use async_trait::async_trait;
 use std::fmt;
 use tokio::sync::watch;
@@ -76,9 +77,9 @@ pub trait PrincipalStore: Send + Sync + fmt::Debug {
     /// A key by its id, also a deleted one.
     async fn api_key(&self, id: &str) -> Result<Option<KeyRecord>>;
 
-    /// The digest of a key's secret, also of a deleted one. Reads nothing else of the key, so that whoever hasn't proved the secret
-    /// learns nothing from how long it takes.
-    async fn api_key_digest(&self, id: &str) -> Result<Option<[u8; 32]>>;
+    /// The key that is proved, also a deleted one; `None` for a wrong secret as for an unknown key. Reads nothing of the key but its
+    /// digest before it is proved, so that nobody learns anything of a key that isn't theirs from how long it takes.
+    async fn api_key_proved(&self, proof: KeyProof) -> Result<Option<KeyRecord>>;
 
     /// `not_found` when its user is deleted.
     async fn api_key_create(&self, key: NewKey, audit: AuditEntry) -> Result<KeyRecord>;

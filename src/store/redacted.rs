@@ -15,6 +15,7 @@ use crate::domain::{
     Step, Timestamp, User, WaitingFor,
 };
 use crate::error::Result;
+use crate::home::KeyProof;
 use crate::redact::Redactor;
 use async_trait::async_trait;
 use std::sync::Arc;
@@ -156,8 +157,8 @@ impl<S: ControlStore + ?Sized> PrincipalStore for Redacted<S> {
         self.store.api_key(id).await
     }
 
-    async fn api_key_digest(&self, id: &str) -> Result<Option<[u8; 32]>> {
-        self.store.api_key_digest(id).await
+    async fn api_key_proved(&self, proof: KeyProof) -> Result<Option<KeyRecord>> {
+        self.store.api_key_proved(proof).await
     }
 
     async fn api_key_create(&self, key: NewKey, audit: AuditEntry) -> Result<KeyRecord> {

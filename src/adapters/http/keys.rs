@@ -81,19 +81,14 @@ pub(super) async fn enter(doors: &Doors, bearer: Option<&str>, source: Option<Ip
     let changes = doors.station.control.principals_changed();
     let (id, now) = (presented.id().to_owned(), doors.station.clock.now());
     let control = &doors.station.control;
-    let wrong = || refused("the key is not valid here", "unauthenticated: wrong key", Some(id.clone()));
-    let not_looked_up = |error| Refused {
-        error,
-        reason: "unavailable: the key can't be looked up",
-        who: unknown(Some(id.clone())),
-        is_proved: false,
+    let record = match control.api_key_proved(presented.proof()).await {
+        Ok(Some(record)) => record,
+        Ok(None) => return Err(refused("the key is not valid here", "unauthenticated: wrong key", Some(id))),
+        Err(error) => {
+            let reason = "unavailable: the key can't be looked up";
+            return Err(Refused { error, reason, who: unknown(Some(id)), is_proved: false });
+        }
     };
-    // What is kept of the key is read for nobody but its bearer: that takes as long as there is much of it.
-    let digest = control.api_key_digest(&id).await.map_err(not_looked_up)?;
-    if !presented.proves(digest.as_ref()) {
-        return Err(wrong());
-    }
-    let record = control.api_key(&id).await.map_err(not_looked_up)?.ok_or_else(wrong)?;
     if let Some(refusal) = record.refusal(now, source) {
         return Err(not_taken(doors, &record, refusal, source));
     }

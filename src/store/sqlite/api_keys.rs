@@ -5,6 +5,7 @@ use super::transaction::Tx;
 use super::users;
 use crate::domain::{KeyLimits, KeyRecord, Name, Timestamp};
 use crate::error::{Error, Result};
+use crate::home::KeyProof;
 use crate::store::{KeyChange, NewKey};
 use rusqlite::types::{FromSql, ToSqlOutput, Value};
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
@@ -40,10 +41,11 @@ pub(super) fn find(conn: &Connection, id: &str) -> Result<Option<KeyRecord>> {
     Ok(statement.query_row([id], from_row).optional()?)
 }
 
-/// The digest alone: how long it takes must not depend on what else is kept of the key.
-pub(super) fn digest(conn: &Connection, id: &str) -> Result<Option<[u8; 32]>> {
+pub(super) fn proved(conn: &Connection, proof: &KeyProof) -> Result<Option<KeyRecord>> {
+    // The digest alone: how long a refusal takes must not depend on what else is kept of the key.
     let mut statement = conn.prepare_cached("SELECT hash FROM api_keys WHERE id = ?1")?;
-    Ok(statement.query_row([id], |row| row.get(0)).optional()?)
+    let digest: Option<[u8; 32]> = statement.query_row([proof.id()], |row| row.get(0)).optional()?;
+    if proof.holds(digest.as_ref()) { find(conn, proof.id()) } else { Ok(None) }
 }
 
 pub(super) fn create(tx: &Tx<'_>, key: &NewKey) -> Result<KeyRecord> {

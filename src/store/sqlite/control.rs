@@ -9,6 +9,7 @@ use crate::clock::SharedClock;
 use crate::domain::{AuditEntry, EnvironmentNumber, KeyRecord, Name, Role, Timestamp, User};
 use crate::error::{Error, Result};
 use crate::events::Events;
+use crate::home::KeyProof;
 use crate::store::{AuditRow, ControlStore, EnvironmentRow, KeyChange, NewKey, PrincipalStore, UserChange, UserHandle};
 use async_trait::async_trait;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row};
@@ -135,9 +136,8 @@ impl PrincipalStore for SqliteControl {
         self.readers.read(move |conn| api_keys::find(conn, &id)).await
     }
 
-    async fn api_key_digest(&self, id: &str) -> Result<Option<[u8; 32]>> {
-        let id = id.to_owned();
-        self.readers.read(move |conn| api_keys::digest(conn, &id)).await
+    async fn api_key_proved(&self, proof: KeyProof) -> Result<Option<KeyRecord>> {
+        self.readers.read(move |conn| api_keys::proved(conn, &proof)).await
     }
 
     async fn api_key_create(&self, key: NewKey, audit: AuditEntry) -> Result<KeyRecord> {
