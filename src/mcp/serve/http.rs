@@ -1,18 +1,21 @@
 //! Streamable HTTP: what stands between the listener and rmcp.
 
 use std::convert::Infallible;
-use std::future::Future;
+use std::future::{Future, pending};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::body::{Body, Bytes};
+use axum::body::{Body, Bytes, HttpBody};
 use axum::http::{HeaderMap, Request, Response, StatusCode, header};
 use axum::response::IntoResponse;
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::{Frame, SizeHint};
 use rmcp::model::ProtocolVersion;
 use rmcp::transport::streamable_http_server::{
     SessionId, SessionManager, StreamableHttpServerConfig, StreamableHttpService,
@@ -21,7 +24,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::handler::{Door, Handler};
-use super::session::{self, Sessions};
+use super::session::{self, Fate, Sessions};
 use super::{Backend, MAX_MESSAGE_BYTES, ToolSet, envelope};
 use crate::clock::{ClockExt, SharedClock};
 use crate::domain::{Name, Principal, PrincipalRef};
@@ -29,6 +32,10 @@ use crate::lifecycle::Tasks;
 
 /// How long a client may take for the body of a request.
 const BODY_WITHIN: Duration = Duration::from_secs(60);
+
+/// How long a session may go unused at first. A client goes on at once (`notifications/initialized`); of one that left while the answer
+/// was on the wire, nothing tells that it never came.
+const USED_WITHIN: Duration = Duration::from_secs(60);
 
 /// What one mount point serves.
 #[derive(Debug, Clone)]
@@ -155,7 +162,7 @@ impl HttpService {
             request.headers_mut().remove(session::HEADER);
         }
         let opens = match session::id_in(request.headers()) {
-            Some(id) if !self.sessions.belongs(id, &who) => {
+            Some(id) if !self.sessions.uses(id, &who) => {
                 let message = "Not Found: the session has ended; initialize a new one";
                 let mut response = refused(StatusCode::NOT_FOUND, message);
                 if self.sessions.is_owned(id) {
@@ -174,7 +181,7 @@ impl HttpService {
     }
 
     /// Begins a session. That is gone through with even if whoever asks leaves meanwhile, because a session that is half begun would be
-    /// nobody's; it is closed then, for nobody knows it.
+    /// nobody's. It is closed if nobody takes the answer, for nobody knows it then.
     async fn open(
         &self,
         request: Request<Bytes>,
@@ -185,17 +192,11 @@ impl HttpService {
         let (answer, answered) = oneshot::channel();
         let service = self.clone();
         self.tasks.spawn("mcp initialize", async move {
-            let response = service.exchange(request, said_json).await;
-            let headers = response.as_ref().map(Response::headers).ok();
-            let id = headers.and_then(session::id_in).map(SessionId::from);
-            if let Some(id) = &id {
-                service.bind(id, &who, leave).await;
-            }
-            if answer.send(response).is_err()
-                && let Some(id) = id
-            {
-                service.close(&id).await;
-            }
+            let response = match service.exchange(request, said_json).await {
+                Ok(response) => Ok(service.bind(response, &who, leave).await),
+                refused => refused,
+            };
+            let _left_meanwhile = answer.send(response);
         });
         let broken =
             |_| refused(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error: no session could be opened");
@@ -242,21 +243,43 @@ impl HttpService {
         }
     }
 
-    /// Notes whose session this is, and ends it with its key.
-    async fn bind(&self, id: &SessionId, who: &PrincipalRef, leave: Option<Leave>) {
-        if let (Some(leave), Some(closed)) = (leave, self.sessions.closed(id)) {
-            let (service, id) = (self.clone(), id.clone());
-            let stopping = self.tasks.soft().clone();
-            self.tasks.spawn("mcp session", async move {
-                tokio::select! {
-                    () = closed.cancelled() => {}
-                    () = stopping.cancelled() => {}
-                    () = leave.0.ended() => service.close(&id).await,
-                }
-            });
-        }
-        if let Some(oldest) = self.sessions.bind(id, who) {
+    /// Notes whose session the response has opened, and has it watched.
+    async fn bind(&self, response: Response<Body>, who: &PrincipalRef, leave: Option<Leave>) -> Response<Body> {
+        let opened = session::id_in(response.headers()).map(SessionId::from);
+        let Some((id, fate)) = opened.and_then(|id| Some((id.clone(), self.sessions.fate(&id)?))) else {
+            return response;
+        };
+        let oldest = self.sessions.bind(&id, who);
+        let (taken, is_taken) = oneshot::channel();
+        let (service, stopping) = (self.clone(), self.tasks.soft().clone());
+        self.tasks.spawn("mcp session", async move {
+            let Fate { closed, used } = fate;
+            let unknown = service.stays_unknown(is_taken, used);
+            let left = async { leave.map_or_else(|| pending().boxed(), |leave| leave.0.ended()).await };
+            tokio::select! {
+                () = closed.cancelled() => {}
+                () = stopping.cancelled() => {}
+                () = left => service.close(&id).await,
+                () = unknown => service.close(&id).await,
+            }
+        });
+        if let Some(oldest) = oldest {
             self.close(&oldest).await;
+        }
+        response.map(|body| Body::new(Opening { body, taken: Some(taken) }))
+    }
+
+    /// Done once it is clear that nobody knows of a session: the answer that has its id was given up, or nobody has used it in time.
+    async fn stays_unknown(&self, is_taken: oneshot::Receiver<()>, used: CancellationToken) {
+        let given_up = async {
+            if is_taken.await.is_ok() {
+                pending().await
+            }
+        };
+        tokio::select! {
+            biased;
+            in_time = self.clock.timeout(USED_WITHIN, used.cancelled()) => if in_time.is_some() { pending().await },
+            () = given_up => {}
         }
     }
 
@@ -264,6 +287,36 @@ impl HttpService {
         if let Err(error) = self.sessions.close_session(id).await {
             tracing::warn!(%error, "a session could not be closed");
         }
+    }
+}
+
+/// The answer to an `initialize`, which tells when it is being sent.
+struct Opening {
+    body: Body,
+    /// Dropped if that never happens.
+    taken: Option<oneshot::Sender<()>>,
+}
+
+impl HttpBody for Opening {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        if matches!(frame, Poll::Ready(Some(Ok(_))))
+            && let Some(taken) = self.taken.take()
+        {
+            let _closed_meanwhile = taken.send(());
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 

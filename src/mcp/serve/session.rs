@@ -50,6 +50,17 @@ struct Session {
     owner: Option<Owner>,
     number: u64,
     closed: CancellationToken,
+    /// Fires with the first request or message that names it.
+    used: CancellationToken,
+}
+
+/// What becomes of a session.
+#[derive(Debug, Clone)]
+pub(super) struct Fate {
+    /// Fires when it ends.
+    pub(super) closed: CancellationToken,
+    /// Fires when it is used for the first time.
+    pub(super) used: CancellationToken,
 }
 
 /// A principal without its display name, which may change.
@@ -84,9 +95,11 @@ impl Sessions {
         theirs().min_by_key(|(_, session)| session.number).map(|(id, _)| id.clone())
     }
 
-    /// Whether `who` has opened the session.
-    pub(super) fn belongs(&self, id: &str, who: &PrincipalRef) -> bool {
-        self.open().sessions.get(id).is_some_and(|session| session.owner == Some(owner(who)))
+    /// Whether `who` has opened the session, which is in use then.
+    pub(super) fn uses(&self, id: &str, who: &PrincipalRef) -> bool {
+        let open = self.open();
+        let theirs = open.sessions.get(id).filter(|session| session.owner == Some(owner(who)));
+        theirs.inspect(|session| session.used.cancel()).is_some()
     }
 
     /// Whether somebody has opened the session.
@@ -99,10 +112,22 @@ impl Sessions {
         self.open().sessions.get(id).map(|session| session.closed.clone())
     }
 
+    /// What becomes of the session; `None` if it has ended.
+    pub(super) fn fate(&self, id: &str) -> Option<Fate> {
+        let open = self.open();
+        let session = open.sessions.get(id)?;
+        Some(Fate { closed: session.closed.clone(), used: session.used.clone() })
+    }
+
     fn opened(&self, id: &SessionId) {
         let mut open = self.open();
         open.opened += 1;
-        let session = Session { owner: None, number: open.opened, closed: CancellationToken::new() };
+        let session = Session {
+            owner: None,
+            number: open.opened,
+            closed: CancellationToken::new(),
+            used: CancellationToken::new(),
+        };
         open.sessions.insert(id.clone(), session);
     }
 
@@ -195,13 +220,13 @@ mod tests {
     fn a_session_is_nobodys_until_it_is_bound_and_then_its_owners_alone() {
         let sessions = Sessions::default();
         sessions.opened(&"s".into());
-        assert!(!sessions.belongs("s", &who("a")));
+        assert!(!sessions.uses("s", &who("a")));
         assert_eq!(sessions.bind("s", &who("a")), None);
-        assert!(sessions.belongs("s", &PrincipalRef { name: "renamed".into(), ..who("a") }));
-        assert!(!sessions.belongs("s", &who("b")));
+        assert!(sessions.uses("s", &PrincipalRef { name: "renamed".into(), ..who("a") }));
+        assert!(!sessions.uses("s", &who("b")));
         let closed = sessions.closed("s").unwrap();
         sessions.ended(&"s".into());
-        assert!(closed.is_cancelled() && !sessions.belongs("s", &who("a")));
+        assert!(closed.is_cancelled() && !sessions.uses("s", &who("a")));
     }
 
     #[test]

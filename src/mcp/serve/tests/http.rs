@@ -143,18 +143,49 @@ async fn a_session_whose_opener_leaves_before_the_answer_is_closed() {
                 break;
             }
         }
-        let expected = usize::from(opened.is_some());
         drop(opening);
-        for _ in 0..200 {
-            tokio::task::yield_now().await;
-        }
-        assert_eq!(service.open_sessions(), expected, "after {polls} polls");
-        if opened.is_some() {
+        let is_answered = opened.is_some();
+        settled().await;
+        assert_eq!(service.open_sessions(), usize::from(is_answered), "after {polls} polls");
+        // An answer that nobody takes any more is none.
+        drop(opened);
+        settled().await;
+        assert_eq!(service.open_sessions(), 0, "after {polls} polls");
+        if is_answered {
             assert!(polls > 0, "nobody has left before the answer");
             return;
         }
     }
     panic!("the session was never opened");
+}
+
+/// Lets everything happen that can.
+async fn settled() {
+    for _ in 0..200 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_nobody_uses_after_it_was_opened_ends_after_a_minute() {
+    let clock = ManualClock::at(Timestamp::from_millis(0));
+    let service = http_service(Desk::new(), seed(clock.clone()));
+    let used = open(&service, "alice", "2025-11-25").await;
+    // Its id was sent, which doesn't say that it came.
+    let unheard = send(&service, post("alice", &initialize("2025-11-25"))).await;
+    let id = unheard.headers()["mcp-session-id"].to_str().unwrap().to_owned();
+    messages(unheard).await;
+    clock.advance(Duration::from_millis(59_999));
+    settled().await;
+    assert_eq!(service.open_sessions(), 2);
+    clock.advance(Duration::from_millis(1));
+    settled().await;
+    assert_eq!(service.open_sessions(), 1);
+    let call = || post("alice", &request(1, "tools/call", &json!({ "name": "echo" })));
+    assert_eq!(send(&service, with(call(), "mcp-session-id", &id)).await.status(), StatusCode::NOT_FOUND);
+    clock.advance(Duration::from_secs(3600));
+    settled().await;
+    assert_eq!(send(&service, with(call(), "mcp-session-id", &used)).await.status(), StatusCode::OK);
 }
 
 #[tokio::test]
