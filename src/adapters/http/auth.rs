@@ -2,6 +2,7 @@
 
 use super::Doors;
 use super::keys::{self, Entered, Lease, Refused};
+use super::places::Guest;
 use super::source::{Source, source};
 use crate::adapters::rest::{Problem, query_of};
 use crate::clock::ClockExt;
@@ -100,6 +101,9 @@ pub(super) async fn require_key(State(doors): State<Doors>, mut request: Request
     }
     match keys::enter(&doors, asked.bearer(), asked.source).await {
         Ok(Entered { principal, lease }) => {
+            if let Some(guest) = request.extensions().get::<Guest>() {
+                guest.stays();
+            }
             let who = principal.who.clone();
             request.extensions_mut().insert(principal);
             request.extensions_mut().insert(Arrival { origin: Origin::Rest, variables: None });

@@ -1,9 +1,10 @@
 //! The listeners: one task per connection, all of them the lifecycle's, so that a stop waits for the requests under way.
 //!
-//! Whoever can open the port needs no key to hold connections. So there are only so many at a time over TCP, and one on which nothing is
-//! under way is closed.
+//! Whoever can open the port needs no key to hold connections. So there are only so many at a time over TCP (`places.rs`), and one on
+//! which nothing is under way is closed.
 
 use super::activity::{Active, Activity};
+use super::places::{Guest, Places};
 use super::source::Source;
 use super::wire::Wire;
 use crate::clock::{ClockExt, SharedClock};
@@ -18,12 +19,12 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use hyper_util::server::conn::auto::Builder;
+use std::future::pending;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower::ServiceExt;
 
 /// How long a connection stays on which nothing is under way: until the head of its first request has come, between two requests, and
@@ -36,21 +37,27 @@ const HEAD_BYTES: usize = 64 * 1024;
 /// How long to wait when the system can't accept just now, for want of file descriptors as a rule.
 const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
 
-/// How many connections there may be over TCP at a time. Whoever comes then waits in the system's queue.
+/// How many connections there may be over TCP at a time.
 const MOST_CONNECTIONS: usize = 4096;
 
 /// Serves `router` over TCP until the soft signal; returns once nothing more is accepted. Requests under way end as tasks of `tasks`.
 pub async fn serve_tcp(listener: TcpListener, router: Router, tasks: Tasks, clock: SharedClock) {
     // The other half is for the local socket, the stores, and the servers that are attached.
-    let places = Arc::new(Semaphore::new((most_open_files() / 2).clamp(1, MOST_CONNECTIONS)));
+    let most = (most_open_files() / 2).clamp(1, MOST_CONNECTIONS);
+    serve_at_most(most, listener, router, tasks, clock).await;
+}
+
+/// The same with `most` connections at a time. Where nobody leaves for one more, it waits, and others in the system's queue.
+pub(in crate::adapters) async fn serve_at_most(
+    most: usize,
+    listener: TcpListener,
+    router: Router,
+    tasks: Tasks,
+    clock: SharedClock,
+) {
+    let places = Places::new(most);
     let mut was_full = false;
     loop {
-        let is_full = places.available_permits() == 0;
-        if is_full && !was_full {
-            tracing::warn!("as many connections are open as there may be; further ones wait");
-        }
-        was_full = is_full;
-        let Some(place) = place(&places, &tasks).await else { return };
         let accepted = tokio::select! {
             biased;
             () = tasks.soft().cancelled() => return,
@@ -59,25 +66,27 @@ pub async fn serve_tcp(listener: TcpListener, router: Router, tasks: Tasks, cloc
         let (stream, from) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
+                // One connection less is one file less.
+                places.make_room();
                 pause(&error, &tasks, &clock).await;
                 continue;
             }
         };
+        let is_full = places.are_taken();
+        if is_full && !was_full {
+            tracing::warn!(
+                "as many connections are open as there may be; for each further one, one without a key is closed"
+            );
+        }
+        was_full = is_full;
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY is not to be had");
         }
-        let wire = Wire::new(stream, Activity::new(Arc::clone(&clock)), Some(place));
-        let connection = connection(wire, router.clone(), Some(Source(from.ip())), tasks.clone(), Arc::clone(&clock));
-        tasks.spawn("http connection", connection);
-    }
-}
-
-/// A place for one more connection, once there is one; `None` after the soft signal.
-async fn place(places: &Arc<Semaphore>, tasks: &Tasks) -> Option<OwnedSemaphorePermit> {
-    tokio::select! {
-        biased;
-        () = tasks.soft().cancelled() => None,
-        place = Arc::clone(places).acquire_owned() => place.ok(),
+        let guest = Guest::new(Activity::new(Arc::clone(&clock)));
+        let Some(place) = places.take(&guest, &tasks, &clock).await else { return };
+        let wire = Wire::new(stream, guest.activity().clone(), Some(place));
+        let caller = Some((Source(from.ip()), guest));
+        tasks.spawn("http connection", connection(wire, router.clone(), caller, tasks.clone(), Arc::clone(&clock)));
     }
 }
 
@@ -122,17 +131,19 @@ where
 }
 
 /// Answers the requests of one connection, until it has been quiet for too long. After the soft signal it takes no further one.
-async fn connection<S>(wire: Wire<S>, router: Router, source: Option<Source>, tasks: Tasks, clock: SharedClock)
+async fn connection<S>(wire: Wire<S>, router: Router, caller: Option<(Source, Guest)>, tasks: Tasks, clock: SharedClock)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let activity = wire.activity().clone();
     let here = activity.clone();
+    let guest = caller.as_ref().map(|(_, guest)| guest.clone());
     let service = service_fn(move |request: Request<Incoming>| {
         let active = here.enter();
         let mut request = request.map(Body::new);
-        if let Some(source) = source {
-            request.extensions_mut().insert(source);
+        if let Some((source, guest)) = &caller {
+            request.extensions_mut().insert(*source);
+            request.extensions_mut().insert(guest.clone());
         }
         let answering = router.clone().oneshot(request);
         async move { answering.await.map(|response| until_sent(response, active)) }
@@ -143,12 +154,19 @@ where
     builder.http2().max_header_list_size(HEAD_BYTES as u32);
     let mut serving = pin!(builder.serve_connection_with_upgrades(TokioIo::new(wire), service));
     let mut quiet = pin!(quiet(&activity, &clock));
+    let mut gives_up = pin!(async {
+        match &guest {
+            Some(guest) => guest.gives_up().await,
+            None => pending().await,
+        }
+    });
     let mut is_stopping = false;
     let served = loop {
         tokio::select! {
             biased;
             served = serving.as_mut() => break served,
             () = quiet.as_mut() => return tracing::debug!("a connection on which nothing was under way is closed"),
+            () = gives_up.as_mut() => return tracing::debug!("a connection without a key is closed for another"),
             () = tasks.soft().cancelled(), if !is_stopping => {
                 is_stopping = true;
                 serving.as_mut().graceful_shutdown();
@@ -341,19 +359,5 @@ mod tests {
             let at_once = connected.has_ended().await;
             assert!(at_once || connected.after(QUIET).await, "{said:?}");
         }
-    }
-
-    #[tokio::test]
-    async fn a_connection_too_many_waits_for_a_place_until_the_stop() {
-        let (places, tasks) = (Arc::new(Semaphore::new(1)), Tasks::new());
-        let first = place(&places, &tasks).await;
-        assert!(first.is_some());
-        let mut second = Box::pin(place(&places, &tasks));
-        assert!(second.as_mut().now_or_never().is_none());
-        drop(first);
-        let second = second.await;
-        assert!(second.is_some());
-        tasks.soft().cancel();
-        assert!(place(&places, &tasks).await.is_none());
     }
 }

@@ -10,11 +10,15 @@ mod envelope;
 mod health;
 mod keys;
 mod listen;
+mod places;
 mod source;
 mod wire;
 
 pub use activity::{Active, Activity};
 pub use listen::{serve_socket, serve_tcp};
+
+#[cfg(test)]
+pub(super) use listen::serve_at_most;
 
 pub(super) use auth::Arrival;
 

@@ -1,22 +1,22 @@
 //! The wire of one connection: what it notes beside the bytes.
 
 use super::activity::Activity;
+use super::places::Place;
 use std::io::{IoSlice, Result};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::OwnedSemaphorePermit;
 
 /// A stream that counts as used whenever the other side takes something, and keeps its place until it is closed, also after an upgrade.
 #[derive(Debug)]
 pub(super) struct Wire<S> {
     stream: S,
     activity: Activity,
-    _place: Option<OwnedSemaphorePermit>,
+    _place: Option<Place>,
 }
 
 impl<S> Wire<S> {
-    pub(super) fn new(stream: S, activity: Activity, place: Option<OwnedSemaphorePermit>) -> Self {
+    pub(super) fn new(stream: S, activity: Activity, place: Option<Place>) -> Self {
         Self { stream, activity, _place: place }
     }
 

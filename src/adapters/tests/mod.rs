@@ -1,5 +1,6 @@
 //! The doors as their callers see them: whole requests through the routers, over a real store.
 
+mod connections;
 mod door;
 mod events;
 mod giving;
