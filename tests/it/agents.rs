@@ -150,14 +150,21 @@ fn keys_that_went_with_an_owner_are_brought_again_to_the_whole_tree_by_whoever_f
     home.set("OPENAI_API_KEY", "test").set("OPENAI_BASE_URL", &format!("{}/v1", fake.url));
     let _synced = home.stn(&["sync"]).ok();
     let following = home.start(&["agent", "run", "parent", "go"]);
-    fake.wait_for(1);
-    home.kill_owner();
-    fake.wait_for_more(1, 1);
+    for killed in 0..3 {
+        fake.wait_for_more(1, killed);
+        home.kill_owner();
+    }
+    fake.wait_for_more(1, 3);
     fake.release();
     let ended = following.end().ok();
     assert_eq!(ended.stdout, "All done.\n");
-    assert_eq!(ended.stderr.matches("is given the provider key again").count(), 2, "{}", ended.stderr);
-    assert_eq!((fake.asked(0), fake.asked(1)), (2, 3));
+    // Each owner is given those of the child, and the last one also those of the parent.
+    assert_eq!(ended.stderr.matches("is given the provider key again").count(), 4, "{}", ended.stderr);
+    assert_eq!((fake.asked(0), fake.asked(1)), (2, 5));
+    let of_child = |part: &str| ended.stderr.lines().filter(|line| line.starts_with(part)).count();
+    let told = ["  run ", "  turn 1  model", "  turn 1  agent__child", "  turn 2  model"].map(of_child);
+    // Three calls of the model were cut off.
+    assert_eq!(told, [1, 1, 1, 4], "what a child does is told once: {}", ended.stderr);
 }
 
 #[test]

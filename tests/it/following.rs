@@ -59,3 +59,37 @@ fn a_run_takes_the_model_that_its_caller_names() {
     let run = home.json(&["agent", "run", "worker", "go", "--model", "fake/another"]);
     assert_eq!((&run["model"]["id"], &fake.bodies(0)[0]["model"]), (&json!("another"), &json!("another")), "{run:#}");
 }
+
+#[test]
+fn who_waits_for_a_run_waits_on_however_often_the_owner_is_killed() {
+    let (fake, home) = held_after_one_call();
+    let id = home.start_run("worker", "go");
+    let waits = [&["run", "wait", &id][..], &["run", "wait", &id, "--wait-ms", "600000"]];
+    let waiting = waits.map(|words| home.start(words));
+    for killed in 0..5 {
+        fake.wait_for_more(1, killed);
+        home.kill_owner();
+    }
+    fake.wait_for_more(1, 5);
+    fake.release();
+    for waiting in waiting {
+        assert_eq!(waiting.end().ok().stdout, "All done.\n");
+    }
+}
+
+#[test]
+fn who_follows_a_run_is_told_each_step_once_however_often_the_owner_is_killed() {
+    let (fake, home) = held_after_one_call();
+    let running = home.start(&["agent", "run", "worker", "go"]);
+    for killed in 0..5 {
+        fake.wait_for_more(1, killed);
+        home.kill_owner();
+    }
+    fake.wait_for_more(1, 5);
+    fake.release();
+    let ended = running.end().ok();
+    assert_eq!(ended.stdout, "All done.\n");
+    let told = |line: &str| ended.stderr.matches(line).count();
+    let steps = ["turn 1  model", "turn 1  counter__count", "turn 2  model", "cut off by a restart"].map(told);
+    assert_eq!(steps, [1, 1, 6, 5], "{}", ended.stderr);
+}

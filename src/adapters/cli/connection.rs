@@ -61,6 +61,14 @@ impl Connection {
             Self::Local(client) => local(client, request).await,
         }
     }
+
+    /// The process that owns the home, where that is known.
+    pub(super) fn owner(&self) -> Option<u32> {
+        match self {
+            Self::Remote(_) => None,
+            Self::Local(client) => Some(client.owner().pid),
+        }
+    }
 }
 
 impl Remote {

@@ -63,14 +63,16 @@ impl<'a> Feed<'a> {
                 }
                 continue;
             }
-            if self.silent > 0 {
-                self.target.clock.sleep(FIRST_WAIT * 2_u32.pow(self.silent - 1)).await;
-            }
-            self.silent += 1;
             if self.silent >= MOST_SILENT {
                 return Err(self.given_up());
             }
-            match self.target.clock.timeout(SILENCE, self.open()).await.unwrap_or_else(|| Err(said_nothing())) {
+            if self.silent > 0 {
+                self.target.clock.sleep(FIRST_WAIT * 2_u32.pow(self.silent - 1)).await;
+            }
+            let opened = self.target.clock.timeout(SILENCE, self.open()).await;
+            // Counted only now: whoever drops this while a connection is being made has had none that broke.
+            self.silent += 1;
+            match opened.unwrap_or_else(|| Err(said_nothing())) {
                 Ok(Some(stream)) => self.stream = Some(stream),
                 Ok(None) => return Ok(None),
                 // An owner that is just ending answers nobody; its successor will.
@@ -241,15 +243,37 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_feed_that_is_given_up_says_what_ended_it() {
-        let (_listener, target, clock) = station().await;
+    async fn a_feed_that_is_dropped_while_it_connects_is_not_given_up_for_that() {
+        let (listener, target, clock) = station().await;
         let mut feed = Feed::new(&target, RunId::parse(RUN).unwrap());
-        feed.silent = MOST_SILENT - 1;
+        for _ in 0..2 * MOST_SILENT {
+            let mut next = std::pin::pin!(feed.next());
+            assert!(futures_util::future::poll_immediate(&mut next).await.is_none());
+            clock.advance(SILENCE / 2);
+            // By now it doesn't wait for its turn any more.
+            assert!(futures_util::future::poll_immediate(&mut next).await.is_none());
+        }
+        let answering = async {
+            loop {
+                // Those that were dropped end without a request.
+                let (mut stream, _) = listener.accept().await.unwrap();
+                if stream.read_u8().await.is_ok() {
+                    stream.write_all(cut_off(&frame("1-1", 1, "run.queued")).as_bytes()).await.unwrap();
+                    return stream;
+                }
+            }
+        };
+        let (first, _stream) = tokio::join!(feed.next(), answering);
+        assert_eq!(first.unwrap().unwrap().seq, 1);
+    }
+
+    #[tokio::test]
+    async fn a_feed_that_is_given_up_says_what_ended_it() {
+        let (_listener, target, _clock) = station().await;
+        let mut feed = Feed::new(&target, RunId::parse(RUN).unwrap());
+        feed.silent = MOST_SILENT;
         feed.lost(Error::timeout("process 7 doesn't answer"));
-        let mut next = std::pin::pin!(feed.next());
-        assert!(futures_util::future::poll_immediate(&mut next).await.is_none());
-        clock.advance(FIRST_WAIT * 2_u32.pow(MOST_SILENT));
-        let error = next.await.unwrap_err();
+        let error = feed.next().await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unavailable);
         assert!(error.message().ends_with("again and again: process 7 doesn't answer"), "{error}");
         assert!(std::error::Error::source(&error).is_some());

@@ -1,5 +1,6 @@
 //! `stn agent run`, `stn run watch` and `stn run wait`: starting runs and following them.
 
+use super::connection;
 use super::failure::{Failure, INTERRUPTED};
 use super::feed::Feed;
 use super::fields;
@@ -15,10 +16,14 @@ use crate::tools::ToolSpec;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use serde_json::{Map, Value};
 use std::collections::{HashSet, VecDeque};
+use std::rc::Rc;
 use std::time::Duration;
 
 /// The pause between two waits for a run.
 const WAIT_ON_AFTER: Duration = Duration::from_millis(250);
+
+/// How many waits in a row may break off before they are answered.
+const MOST_LOST: u32 = 6;
 
 /// How long Ctrl-C waits for the run to let go.
 const CANCEL_WITHIN: Duration = Duration::from_secs(6);
@@ -87,17 +92,9 @@ pub(super) async fn agent_run(
     }
     let run = outcome::parse(&submitted)?;
     let progress = Progress::start(output, &run);
-    let mut feed = Feed::new(target, run.id);
-    let following = async {
-        let mut given = HashSet::new();
-        let mut notice = follow(target, &mut feed, &progress, &run, Until::Settled).await?;
-        while bring_keys_again(target, &progress, &run, &mut given).await? && !needs_an_answer(target, &run).await? {
-            notice = follow(target, &mut feed, &progress, &run, Until::Settled).await?;
-        }
-        Ok::<_, Failure>(notice)
-    };
+    let mut following = Following::new(target, &progress, &run, Until::Settled);
     let followed = tokio::select! {
-        followed = following => Some(followed?),
+        followed = follow_and_bring_keys(&mut following) => Some(followed.map(|()| following.notice)?),
         () = &mut interrupt => None,
     };
     match followed {
@@ -127,9 +124,9 @@ pub(super) async fn watch(target: &Target, output: Output, matches: &ArgMatches)
     let asked = matches.get_one::<String>("run").map(String::as_str).unwrap_or_default();
     let run = outcome::parse(&get(target, asked).await?)?;
     let progress = Progress::start(output, &run);
-    let mut feed = Feed::new(target, run.id);
+    let mut following = Following::new(target, &progress, &run, Until::Ended);
     let notice = tokio::select! {
-        followed = follow(target, &mut feed, &progress, &run, Until::Ended) => followed?,
+        followed = following.go_on() => followed.map(|()| following.notice)?,
         () = interrupted() => return Ok(INTERRUPTED),
     };
     drop(progress);
@@ -161,14 +158,31 @@ pub(super) async fn wait(
             output.note(line);
         }
     }
-    let mut run = target.call(spec.name, input.clone()).await?;
-    // Without a limit of its own, the command waits on where one request is over.
-    while !input.contains_key("wait_ms") && is_under_way(&outcome::parse(&run)?) {
-        // A station that stops answers at once.
-        target.clock.sleep(WAIT_ON_AFTER).await;
-        run = target.call(spec.name, input.clone()).await?;
-    }
+    let run = waited_for(target, spec, input).await?;
     outcome::tell(target, output, &run, Notice::Unheard).await
+}
+
+/// The run as it is when nothing more is to be waited for. One request is no more than a part of the wait: a station that stops answers at
+/// once, one that breaks doesn't answer, and without `wait_ms` there is no limit to the whole.
+async fn waited_for(target: &Target, spec: &ToolSpec, mut input: Map<String, Value>) -> Result<Value, Failure> {
+    let clock = &target.clock;
+    let until = input.get("wait_ms").and_then(Value::as_u64).map(|limit| clock.now() + Duration::from_millis(limit));
+    let mut lost = 0;
+    loop {
+        let left = until.map(|until| until.since(clock.now()));
+        if let Some(left) = left {
+            input.insert("wait_ms".into(), u64::try_from(left.as_millis()).unwrap_or(u64::MAX).into());
+        }
+        match target.call(spec.name, input.clone()).await {
+            Ok(run) if left.is_some_and(|left| left.is_zero()) || !is_under_way(&outcome::parse(&run)?) => {
+                return Ok(run);
+            }
+            Ok(_) => lost = 0,
+            Err(Failure::Error(error)) if connection::is_lost(&error) && lost < MOST_LOST => lost += 1,
+            Err(failure) => return Err(failure),
+        }
+        clock.sleep(until.map_or(WAIT_ON_AFTER, |until| WAIT_ON_AFTER.min(until.since(clock.now())))).await;
+    }
 }
 
 fn is_under_way(run: &Run) -> bool {
@@ -181,53 +195,105 @@ enum Until {
     Ended,
 }
 
-/// Shows what happens, and returns the notice that was heard on the way.
-async fn follow(
-    target: &Target,
-    feed: &mut Feed<'_>,
-    progress: &Progress,
-    run: &Run,
+/// A run, what it has called, and how far both were shown.
+struct Following<'a> {
+    target: &'a Target,
+    progress: &'a Progress,
+    run: &'a Run,
     until: Until,
-) -> Result<Notice, Failure> {
-    let (mut notice, mut calls) = (Notice::default(), Calls::new(target));
-    // What the run tells while those are shown that it has called. `None`: it has told all.
-    let mut ahead: VecDeque<Option<Event>> = VecDeque::new();
-    loop {
-        let event = match ahead.pop_front() {
-            Some(event) => event,
-            None => {
-                let event = feed.next().await?;
-                if is_settled_below(target, progress, run, &until, event.as_ref()).await? {
-                    return Ok(notice);
-                }
-                event
+    feed: Feed<'a>,
+    calls: Calls<'a>,
+    /// What the run has told and isn't shown yet: it goes on telling while those are shown that it has called. `None`: it has told all.
+    ahead: VecDeque<Option<Rc<Event>>>,
+    /// That was heard on the way.
+    notice: Notice,
+}
+
+impl<'a> Following<'a> {
+    fn new(target: &'a Target, progress: &'a Progress, run: &'a Run, until: Until) -> Self {
+        let (feed, calls) = (Feed::new(target, run.id), Calls::new(target));
+        Self { target, progress, run, until, feed, calls, ahead: VecDeque::new(), notice: Notice::default() }
+    }
+
+    /// Shows what happens until the run has ended, or somebody has to answer if that is enough. Then it can be called again, and goes on
+    /// where it was.
+    async fn go_on(&mut self) -> Result<(), Failure> {
+        loop {
+            if self.ahead.is_empty() && self.hears_that_it_is_settled().await? {
+                return Ok(());
             }
-        };
-        let Some(event) = event else { return Ok(notice) };
-        let shown = calls.show(progress, &event, 1);
+            let Some(Some(event)) = self.ahead.front().cloned() else { return Ok(()) };
+            if self.shows_what_was_called(&event).await? {
+                return Ok(());
+            }
+            self.progress.show(&event, 0);
+            self.notice.hear(&event);
+            self.ahead.pop_front();
+            if event.r#type.is_terminal() {
+                self.ahead = VecDeque::from([None]);
+                return Ok(());
+            }
+            if outcome::is_parked(&event) {
+                match self.until {
+                    // An answer may have come since.
+                    Until::Settled if needs_an_answer(self.target, self.run).await? => return Ok(()),
+                    Until::Settled => {}
+                    Until::Ended => tell_and_watch_on(self.progress, self.run, &event),
+                }
+            }
+        }
+    }
+
+    /// Hears the next event; whether somebody has to answer by what it says.
+    async fn hears_that_it_is_settled(&mut self) -> Result<bool, Failure> {
+        let event = self.feed.next().await?.map(Rc::new);
+        self.ahead.push_back(event.clone());
+        is_settled_below(self.target, self.progress, self.run, &self.until, event.as_deref()).await
+    }
+
+    /// Shows the runs that `event` tells of, and hears meanwhile what comes after it; whether somebody has to answer by what that says.
+    async fn shows_what_was_called(&mut self, event: &Event) -> Result<bool, Failure> {
+        let Self { target, progress, run, until, feed, calls, ahead, .. } = self;
+        let shown = calls.show(progress, event, 1);
         tokio::pin!(shown);
         loop {
             tokio::select! {
                 biased;
-                shown = &mut shown => break shown?,
+                shown = &mut shown => return Ok(shown.map(|()| false)?),
                 next = feed.next(), if !matches!(ahead.back(), Some(None)) => {
-                    let next = next?;
-                    if is_settled_below(target, progress, run, &until, next.as_ref()).await? {
-                        return Ok(notice);
+                    let next = next?.map(Rc::new);
+                    ahead.push_back(next.clone());
+                    if is_settled_below(target, progress, run, until, next.as_deref()).await? {
+                        return Ok(true);
                     }
-                    ahead.push_back(next);
                 }
             }
         }
-        progress.show(&event, 0);
-        notice.hear(&event);
-        if event.r#type.is_terminal() {
-            return Ok(notice);
+    }
+
+    /// Whether the run has told all.
+    fn is_over(&self) -> bool {
+        matches!(self.ahead.front(), Some(None))
+    }
+}
+
+/// Follows a run until it has ended, or a person has to answer. What only lacks the keys of this process is given them.
+async fn follow_and_bring_keys(following: &mut Following<'_>) -> Result<(), Failure> {
+    let (target, run) = (following.target, following.run);
+    let mut given = HashSet::new();
+    loop {
+        following.go_on().await?;
+        if following.is_over() {
+            return Ok(());
         }
-        if outcome::is_parked(&event) {
-            match until {
-                Until::Settled => return Ok(notice),
-                Until::Ended => tell_and_watch_on(progress, run, &event),
+        loop {
+            let now = outcome::parse(&get(target, &run.id.to_string()).await?)?;
+            // It has its keys again, or somebody else has answered meanwhile.
+            if is_under_way(&now) {
+                break;
+            }
+            if !bring_keys_again(target, following.progress, &now, &mut given).await? {
+                return Ok(());
             }
         }
     }
@@ -261,24 +327,31 @@ async fn needs_an_answer(target: &Target, run: &Run) -> Result<bool, Failure> {
 }
 
 /// The keys of this process went with the owner that was given them, if that one has ended; its successor is given them again, for the run
-/// and for whatever it has called, and for each of them once.
+/// and for whatever it has called, and for each of them once: keys that don't help won't help the second time.
 async fn bring_keys_again(
     target: &Target,
     progress: &Progress,
-    run: &Run,
-    given: &mut HashSet<RunId>,
+    now: &Run,
+    given: &mut HashSet<(RunId, Option<u32>)>,
 ) -> Result<bool, Failure> {
-    let now = outcome::parse(&get(target, &run.id.to_string()).await?)?;
+    if !target.brings_keys() {
+        return Ok(false);
+    }
+    let owner = target.connect().await?.owner();
     let lost = now.requests.iter().filter(|request| request.waiting_for == WaitingFor::Provider);
-    let lost: Vec<RunId> = lost.map(|request| request.run_id).filter(|id| given.insert(*id)).collect();
-    if lost.is_empty() || !target.brings_keys() {
+    let lost: Vec<RunId> = lost.map(|request| request.run_id).filter(|id| given.insert((*id, owner))).collect();
+    if lost.is_empty() {
         return Ok(false);
     }
     progress.line("the station was restarted and is given the provider key again");
     for id in lost {
         let answer = [("run", id.to_string()), ("decision", "retry".to_owned())];
         let answer = answer.map(|(name, value)| (name.to_owned(), value.into())).into_iter().collect();
-        target.call("run_respond", answer).await?;
+        match target.call("run_respond", answer).await {
+            // Whether it came, the run shows; and the next owner is another.
+            Err(Failure::Error(error)) if connection::is_lost(&error) => {}
+            given => given.map(drop)?,
+        }
     }
     Ok(true)
 }

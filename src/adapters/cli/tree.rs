@@ -11,7 +11,9 @@ use crate::error::Result;
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use serde_json::{Map, Value, json};
-use std::collections::HashSet;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::rc::Rc;
 
 /// More calls of one run than this aren't listed.
 const MOST: u32 = 200;
@@ -52,15 +54,24 @@ fn line(run: &Run, depth: usize) -> String {
 pub(super) struct Calls<'a> {
     target: &'a Target,
     /// Each is followed once, however often it is told of.
-    seen: HashSet<RunId>,
+    followed: HashMap<RunId, Followed<'a>>,
+}
+
+/// A run that was called, as far as it has been shown.
+struct Followed<'a> {
+    /// `None` once all was told.
+    feed: Option<Feed<'a>>,
+    /// What it has told last, until that is shown, and with it what it tells of.
+    latest: Option<Rc<Event>>,
 }
 
 impl<'a> Calls<'a> {
     pub(super) fn new(target: &'a Target) -> Self {
-        Self { target, seen: HashSet::new() }
+        Self { target, followed: HashMap::new() }
     }
 
     /// Shows the runs that `event` tells of, one after the other, each to its end. What they ask is told by the events of the run above.
+    /// May be dropped: the next time it goes on where it was, for the same event or for another that tells of the same runs.
     pub(super) fn show<'s>(
         &'s mut self,
         progress: &'s Progress,
@@ -69,22 +80,41 @@ impl<'a> Calls<'a> {
     ) -> LocalBoxFuture<'s, Result<()>> {
         async move {
             for (id, agent) in told_of(event) {
-                if !self.seen.insert(id) {
-                    continue;
+                if let Entry::Vacant(new) = self.followed.entry(id) {
+                    progress.line(&format!("{}run {id} of {agent}", "  ".repeat(depth)));
+                    new.insert(Followed { feed: Some(Feed::new(self.target, id)), latest: None });
                 }
-                progress.line(&format!("{}run {id} of {agent}", "  ".repeat(depth)));
-                let mut feed = Feed::new(self.target, id);
-                while let Some(event) = feed.next().await? {
+                while let Some(event) = self.next_of(id).await? {
                     self.show(progress, &event, depth + 1).await?;
                     progress.show(&event, depth);
-                    if event.r#type.is_terminal() {
-                        break;
-                    }
+                    self.shown(id, &event);
                 }
             }
             Ok(())
         }
         .boxed_local()
+    }
+
+    /// What `run` tells next; the same again until it is [`Self::shown`].
+    async fn next_of(&mut self, run: RunId) -> Result<Option<Rc<Event>>> {
+        let Some(Followed { feed, latest }) = self.followed.get_mut(&run) else { return Ok(None) };
+        if latest.is_none()
+            && let Some(told) = feed.as_mut()
+        {
+            *latest = told.next().await?.map(Rc::new);
+            if latest.is_none() {
+                *feed = None;
+            }
+        }
+        Ok(latest.clone())
+    }
+
+    fn shown(&mut self, run: RunId, event: &Event) {
+        let Some(followed) = self.followed.get_mut(&run) else { return };
+        followed.latest = None;
+        if event.r#type.is_terminal() {
+            followed.feed = None;
+        }
     }
 }
 
