@@ -16,7 +16,7 @@ use crate::net;
 use crate::process::Spawner;
 use crate::redact::{Redactor, STATION, scope_of};
 use crate::runtime::Workers;
-use crate::secrets::{self, Ask, NewPassphrase, Secrets, Unlocked};
+use crate::secrets::{self, Ask, NewPassphrase, Secrets, Stretched, Unlocked};
 use crate::store::sqlite::{SqliteControl, SqliteStore};
 use crate::store::{self, ControlStore, EnvironmentRow, Owner, Store};
 use crate::tools::environment::sync;
@@ -118,9 +118,14 @@ pub fn init_root(home: &Home, variables: &BTreeMap<String, String>, passphrase: 
 }
 
 /// The keys of `home`, if it has a root, before anything else of it is opened. Stretching a passphrase takes a moment.
-async fn unlock(home: &Home, variables: &BTreeMap<String, String>, ask: Ask) -> Result<Option<Unlocked>> {
+async fn unlock(
+    home: &Home,
+    variables: &BTreeMap<String, String>,
+    ask: Ask,
+    stretched: Option<Stretched>,
+) -> Result<Option<Unlocked>> {
     let (home, variables) = (home.clone(), variables.clone());
-    blocking(move || secrets::unlock(&home, &variables, ask)).await
+    blocking(move || secrets::unlock(&home, &variables, ask, stretched)).await
 }
 
 /// Opens the home for one short command, whose process holds the lock. Nothing is started, and nobody executes the runs that an earlier
@@ -135,7 +140,7 @@ pub async fn open_for_command(
     ask: Ask,
 ) -> Result<App> {
     let settings = settings(&home, &variables)?;
-    let root = unlock(&home, &variables, ask).await?;
+    let root = unlock(&home, &variables, ask, None).await?;
     let clock = SystemClock::shared();
     let (executes, starts_servers) = (false, false);
     let app = open(Parts { home, settings, variables, clock, lock, redactor, root, executes, starts_servers }).await?;

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::home::{self, Handshake, Home, LocalKey, LocalListener, OwnerLock, Subreaper};
 use crate::redact::{Redactor, STATION};
 use crate::runtime;
-use crate::secrets::{self, Ask};
+use crate::secrets::{self, Ask, Stretched};
 use crate::telemetry::{self, LogFormat, LogSettings, LogTarget};
 use futures_util::future::join_all;
 use std::collections::BTreeMap;
@@ -52,12 +52,14 @@ pub struct ServeOptions {
     pub idle: Option<Duration>,
     /// Asks the person for a passphrase; never in the background.
     pub ask: Ask,
+    /// The passphrase as whoever started this process has stretched it.
+    pub stretched: Option<Stretched>,
 }
 
 /// Serves until the end. `Ok` also when, in the background, another owner was faster.
 pub async fn serve(options: ServeOptions) -> Result<()> {
     let clock = SystemClock::shared();
-    let ServeOptions { home, variables, redactor, listen, background, idle, ask } = options;
+    let ServeOptions { home, variables, redactor, listen, background, idle, ask, stretched } = options;
     let mut settings = settings(&home, &variables)?;
     if let Some(address) = listen {
         settings.listen_as_flagged(address);
@@ -67,7 +69,8 @@ pub async fn serve(options: ServeOptions) -> Result<()> {
     }
     let address = settings.http.listen;
     // Whoever has the wrong key must not take the home from an owner that has the right one, nor write to its log.
-    let root = unlock(&home, &variables, if background { secrets::nobody_to_ask } else { ask }).await?;
+    let ask = if background { secrets::nobody_to_ask } else { ask };
+    let root = unlock(&home, &variables, ask, stretched).await?;
     telemetry::start(&log_settings(&home, &settings.log, &variables), redactor.clone())?;
     let subreaper = Subreaper::start()?;
     // Bound first: whoever can't listen must not take the home from an owner that can.

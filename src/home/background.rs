@@ -8,12 +8,13 @@ use crate::clock::{ClockExt, SharedClock};
 use crate::error::{Error, ErrorKind, Result};
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 use tokio::process::{Child, Command};
+use zeroize::Zeroizing;
 
 /// How long an owner may take from its start to its first answer.
 const READY_WITHIN: Duration = Duration::from_secs(10);
@@ -22,8 +23,31 @@ const READY_WITHIN: Duration = Duration::from_secs(10);
 const LOG_LINES: usize = 10;
 const LOG_BYTES: u64 = 8 * 1024;
 
-/// Refuses what an owner of this home, with this environment, would surely end with.
-pub type MayStart = fn(&Home, &BTreeMap<String, String>) -> Result<()>;
+/// Refuses what an owner of this home, with this environment, would surely end with. What was found on the way may be handed to it.
+pub type MayStart = fn(&Home, &BTreeMap<String, String>) -> Result<Option<Handover>>;
+
+/// What an owner finds on its stdin: nobody else can read that, as they could its arguments and variables.
+pub struct Handover {
+    /// Tells the owner that there is something.
+    pub argument: &'static str,
+    /// No more than a pipe holds (4 KiB).
+    pub bytes: Zeroizing<Vec<u8>>,
+}
+
+impl std::fmt::Debug for Handover {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Handover").field("argument", &self.argument).finish_non_exhaustive()
+    }
+}
+
+impl Handover {
+    /// A stdin with these bytes, and nothing behind them.
+    fn stdin(&self) -> io::Result<Stdio> {
+        let (reader, mut writer) = io::pipe()?;
+        writer.write_all(&self.bytes)?;
+        Ok(reader.into())
+    }
+}
 
 /// How to start a background owner.
 #[derive(Debug, Clone)]
@@ -47,7 +71,9 @@ impl SpawnOwner {
 
     /// Starts the owner with its diagnostics appended to the home's background log.
     fn start(&self, home: &Home) -> Result<Spawned> {
-        (self.may_start)(home, &self.environment)?;
+        let handover = (self.may_start)(home, &self.environment)?;
+        let stdin = handover.as_ref().map_or_else(|| Ok(Stdio::null()), Handover::stdin);
+        let stdin = stdin.map_err(|cause| Error::internal("the system gives no pipe").source(cause))?;
         let path = home.background_log();
         let log = OpenOptions::new().create(true).append(true).mode(0o600).open(&path);
         let log = log.map_err(|cause| failed("open the log", &path, cause))?;
@@ -55,11 +81,12 @@ impl SpawnOwner {
         let mut command = Command::new(&self.program);
         command
             .args(&self.arguments)
+            .args(handover.map(|handover| handover.argument))
             .env_clear()
             .envs(&self.environment)
             .env("STN_HOME", home.root())
             .current_dir("/")
-            .stdin(Stdio::null())
+            .stdin(stdin)
             .stdout(Stdio::null())
             .stderr(log);
         in_its_own_session(&mut command);
@@ -122,7 +149,7 @@ impl Spawned {
 /// A client of the owner of `home`; starts a background owner when there is none. Any number of clients may do this at once: the lock
 /// lets one of the owners live, and all clients find that one.
 pub async fn attach_or_spawn(home: &Home, schema: u32, clock: &SharedClock, spawn: &SpawnOwner) -> Result<LocalClient> {
-    let deadline = clock.now() + READY_WITHIN;
+    let mut deadline = clock.now() + READY_WITHIN;
     let mut spawned = None;
     loop {
         match attach(home, schema, clock).await {
@@ -134,7 +161,12 @@ pub async fn attach_or_spawn(home: &Home, schema: u32, clock: &SharedClock, spaw
         match &mut spawned {
             // Whoever serves the home and doesn't listen yet is about to; one that is ending leaves the lock in a moment.
             None if read_owner(home).is_some_and(|owner| owner.mode != OwnerMode::Command) => {}
-            None => spawned = Some(spawn.start(home)?),
+            None => {
+                // The time that a passphrase takes is not the owner's.
+                let before = clock.now();
+                spawned = Some(spawn.start(home)?);
+                deadline = deadline + clock.now().since(before);
+            }
             Some(owner) => {
                 match owner.ended()? {
                     None => {}
@@ -180,12 +212,14 @@ fn not_ready(home: &Home, spawned: Option<&Spawned>) -> Error {
 mod tests {
     use super::super::testing::{TestHome, answer_handshakes};
     use super::*;
-    use crate::clock::SystemClock;
+    use crate::clock::{ManualClock, SystemClock};
+    use crate::domain::Timestamp;
+    use std::sync::{Arc, OnceLock};
 
     fn shell(script: &str) -> SpawnOwner {
         let arguments = vec!["-c".to_owned(), script.to_owned()];
         let environment = BTreeMap::from([("PATH".to_owned(), "/usr/bin:/bin".to_owned())]);
-        SpawnOwner { program: "/bin/sh".into(), arguments, environment, may_start: |_, _| Ok(()) }
+        SpawnOwner { program: "/bin/sh".into(), arguments, environment, may_start: |_, _| Ok(None) }
     }
 
     #[tokio::test]
@@ -221,6 +255,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_an_owner_is_handed_is_on_its_stdin_alone() {
+        let home = TestHome::created();
+        let script = "echo \"$0 got $(cat), and in its place $(tr '\\0' ' ' < /proc/self/environ).\" >&2; exit 1";
+        let may_start: MayStart =
+            |_, _| Ok(Some(Handover { argument: "--handed", bytes: Zeroizing::new(b"the key".to_vec()) }));
+        let spawn = SpawnOwner { may_start, ..shell(script) };
+        let error = attach_or_spawn(&home, 1, &SystemClock::shared(), &spawn).await.unwrap_err();
+        assert!(error.message().contains("--handed got the key, and"), "{error}");
+        assert_eq!(error.message().matches("the key").count(), 1, "{error}");
+    }
+
+    #[tokio::test]
     async fn many_clients_at_once_find_the_one_owner_and_start_no_other() {
         let home = TestHome::created();
         let clock = SystemClock::shared();
@@ -251,6 +297,32 @@ mod tests {
         };
         tokio::select! {
             () = winner => unreachable!(),
+            client = client => assert_eq!(client.unwrap().owner().schema, 7),
+        }
+    }
+
+    #[tokio::test]
+    async fn what_takes_long_before_the_owner_starts_is_not_counted_as_its_time() {
+        static CLOCK: OnceLock<Arc<ManualClock>> = OnceLock::new();
+        let clock = CLOCK.get_or_init(|| ManualClock::at(Timestamp::from_millis(0)));
+        let shared: SharedClock = clock.clone();
+        let home = TestHome::created();
+        let may_start: MayStart = |_, _| {
+            CLOCK.get().unwrap().advance(2 * READY_WITHIN);
+            Ok(None)
+        };
+        let spawn = SpawnOwner { may_start, ..shell("echo started >&2") };
+        let client = attach_or_spawn(&home, 7, &shared, &spawn);
+        let owner = async {
+            while !std::fs::read_to_string(home.background_log()).is_ok_and(|log| log.contains("started")) {
+                tokio::task::yield_now().await;
+            }
+            let (_lock, listener) = home.own(OwnerMode::Background);
+            clock.advance(LOOK_EVERY);
+            answer_handshakes(&listener, 7).await;
+        };
+        tokio::select! {
+            () = owner => unreachable!(),
             client = client => assert_eq!(client.unwrap().owner().schema, 7),
         }
     }

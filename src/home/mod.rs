@@ -30,7 +30,7 @@ mod testing;
 
 pub use api_key::{ApiKey, KeyProof};
 pub use attach::{Door, Handshake, attach, attach_or_own, take_over};
-pub use background::{MayStart, SpawnOwner, attach_or_spawn, own_in_background};
+pub use background::{Handover, MayStart, SpawnOwner, attach_or_spawn, own_in_background};
 pub use cache::keep_in_cache;
 pub use client::{LocalBody, LocalClient, LocalResponse, LocalStream};
 pub use first_use::create;

@@ -22,6 +22,7 @@ use root::Root;
 use secrecy::SecretString;
 use source::{Found, Material};
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::Path;
 use zeroize::Zeroizing;
 
@@ -29,10 +30,52 @@ use zeroize::Zeroizing;
 const MOST_ROOT_BYTES: u64 = 16 * 1024;
 
 /// The keys of `home`, once its key is known to be the right one; `None` where it has no root yet. Changes nothing. Exit code 78, with the
-/// file named and the fix, for a wrong or missing key and for key material that others can get at. Blocks: a passphrase is stretched.
-pub fn unlock(home: &Home, variables: &BTreeMap<String, String>, ask: Ask) -> Result<Option<Unlocked>> {
+/// file named and the fix, for a wrong or missing key and for key material that others can get at. Blocks: a passphrase is stretched, unless
+/// whoever started this process has done that.
+pub fn unlock(
+    home: &Home,
+    variables: &BTreeMap<String, String>,
+    ask: Ask,
+    stretched: Option<Stretched>,
+) -> Result<Option<Unlocked>> {
     let Some(root) = read_root(home)? else { return Ok(None) };
+    // Where it doesn't fit, the home has got another root since.
+    if let Some(Stretched(first)) = stretched
+        && let Some(unlocked) = root.opened_by(&first)?
+    {
+        return Ok(Some(unlocked));
+    }
     open(home, &root, source::of_root(home, root.kdf, variables, ask)?).map(Some)
+}
+
+/// Refuses what [`unlock`] would refuse, for a process that is to be started. If a passphrase was stretched for that, it needn't be again.
+pub fn check(home: &Home, variables: &BTreeMap<String, String>, ask: Ask) -> Result<Option<Stretched>> {
+    let Some(root) = read_root(home)? else { return Ok(None) };
+    let found = source::of_root(home, root.kdf, variables, ask)?;
+    let first = root.first_key(&found.material)?;
+    match root.opened_by(&first)? {
+        None => Err(not_the_one(home, &found)),
+        Some(_) => Ok(matches!(found.material, Material::Passphrase(_)).then_some(Stretched(first))),
+    }
+}
+
+/// A passphrase, stretched for one home, on its way to the process that opens it: over a pipe, for neither arguments nor variables nor
+/// files keep it to themselves. Wiped when dropped, never printed.
+#[derive(Debug)]
+pub struct Stretched(Key);
+
+impl Stretched {
+    /// As it goes over the pipe.
+    pub fn bytes(&self) -> Zeroizing<Vec<u8>> {
+        Zeroizing::new(self.0.bytes().to_vec())
+    }
+
+    /// What comes from the pipe; `None` if that is nothing of the kind.
+    pub fn read(mut pipe: impl Read) -> Option<Self> {
+        let mut key = Key::from_slice(&[0; 32])?;
+        pipe.read_exact(key.bytes_mut()).ok()?;
+        Some(Self(key))
+    }
 }
 
 /// Whether the secrets of `home` are under a passphrase that `variables` don't name, so that a person has to be asked for it.
@@ -118,10 +161,41 @@ fn read_root(home: &Home) -> Result<Option<Root>> {
 }
 
 fn open(home: &Home, root: &Root, found: Found) -> Result<Unlocked> {
-    root.unlock(&found.material)?.ok_or_else(|| {
-        misconfigured(format!("{} is not the one that this home's secrets are under", found.from)).hint(format!(
-            "give the one that the home was made with, or restore `{}` from the backup that belongs to this one",
-            home.root_key().display()
-        ))
-    })
+    root.opened_by(&root.first_key(&found.material)?)?.ok_or_else(|| not_the_one(home, &found))
+}
+
+fn not_the_one(home: &Home, found: &Found) -> Error {
+    misconfigured(format!("{} is not the one that this home's secrets are under", found.from)).hint(format!(
+        "give the one that the home was made with, or restore `{}` from the backup that belongs to this one",
+        home.root_key().display()
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::home::Layout;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn who_is_handed_what_was_stretched_needs_no_passphrase_unless_the_root_is_another() {
+        let directory = tempfile::tempdir().unwrap();
+        let home = Home::at(&directory.path().join("home"), Layout::Home, &BTreeMap::new()).unwrap();
+        home::create(&home, &[]).unwrap();
+        let path = directory.path().join("passphrase");
+        let variables = BTreeMap::from([("STN_PASSPHRASE_FILE".to_owned(), path.to_str().unwrap().to_owned())]);
+        fs::write(&path, "correct horse battery").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        let made = create(&home, &variables, None).unwrap();
+        let nothing = BTreeMap::new();
+        let stretched = check(&home, &variables, nobody_to_ask).unwrap().unwrap();
+        let piped = Stretched::read(&stretched.bytes()[..]);
+        let unlocked = unlock(&home, &nothing, nobody_to_ask, piped).unwrap().unwrap();
+        assert_eq!(unlocked.wrap().bytes(), made.wrap().bytes());
+        let of_another = Stretched::read(&[7; 32][..]);
+        let unasked = unlock(&home, &nothing, nobody_to_ask, of_another).unwrap_err();
+        assert!(unasked.message().contains("nobody is here to be asked"), "{unasked}");
+        assert!(Stretched::read(&[7; 31][..]).is_none());
+    }
 }

@@ -43,7 +43,7 @@ use crate::clock::SystemClock;
 use crate::error::{Error, Result};
 use crate::home::{Home, OwnerLock, Variables};
 use crate::redact::Redactor;
-use crate::secrets::{Ask, NewPassphrase};
+use crate::secrets::{Ask, NewPassphrase, Stretched};
 use crate::telemetry::{self, LogSettings};
 use crate::tools::{self, Station, Table};
 use clap::ArgMatches;
@@ -119,6 +119,8 @@ pub struct Serve {
     pub idle: Option<Duration>,
     /// Asks the person for a passphrase.
     pub ask: Ask,
+    /// The passphrase as whoever started this process has stretched it.
+    pub stretched: Option<Stretched>,
 }
 
 /// Runs the command that `args` (with the program's name) give, in `environment`. `redactor` stands before whatever it says.

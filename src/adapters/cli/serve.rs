@@ -4,10 +4,16 @@ use super::{Serve, terminal};
 use crate::config::parse_duration;
 use crate::home::Home;
 use crate::redact::Redactor;
+use crate::secrets::Stretched;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::time::Duration;
+
+/// Tells an owner that was started in the background that the stretched passphrase is on its stdin.
+pub(super) const STRETCHED_ARGUMENT: &str = "--stretched-on-stdin";
 
 /// The command.
 pub(super) fn command() -> Command {
@@ -39,6 +45,13 @@ pub(super) fn command() -> Command {
                 .value_parser(idle)
                 .help("End after this time without clients and runs, such as 10m"),
         )
+        .arg(
+            Arg::new("stretched")
+                .long(STRETCHED_ARGUMENT.trim_start_matches('-'))
+                .action(ArgAction::SetTrue)
+                .requires("background")
+                .hide(true),
+        )
 }
 
 /// What the arguments ask for.
@@ -56,7 +69,13 @@ pub(super) fn options(
         background: matches.get_flag("background"),
         idle: matches.get_one("idle").copied(),
         ask: terminal::passphrase,
+        stretched: if matches.get_flag("stretched") { stretched() } else { None },
     }
+}
+
+/// What the command that has started this process hands it. Not through the buffer of stdin, which would keep a copy.
+fn stretched() -> Option<Stretched> {
+    Stretched::read(File::from(std::io::stdin().as_fd().try_clone_to_owned().ok()?))
 }
 
 fn address(text: &str) -> Result<SocketAddr, String> {

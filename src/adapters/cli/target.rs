@@ -4,12 +4,13 @@
 use super::connection::{self, Connection, Remote};
 use super::failure::Failure;
 use super::request::Request;
+use super::serve::STRETCHED_ARGUMENT;
 use super::{Deps, OpenHome, terminal};
 use crate::clock::SharedClock;
 use crate::config;
 use crate::domain::{Name, Origin, Principal};
 use crate::error::{Error, Result};
-use crate::home::{self, Door, Home, SpawnOwner};
+use crate::home::{self, Door, Handover, Home, SpawnOwner};
 use crate::redact::Redactor;
 use crate::secrets;
 use crate::tools::model::PROVIDER_VARIABLES;
@@ -242,9 +243,11 @@ fn anywhere(name: &str, value: &str) -> Result<String> {
     Ok(path.to_string_lossy().into_owned())
 }
 
-/// Refuses what the owner would end with, before there is a log for it to say so: a wrong key leaves every byte of a home as it was.
-fn may_start(home: &Home, variables: &BTreeMap<String, String>) -> Result<()> {
-    secrets::unlock(home, variables, secrets::nobody_to_ask).map(drop)
+/// Refuses what the owner would end with, before there is a log for it to say so: a wrong key leaves every byte of a home as it was. The
+/// owner needn't stretch the passphrase again, which takes as long as the whole rest of its start.
+fn may_start(home: &Home, variables: &BTreeMap<String, String>) -> Result<Option<Handover>> {
+    let stretched = secrets::check(home, variables, secrets::nobody_to_ask)?;
+    Ok(stretched.map(|stretched| Handover { argument: STRETCHED_ARGUMENT, bytes: stretched.bytes() }))
 }
 
 /// The header that brings the caller's provider keys along, over the local socket only.

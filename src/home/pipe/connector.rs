@@ -103,7 +103,7 @@ mod tests {
             home: home.clone(),
             schema: 3,
             clock: SystemClock::shared(),
-            spawn: SpawnOwner::this_program(BTreeMap::new(), |_, _| Ok(())).unwrap(),
+            spawn: SpawnOwner::this_program(BTreeMap::new(), |_, _| Ok(None)).unwrap(),
             options: StdioOptions {
                 role: Some("viewer".into()),
                 headers: vec![("x-variables".into(), "A".into())],
