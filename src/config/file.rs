@@ -19,7 +19,7 @@ pub fn read_file(root: &Path, path: &Path, file: &str) -> Result<Option<Vec<u8>>
             // Whoever takes it for no file would put one in its place.
             return match fs::symlink_metadata(path) {
                 Ok(_) => Err(problem("it is a link to a file that doesn't exist".to_owned())),
-                Err(_) => Ok(None),
+                Err(_) => no_file(root, path, file).map(|()| None),
             };
         }
         Err(error) => return Err(unreadable(error)),
@@ -28,6 +28,22 @@ pub fn read_file(root: &Path, path: &Path, file: &str) -> Result<Option<Vec<u8>>
         return Err(problem("it is a link out of its environment".to_owned()));
     }
     read_regular(&found, file).map(Some)
+}
+
+/// An error where a file at `path` would come to be outside of `root`, or nowhere: its directory is a link.
+fn no_file(root: &Path, path: &Path, file: &str) -> Result<(), FileProblem> {
+    let Some(directory) = path.parent() else { return Ok(()) };
+    let problem =
+        |message: String| Err(FileProblem::new(file, message).hint("put a directory in the place of the link"));
+    match (fs::canonicalize(directory), fs::canonicalize(root)) {
+        (Ok(found), Ok(root)) if !found.starts_with(&root) => {
+            problem("its directory is a link out of its environment".to_owned())
+        }
+        (Err(error), _) if directory.is_symlink() => {
+            problem(format!("its directory is a link that leads nowhere: {error}"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Reads the settings file at `path`, which people know as `file`. `None`: there is no such file. A link may lead anywhere: what is mounted
@@ -84,9 +100,13 @@ mod tests {
         assert_eq!((read("good"), read("missing")), (Ok(Some(b"x".to_vec())), Ok(None)));
         std::os::unix::fs::symlink(at("missing"), at("dangling")).unwrap();
         let refused = [("large", "1 MiB"), ("directory", "regular"), ("pipe", "regular"), ("link", "out of")];
-        for (name, reason) in refused.into_iter().chain([("dangling", "doesn't exist")]) {
+        std::os::unix::fs::symlink(outside.path(), at("away")).unwrap();
+        std::os::unix::fs::symlink(at("missing"), at("nowhere")).unwrap();
+        let of_directories = [("away/new", "out of"), ("nowhere/new", "leads nowhere")];
+        for (name, reason) in refused.into_iter().chain([("dangling", "doesn't exist")]).chain(of_directories) {
             assert!(read(name).unwrap_err().message.contains(reason), "{name}");
         }
+        assert_eq!(read("new/new"), Ok(None));
         let settings = |name: &str| read_settings_file(&at(name), name);
         assert_eq!((settings("link"), settings("missing")), (Ok(Some(b"x".to_vec())), Ok(None)));
         for (name, reason) in

@@ -452,14 +452,79 @@ fn audit_entry(station: &TestStation, action: &str, agent: &Name) -> AuditEntry 
     }
 }
 
-/// A station whose agent `new` was created, and whose file couldn't be written yet: a directory stands where it is prepared.
+/// A station whose agent `new` was created, and whose file couldn't be put in its place yet: a directory stands where it is prepared.
 async fn station_that_owes_a_file() -> (TestStation, PathBuf) {
     let station = settled_station().await;
+    promise(&station, "new", None).await;
     let in_the_way = station.path().join(AGENTS).join(".new.prompt.stn-new");
     fs::create_dir(&in_the_way).unwrap();
-    let unwritten = station.call("agent_create", json!({ "name": "new", "prompt": "Be brief." })).await.unwrap_err();
-    assert_eq!(unwritten.kind(), ErrorKind::Unavailable, "{unwritten:?}");
+    let _still_owed = sync(&station).await;
     (station, in_the_way)
+}
+
+#[tokio::test]
+async fn a_change_whose_file_cannot_be_written_is_refused_before_it_is_in_force() {
+    let station = settled_station().await;
+    let variables = "environments/development/variables.yml";
+    station.write(variables, "A: 1\n");
+    let new = format!("{AGENTS}/new.prompt");
+    for (file, tool, input) in [
+        (&new, "agent_create", json!({ "name": "new", "prompt": "Be brief." })),
+        (&kept(), "agent_update", json!({ "agent": "kept", "max_steps": 7 })),
+        (&variables.to_owned(), "variable_set", json!({ "name": "B", "value": "3" })),
+        (&variables.to_owned(), "variable_delete", json!({ "name": "A" })),
+    ] {
+        let (directory, name) = file.rsplit_once('/').unwrap();
+        let in_the_way = station.path().join(directory).join(format!(".{name}.stn-new"));
+        fs::create_dir(&in_the_way).unwrap();
+        let before = Dump::of(&station.path());
+        let error = station.call(tool, input.clone()).await.unwrap_err();
+        before.assert_same(&Dump::of(&station.path()));
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{tool}: {error:?}");
+        assert!(error.message().starts_with("nothing is changed: "), "{tool}: {error:?}");
+        fs::remove_dir(in_the_way).unwrap();
+        station.call(tool, input).await.unwrap();
+    }
+    assert_eq!(settled_agents(&station).await, ["hello", "kept", "new"]);
+}
+
+#[tokio::test]
+async fn a_change_that_is_in_force_before_its_file_is_written_says_so_and_a_sync_writes_it() {
+    let station = settled_station().await;
+    let environment = station.app.station.environments.named("development").unwrap();
+    let (home, file) = (&station.app.station.home, format!("{AGENTS}/new.prompt"));
+    let bytes = b"---\nmax_steps: 9\n---\nBe brief.\n";
+    let prepared = files::prepare(home, &environment, &file, Some(bytes)).await.unwrap();
+    promise(&station, "new", None).await;
+    fs::remove_file(station.path().join(AGENTS).join(".new.prompt.stn-new")).unwrap();
+    let error = files::keep(home, &environment, prepared).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+    assert!(error.message().starts_with("the change is in force, but its file isn't written: "), "{error:?}");
+    assert!(error.hint_text().unwrap().contains("the file is still owed"), "{error:?}");
+    assert_eq!(settled_agents(&station).await, ["hello", "kept", "new"]);
+    assert_eq!(fs::read(station.path().join(file)).unwrap(), bytes);
+}
+
+#[tokio::test]
+async fn what_a_crash_left_of_a_change_that_nobody_promised_is_removed_by_a_sync() {
+    let station = settled_station().await;
+    let left = station.path().join(AGENTS).join(".kept.prompt.stn-new");
+    fs::write(&left, "---\nmax_st").unwrap();
+    assert_eq!(settled_agents(&station).await, ["hello", "kept"]);
+    assert!(!left.exists());
+}
+
+#[tokio::test]
+async fn nothing_is_written_through_a_directory_that_is_a_link_out_of_its_environment() {
+    let station = settled_station().await;
+    let (agents, outside) = (station.path().join(AGENTS), tempfile::tempdir().unwrap());
+    fs::rename(&agents, station.path().join("agents-before")).unwrap();
+    symlink(outside.path(), &agents).unwrap();
+    let create = json!({ "name": "outsider", "prompt": "Be brief." });
+    let error = station.call("agent_create", create).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict, "{error:?}");
+    assert!(error.message().contains("its directory is a link out of its environment"), "{error:?}");
+    assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
 }
 
 /// A call that fails because the file that is owed still can't be written, and changes nothing.

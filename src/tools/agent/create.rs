@@ -96,7 +96,8 @@ pub async fn create(call: Call, input: Input) -> Result<Agent> {
         expected: None,
     };
     let audit = changes(&call, &input.name, &write.file, None, Some(&write.revision)).await?;
+    let prepared = files::prepare(&call.station.home, environment, &write.file, Some(&write.bytes)).await?;
     let row = environment.store.agent_write(write, audit).await?;
-    files::finish(&call.station.home, environment, Some(&row.file)).await?;
+    files::keep(&call.station.home, environment, prepared).await?;
     Ok(view(row, environment))
 }

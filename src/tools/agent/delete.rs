@@ -41,8 +41,9 @@ pub async fn delete(call: Call, input: Input) -> Result<Output> {
     let name = &row.definition.name;
     let audit = changes(&call, name, &row.file, Some(&row.revision), None).await?;
     let replaces = found.as_deref().map(config::revision_of);
+    let prepared = files::prepare(&call.station.home, environment, &row.file, None).await?;
     environment.store.agent_delete(name, replaces.as_deref(), audit).await?;
-    files::finish(&call.station.home, environment, Some(&row.file)).await?;
+    files::keep(&call.station.home, environment, prepared).await?;
     Ok(Output { deleted: row.definition.name })
 }
 

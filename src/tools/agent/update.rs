@@ -112,8 +112,9 @@ pub async fn update(call: Call, input: Input) -> Result<Agent> {
     let audit = changes(&call, &name, &row.file, Some(&row.revision), Some(&revision)).await?;
     let write =
         AgentWrite { definition, revision, bytes: text.into_bytes(), file: row.file, expected: Some(row.revision) };
+    let prepared = files::prepare(&call.station.home, environment, &write.file, Some(&write.bytes)).await?;
     let row = environment.store.agent_write(write, audit).await?;
-    files::finish(&call.station.home, environment, Some(&row.file)).await?;
+    files::keep(&call.station.home, environment, prepared).await?;
     Ok(view(row, environment))
 }
 

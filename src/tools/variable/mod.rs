@@ -9,7 +9,7 @@ use super::environment::sync;
 use super::{Call, Environment, files};
 use crate::config::{self, EnvironmentFiles};
 use crate::domain::{AuditEntry, Scope};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use schemars::JsonSchema;
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -142,13 +142,18 @@ async fn change(call: &Call, name: &str, value: Option<&str>) -> Result<Option<s
         return Ok(None);
     }
     let replaces = found.as_deref().map(config::revision_of);
+    let prepared = files::prepare(home, environment, &file, Some(text.as_bytes())).await?;
     environment.store.file_promise(&file, text.into_bytes(), replaces.as_deref(), audit).await?;
-    files::finish(home, environment, Some(&file)).await?;
+    // What is only owed is in force: servers get it.
+    let owed = match files::keep(home, environment, prepared).await {
+        Err(error) if error.kind() == ErrorKind::Unavailable => Some(error),
+        kept => kept.map(|()| None)?,
+    };
     let audit = AuditEntry { action: "environment.sync".into(), ..call.audit(&environment.name) };
     let looked = sync::take_up_locked(&call.station, environment, audit).await.map_err(|error| {
         error.hint(format!("`{file}` has the change; `stn sync {}` puts it in force", environment.name))
     })?;
-    Ok(Some(looked))
+    owed.map_or(Ok(Some(looked)), Err)
 }
 
 #[cfg(test)]
