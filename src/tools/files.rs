@@ -55,8 +55,7 @@ pub async fn prepare(home: &Home, environment: &Environment, file: &str, bytes: 
     blocking(move || match place.prepare(&file, bytes.as_deref()) {
         Ok(new) => Ok(Prepared { file, new }),
         Err(cause) => {
-            let error = unwritable(&place.path(&file), &cause);
-            Err(Error::unavailable(format!("nothing is changed: {}", error.message())).hint(CHECK))
+            Err(Error::unavailable(format!("nothing is changed: `{file}` can't be written: {cause}")).hint(CHECK))
         }
     })
     .await
