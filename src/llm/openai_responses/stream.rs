@@ -1,5 +1,7 @@
 //! Responses events, put together. An item counts as it is when it is done: what is encrypted in it may still be incomplete when it is
 //! added. Its JSON text is kept, and goes back later.
+//!
+//! Events name the place of their item in the output; llama-server's don't, and there items are told apart by their ids.
 
 use super::super::body::{Assembly, BodyFault};
 use super::super::counts::{Tokens, count};
@@ -19,8 +21,9 @@ use std::collections::BTreeMap;
 struct Event<'a> {
     #[serde(default)]
     r#type: String,
-    #[serde(default)]
-    output_index: usize,
+    output_index: Option<usize>,
+    /// Of a delta: the id of its item, or of its call.
+    item_id: Option<String>,
     #[serde(borrow)]
     item: Option<&'a RawValue>,
     /// Text in the events that matter here.
@@ -75,6 +78,14 @@ struct Item {
     content: Option<Vec<Part>>,
 }
 
+/// What is read of an item of whatever kind: texts, where they are texts.
+#[derive(Deserialize)]
+struct Marks {
+    r#type: Option<Value>,
+    id: Option<Value>,
+    call_id: Option<Value>,
+}
+
 /// Text, where it is a text: parts of other kinds may have anything under these names.
 #[derive(Deserialize)]
 struct Part {
@@ -89,6 +100,9 @@ const A_CALL: &str = "function_call";
 /// An item in the making.
 #[derive(Debug, Default)]
 struct Draft {
+    /// Its kind and the ids that it is called by, as far as they are known.
+    kind: String,
+    ids: Vec<String>,
     /// As it was added, for what never gets done.
     added: String,
     done: Option<String>,
@@ -104,6 +118,8 @@ pub(super) struct ResponseAssembly<'a> {
     /// The length of the conversation so far, for calls without an id.
     position: usize,
     drafts: BTreeMap<usize, Draft>,
+    /// Events came that didn't name their places.
+    unplaced: bool,
     /// The message whose text was shown last.
     showing: Option<usize>,
     refused: bool,
@@ -119,6 +135,7 @@ impl<'a> ResponseAssembly<'a> {
             model,
             position,
             drafts: BTreeMap::new(),
+            unplaced: false,
             showing: None,
             refused: false,
             usage: Usage::default(),
@@ -139,15 +156,84 @@ impl<'a> ResponseAssembly<'a> {
         sink.text(text);
     }
 
-    fn done(&mut self, index: usize, raw: &RawValue, sink: &mut dyn TurnSink) -> Result<(), BodyFault> {
+    /// Where an item that is added belongs.
+    fn place_of_new(&mut self, named: Option<usize>) -> usize {
+        self.unplaced |= named.is_none();
+        named.unwrap_or_else(|| self.drafts.last_key_value().map_or(0, |(last, _)| last + 1))
+    }
+
+    /// Where a delta belongs that names its item by one of its ids: else it goes on with the last.
+    fn place_of_delta(&mut self, named: Option<usize>, id: Option<String>) -> usize {
+        self.unplaced |= named.is_none();
+        let item = Item { id, ..Item::default() };
+        let last = || self.drafts.last_key_value().map(|(last, _)| *last);
+        named.or_else(|| self.called(&item)).or_else(last).unwrap_or_default()
+    }
+
+    /// Where an item that is done belongs: under its ids, else to the last, if that is of its kind and not done.
+    fn place_of_done(&mut self, named: Option<usize>, item: &Item) -> usize {
+        let last = self.drafts.last_key_value().filter(|(_, draft)| draft.done.is_none() && draft.kind == item.r#type);
+        let known = named.or_else(|| self.called(item)).or(last.map(|(last, _)| *last));
+        self.unplaced |= named.is_none();
+        known.unwrap_or_else(|| self.place_of_new(None))
+    }
+
+    /// The draft that has an id of `item`, first among those that aren't done.
+    fn called(&self, item: &Item) -> Option<usize> {
+        let mut found =
+            self.drafts.iter().filter(|(_, draft)| draft.is_called(item)).map(|(place, draft)| (draft, *place));
+        let first = found.next()?;
+        Some(std::iter::once(first).chain(found).find(|(draft, _)| draft.done.is_none()).unwrap_or(first).1)
+    }
+
+    fn added(&mut self, named: Option<usize>, raw: &RawValue) {
+        let item = read(raw.get()).unwrap_or_default();
+        let place = self.place_of_new(named);
+        let draft = self.drafts.entry(place).or_default();
+        draft.known_by(&item);
+        draft.added = raw.get().to_owned();
+    }
+
+    fn done(&mut self, named: Option<usize>, raw: &RawValue, sink: &mut dyn TurnSink) -> Result<(), BodyFault> {
         let item = read(raw.get())?;
         let text = item.text();
         self.refused |= item.content.iter().flatten().any(|part| part.refusal.as_ref().is_some_and(Value::is_string));
-        let draft = self.drafts.entry(index).or_default();
+        let place = self.place_of_done(named, &item);
+        let draft = self.drafts.entry(place).or_default();
+        draft.known_by(&item);
         draft.done = Some(raw.get().to_owned());
         let unseen = text.strip_prefix(draft.shown.as_str()).unwrap_or_default().to_owned();
-        self.show(index, &unseen, sink);
+        self.show(place, &unseen, sink);
         Ok(())
+    }
+
+    /// Takes from the output as it is at its end what hasn't come before.
+    fn last(&mut self, output: &[&RawValue], sink: &mut dyn TurnSink) -> Result<(), BodyFault> {
+        let mut places: Vec<Option<usize>> = (0..output.len()).map(Some).collect();
+        if self.unplaced {
+            let items = output.iter().map(|item| read(item.get())).collect::<Result<Vec<Item>, _>>()?;
+            places = self.matched(&items);
+        }
+        for (place, item) in places.into_iter().zip(output) {
+            let place = place.unwrap_or_else(|| self.place_of_new(None));
+            if self.drafts.get(&place).is_none_or(|draft| draft.done.is_none()) {
+                self.done(Some(place), item, sink)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The drafts that `items` are, each at most once: by an id, else the next of their kind. A call must not be made twice because its
+    /// server calls it by another id at the end.
+    fn matched(&self, items: &[Item]) -> Vec<Option<usize>> {
+        let mut free: Vec<(&usize, &Draft)> = self.drafts.iter().collect();
+        let mut take = |is_it: &dyn Fn(&Draft) -> bool| {
+            let at = free.iter().position(|(_, draft)| is_it(draft))?;
+            Some(*free.remove(at).0)
+        };
+        let by_id: Vec<_> = items.iter().map(|item| take(&|draft| draft.is_called(item))).collect();
+        let rest = by_id.into_iter().zip(items);
+        rest.map(|(place, item)| place.or_else(|| take(&|draft| draft.kind == item.r#type))).collect()
     }
 
     /// Takes the response as it is at its end.
@@ -165,11 +251,7 @@ impl<'a> ResponseAssembly<'a> {
         if status.is_empty() && output.is_none() {
             return Err(BodyFault::Malformed("the answer has no output".to_owned()));
         }
-        for (index, item) in output.into_iter().flatten().enumerate() {
-            if self.drafts.get(&index).is_none_or(|draft| draft.done.is_none()) {
-                self.done(index, item, sink)?;
-            }
-        }
+        self.last(&output.unwrap_or_default(), sink)?;
         self.usage = response.usage.map(Usage::from).unwrap_or_default();
         let reason = response.incomplete_details.and_then(|details| details.reason);
         self.ended = reason.or(match status.as_str() {
@@ -216,15 +298,15 @@ impl Assembly for ResponseAssembly<'_> {
                 self.response(response.get(), sink)?;
                 return Ok(true);
             }
-            ("response.output_item.added", Some(item), ..) => {
-                self.drafts.entry(index).or_default().added = item.get().to_owned();
-            }
+            ("response.output_item.added", Some(item), ..) => self.added(index, item),
             ("response.output_item.done", Some(item), ..) => self.done(index, item, sink)?,
             ("response.output_text.delta" | "response.refusal.delta", _, Some(delta), _) => {
-                self.show(index, &text_of(delta), sink);
+                let place = self.place_of_delta(index, said.item_id);
+                self.show(place, &text_of(delta), sink);
             }
             ("response.function_call_arguments.delta", _, Some(delta), _) => {
-                self.drafts.entry(index).or_default().arguments.push_str(&text_of(delta));
+                let place = self.place_of_delta(index, said.item_id);
+                self.drafts.entry(place).or_default().arguments.push_str(&text_of(delta));
             }
             // What is thought aloud, searches, and whatever is added to the API later.
             _ => {}
@@ -267,6 +349,15 @@ impl Assembly for ResponseAssembly<'_> {
 }
 
 impl Draft {
+    fn known_by(&mut self, item: &Item) {
+        self.kind.clone_from(&item.r#type);
+        self.ids.extend(item.ids().map(str::to_owned));
+    }
+
+    fn is_called(&self, item: &Item) -> bool {
+        item.ids().any(|id| self.ids.iter().any(|known| known == id))
+    }
+
     /// As it is, or as far as it came.
     fn item(&self) -> Item {
         if let Some(done) = &self.done {
@@ -283,6 +374,10 @@ impl Draft {
 }
 
 impl Item {
+    fn ids(&self) -> impl Iterator<Item = &str> {
+        [&self.id, &self.call_id].into_iter().flatten().map(String::as_str).filter(|id| !id.is_empty())
+    }
+
     fn is_call(&self) -> bool {
         self.r#type == A_CALL
     }
@@ -308,15 +403,12 @@ impl From<WireUsage> for Usage {
 }
 
 fn read(item: &str) -> Result<Item, BodyFault> {
-    #[derive(Deserialize)]
-    struct Kind {
-        r#type: Option<Value>,
-    }
     let malformed = |cause| BodyFault::malformed("an output item", &cause);
-    let kind: Kind = serde_json::from_str(item).map_err(malformed)?;
-    match kind.r#type.as_ref().and_then(Value::as_str).unwrap_or_default() {
-        A_MESSAGE | A_CALL => serde_json::from_str(item).map_err(malformed),
-        other => Ok(Item { r#type: other.to_owned(), ..Item::default() }),
+    let marks: Marks = serde_json::from_str(item).map_err(malformed)?;
+    let text = |mark: Option<Value>| mark.as_ref().and_then(Value::as_str).map(str::to_owned);
+    match text(marks.r#type).unwrap_or_default() {
+        kind if kind == A_MESSAGE || kind == A_CALL => serde_json::from_str(item).map_err(malformed),
+        r#type => Ok(Item { r#type, id: text(marks.id), call_id: text(marks.call_id), ..Item::default() }),
     }
 }
 
@@ -325,212 +417,4 @@ fn text_of(delta: &RawValue) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::super::body::Body;
-    use super::super::super::test_server::Transcript;
-    use super::*;
-    use serde_json::json;
-
-    const REASONING: &str =
-        r#"{ "id":"rs_1", "type":"reasoning","summary":[],"encrypted_content":"gAAA\u00e9/+==","n":1.0e2 }"#;
-    const MESSAGE: &str = r#"{"type":"message","id":"msg_1","role":"assistant","content":[{"type":"output_text","text":"Let me look.","annotations":[]}]}"#;
-    const CALL: &str =
-        r#"{"type":"function_call","id":"fc_1","call_id":"call_1","name":"a_b","arguments":"{\"n\": 1.00}"}"#;
-    const SECOND: &str =
-        r#"{"type":"function_call","id":"fc_2","call_id":"call_2","name":"g","arguments":"","status":"completed"}"#;
-
-    fn read(text: &str) -> (Result<TurnReply, BodyFault>, Transcript) {
-        let names = NameMap::new(["a.b"].into_iter());
-        let mut body = Body::new(ResponseAssembly::new(&names, "m", 3));
-        let mut sink = Transcript::default();
-        for chunk in text.as_bytes().chunks(7) {
-            match body.push(chunk, &mut sink) {
-                Ok(true) => break,
-                Ok(false) => {}
-                Err(fault) => return (Err(fault), sink),
-            }
-        }
-        (body.finish(&mut sink), sink)
-    }
-
-    fn stream(events: &[String]) -> String {
-        events.iter().map(|event| format!("event: whatever\ndata: {event}\n\n")).collect()
-    }
-
-    fn item(kind: &str, index: usize, item: &str) -> String {
-        format!(r#"{{"type":"response.output_item.{kind}","output_index":{index},"item":{item},"sequence_number":1}}"#)
-    }
-
-    fn delta(kind: &str, index: usize, text: &str) -> String {
-        json!({ "type": format!("response.{kind}.delta"), "output_index": index, "delta": text }).to_string()
-    }
-
-    fn ended(kind: &str, response: &Value) -> String {
-        json!({ "type": format!("response.{kind}"), "response": response }).to_string()
-    }
-
-    /// Reasoning whose cipher text is incomplete when it is added, a message and two calls.
-    fn answer() -> Vec<String> {
-        vec![
-            r#"{"type":"response.created","response":{"status":"in_progress","output":[]}}"#.to_owned(),
-            item("added", 0, r#"{"type":"reasoning","id":"rs_1","summary":[],"encrypted_content":"gA"}"#),
-            delta("reasoning_summary_text", 0, "aloud"),
-            r#"{"type":"response.new_thing","delta":{"a":1}}"#.to_owned(),
-            item("done", 0, REASONING),
-            item("added", 1, r#"{"type":"message","id":"msg_1","content":[]}"#),
-            delta("output_text", 1, "Let me"),
-            delta("output_text", 1, " look."),
-            item("done", 1, MESSAGE),
-            item("added", 2, r#"{"type":"function_call","id":"fc_1","call_id":"call_1","name":"a_b","arguments":""}"#),
-            delta("function_call_arguments", 2, "{\"n\":"),
-            item("done", 2, CALL),
-            item("done", 3, SECOND),
-            ended(
-                "completed",
-                &json!({ "status": "completed", "output": [], "error": null, "incomplete_details": null, "usage": {
-                    "input_tokens": 115, "input_tokens_details": { "cached_tokens": 100 },
-                    "output_tokens": 42, "output_tokens_details": { "reasoning_tokens": 30 } } }),
-            ),
-        ]
-    }
-
-    #[test]
-    fn every_item_is_kept_as_it_is_when_it_is_done() {
-        let (reply, sink) = read(&stream(&answer()));
-        let reply = reply.unwrap();
-        assert_eq!(reply.native.unwrap().blocks.get(), format!("[{REASONING},{MESSAGE},{CALL},{SECOND}]"));
-        assert_eq!((reply.text.as_str(), reply.finish), ("Let me look.", Finish::ToolCalls));
-        assert_eq!(sink.deltas, ["Let me", " look."], "what is thought aloud is not shown as text");
-        let call = |id: &str, name: &str, arguments: &str| ToolCall {
-            id: id.into(),
-            name: name.into(),
-            arguments: arguments.into(),
-        };
-        assert_eq!(reply.calls, [call("call_1", "a.b", "{\"n\": 1.00}"), call("call_2", "g", "{}")]);
-        let usage = Usage {
-            input_tokens: 115,
-            cached_input_tokens: 100,
-            output_tokens: 42,
-            reasoning_tokens: 30,
-            cost_microusd: None,
-        };
-        assert_eq!(reply.usage, Some(usage));
-    }
-
-    #[test]
-    fn calls_without_an_id_of_their_own_get_one_and_go_back_written_anew() {
-        let call = |id: &str| format!(r#"{{"type":"function_call","call_id":"{id}","name":"g","arguments":"{{}}"}}"#);
-        for given in [["", ""], ["c", "c"]] {
-            let events = [
-                item("done", 0, &call(given[0])),
-                item("done", 1, &call(given[1])),
-                ended("completed", &json!({ "status": "completed" })),
-            ];
-            let reply = read(&stream(&events)).0.unwrap();
-            let ids: Vec<&str> = reply.calls.iter().map(|call| call.id.as_str()).collect();
-            assert!(ids[0] != ids[1] && ids.iter().all(|id| !id.is_empty()), "{ids:?}");
-            assert!(reply.native.is_none(), "results would be matched with the wrong call");
-        }
-    }
-
-    #[test]
-    fn an_answer_that_reached_its_limit_says_so_and_its_call_stays_visibly_unfinished() {
-        let events = [
-            item("done", 0, REASONING),
-            item("added", 1, r#"{"type":"function_call","id":"fc_1","call_id":"c","name":"g","arguments":""}"#),
-            delta("function_call_arguments", 1, "{\"n\":"),
-            ended(
-                "incomplete",
-                &json!({ "status": "incomplete", "incomplete_details": { "reason": "max_output_tokens" } }),
-            ),
-        ];
-        let reply = read(&stream(&events)).0.unwrap();
-        assert_eq!((reply.finish, reply.calls[0].arguments.as_str()), (Finish::Length, "{\"n\":"));
-        assert!(reply.native.is_none(), "half of the items can't go back");
-        let finish = |reason: &str| {
-            let details = json!({ "status": "incomplete", "incomplete_details": { "reason": reason } });
-            read(&stream(&[ended("incomplete", &details)])).0.unwrap().finish
-        };
-        assert_eq!(finish("content_filter"), Finish::Refusal);
-        assert_eq!(finish("steered"), Finish::Other("steered".into()));
-    }
-
-    #[test]
-    fn what_only_the_last_event_has_is_taken_from_there() {
-        let output = format!(r#"{{"status":"completed","output":[{REASONING},{MESSAGE}]}}"#);
-        let (reply, sink) = read(&stream(&[format!(r#"{{"type":"response.completed","response":{output}}}"#)]));
-        let reply = reply.unwrap();
-        assert_eq!(reply.native.unwrap().blocks.get(), format!("[{REASONING},{MESSAGE}]"));
-        assert_eq!((reply.text.as_str(), sink.deltas.concat().as_str()), ("Let me look.", "Let me look."));
-        let (whole, sink) = read(&output);
-        assert_eq!(whole.unwrap().native.unwrap().blocks.get(), format!("[{REASONING},{MESSAGE}]"));
-        assert_eq!(sink.deltas.concat(), "Let me look.");
-    }
-
-    #[test]
-    fn items_and_parts_of_unknown_kinds_are_kept_and_not_read() {
-        let unknown = r#"{"type":"new_call","id":5,"call_id":[],"name":{},"content":"text","arguments":{"n": 1.00}}"#;
-        let no_kind = r#"{"type":{"new":1},"content":7}"#;
-        let message = r#"{"type":"message","content":[{"type":"new","text":{"a":1},"refusal":[]},{"type":"output_text","text":"hello"}]}"#;
-        let events = [
-            item("added", 0, unknown),
-            item("done", 0, unknown),
-            item("done", 1, no_kind),
-            item("done", 2, message),
-            ended("completed", &json!({ "status": "completed" })),
-        ];
-        let (reply, sink) = read(&stream(&events));
-        let reply = reply.unwrap();
-        assert_eq!(
-            (reply.text.as_str(), reply.finish, sink.deltas.concat().as_str()),
-            ("hello", Finish::Stop, "hello")
-        );
-        assert!(reply.calls.is_empty());
-        assert_eq!(reply.native.unwrap().blocks.get(), format!("[{unknown},{no_kind},{message}]"));
-    }
-
-    #[test]
-    fn two_messages_are_told_apart() {
-        let message = |text: &str| json!({ "type": "message", "content": [{ "type": "output_text", "text": text }] });
-        let events = [
-            delta("output_text", 0, "First."),
-            item("done", 0, &message("First.").to_string()),
-            delta("output_text", 1, "Sec"),
-            item("done", 1, &message("Second.").to_string()),
-            ended("completed", &json!({ "status": "completed" })),
-        ];
-        let (reply, sink) = read(&stream(&events));
-        assert_eq!(reply.unwrap().text, "First.\n\nSecond.");
-        assert_eq!(sink.deltas.concat(), "First.\n\nSecond.");
-    }
-
-    #[test]
-    fn a_refusal_is_text_with_its_own_finish() {
-        let message = json!({ "type": "message", "content": [{ "type": "refusal", "refusal": "I can't." }] });
-        let events = [
-            delta("refusal", 0, "I can't."),
-            item("done", 0, &message.to_string()),
-            ended("completed", &json!({ "status": "completed" })),
-        ];
-        let reply = read(&stream(&events)).0.unwrap();
-        assert_eq!((reply.text.as_str(), reply.finish), ("I can't.", Finish::Refusal));
-    }
-
-    #[test]
-    fn errors_inside_a_stream_are_reported_and_a_cut_one_is_no_answer() {
-        let flat = r#"{"type":"error","code":"server_error","message":"overloaded","param":null,"sequence_number":3}"#;
-        let nested = r#"{"type":"error","error":{"code":"rate_limit_exceeded","message":"overloaded"}}"#;
-        let failed = ended(
-            "failed",
-            &json!({ "status": "failed", "error": { "code": "server_error", "message": "overloaded" } }),
-        );
-        for event in [flat, nested, &failed] {
-            let read = read(&stream(&[event.to_owned()])).0;
-            assert!(matches!(&read, Err(BodyFault::Reported(fault)) if fault.message == "overloaded"), "{read:?}");
-        }
-        assert!(matches!(read(r#"{"error":{"message":"no"}}"#).0, Err(BodyFault::Reported(_))));
-        assert!(matches!(read("{}").0, Err(BodyFault::Malformed(_))));
-        let all = answer();
-        assert_eq!(read(&stream(&all[..all.len() - 1])).0.unwrap_err(), BodyFault::Cut);
-    }
-}
+mod tests;
