@@ -50,7 +50,8 @@ pub(super) trait Assembly: Send {
     /// Takes the plain JSON body that some servers send in place of a stream.
     fn whole(&mut self, body: &str, sink: &mut dyn TurnSink) -> Result<(), BodyFault>;
 
-    /// Is the answer whole, though no end marker came? Only a dialect without one, whose end is that of the connection, says so.
+    /// Is the answer whole, though no end marker came? A dialect says so that has none, or whose servers may leave theirs out, where the
+    /// model's last word tells it. Not asked where the connection was lost.
     fn is_whole(&self) -> bool {
         false
     }

@@ -106,9 +106,14 @@ pub(super) fn with_ids(calls: &mut [ToolCall], position: usize) -> bool {
     changed
 }
 
+/// Is it the JSON text of an object?
+pub(super) fn is_object(text: &str) -> bool {
+    serde_json::from_str::<serde_json::Map<String, Value>>(text).is_ok()
+}
+
 /// See [`ToolCall::arguments_as_object`].
 pub(super) fn object_of(arguments: &str) -> serde_json::Result<Box<RawValue>> {
-    if serde_json::from_str::<serde_json::Map<String, Value>>(arguments).is_ok() {
+    if is_object(arguments) {
         return RawValue::from_string(arguments.trim().to_owned());
     }
     to_raw_value(&json!({ "INVALID_JSON": arguments }))

@@ -1,11 +1,12 @@
 //! Chat Completions chunks, put together. Tolerant where compatible servers differ: whole calls in one chunk, calls without an index or
-//! an id, several calls under one index, arguments as an object, content as a list of parts.
+//! an id, several calls under one index or one id, a new id in every fragment, arguments as an object, content as a list of parts, no
+//! end marker.
 
 use super::super::body::{Assembly, BodyFault};
 use super::super::counts::{Tokens, count};
 use super::super::error::Fault;
 use super::super::names::NameMap;
-use super::super::turn::{reported, with_ids};
+use super::super::turn::{is_object, reported, with_ids};
 use super::super::{Finish, Native, ToolCall, TurnReply, TurnSink};
 use super::DIALECT;
 use crate::domain::Usage;
@@ -71,12 +72,23 @@ struct CompletionDetails {
     reasoning_tokens: Option<Tokens>,
 }
 
+const NO_CHOICES: &str = "the answer has no choices";
+
 #[derive(Debug, Default)]
 struct Draft {
     index: Option<u64>,
     id: String,
     name: String,
     arguments: String,
+}
+
+impl Draft {
+    /// Is the call whole, so that `name` and `arguments` are those of the next? Some servers repeat the name in every fragment, also in
+    /// one that adds nothing.
+    fn ends_before(&self, name: &str, arguments: &str) -> bool {
+        let adds = self.name != name || !arguments.trim().is_empty();
+        adds && is_object(&self.arguments)
+    }
 }
 
 /// One answer in the making.
@@ -90,6 +102,8 @@ pub(super) struct ChatAssembly<'a> {
     reasoning: Option<(&'static str, String)>,
     calls: Vec<Draft>,
     usage: Usage,
+    /// A choice came, be it one that says nothing.
+    answered: bool,
     finish: Option<String>,
     refused: bool,
 }
@@ -105,12 +119,13 @@ impl<'a> ChatAssembly<'a> {
             reasoning: None,
             calls: Vec::new(),
             usage: Usage::default(),
+            answered: false,
             finish: None,
             refused: false,
         }
     }
 
-    fn chunk(&mut self, text: &str, sink: &mut dyn TurnSink) -> Result<bool, BodyFault> {
+    fn chunk(&mut self, text: &str, sink: &mut dyn TurnSink) -> Result<(), BodyFault> {
         let chunk: Chunk = serde_json::from_str(text).map_err(|cause| BodyFault::malformed("a chunk", &cause))?;
         if let Some(error) = &chunk.error {
             return Err(BodyFault::Reported(Fault::from_value(error)));
@@ -119,14 +134,14 @@ impl<'a> ChatAssembly<'a> {
             self.usage = usage.into();
         }
         let choices = chunk.choices.unwrap_or_default();
-        let answered = !choices.is_empty();
+        self.answered |= !choices.is_empty();
         for choice in choices.into_iter().filter(|choice| choice.index == 0) {
             if let Some(delta) = choice.delta {
                 self.delta(delta, sink);
             }
             self.finish = choice.finish_reason.filter(|reason| !reason.is_empty()).or(self.finish.take());
         }
-        Ok(answered)
+        Ok(())
     }
 
     fn delta(&mut self, delta: Delta, sink: &mut dyn TurnSink) {
@@ -162,7 +177,14 @@ impl<'a> ChatAssembly<'a> {
         let id = delta.id.unwrap_or_default();
         let (name, arguments) =
             delta.function.map(|function| (function.name.unwrap_or_default(), function.arguments)).unwrap_or_default();
-        let slot = self.slot(delta.index, &id, &name);
+        let arguments = arguments.as_deref().map(argument_text).unwrap_or_default();
+        let slot = match self.begun(delta.index, &id, &name, &arguments) {
+            Some(slot) => slot,
+            None => {
+                self.calls.push(Draft { index: delta.index, ..Draft::default() });
+                self.calls.len() - 1
+            }
+        };
         let Some(draft) = self.calls.get_mut(slot) else { return };
         if draft.id.is_empty() {
             draft.id = id;
@@ -170,25 +192,28 @@ impl<'a> ChatAssembly<'a> {
         if draft.name.is_empty() {
             draft.name = name;
         }
-        draft.arguments.push_str(&arguments.as_deref().map(argument_text).unwrap_or_default());
+        draft.arguments.push_str(&arguments);
     }
 
-    /// The draft that a fragment belongs to. A second id under the same index is a second call.
-    fn slot(&mut self, index: Option<u64>, id: &str, name: &str) -> usize {
-        let known = match index {
-            Some(_) => self.calls.iter().rposition(|draft| draft.index == index),
-            None if id.is_empty() && name.is_empty() => self.calls.len().checked_sub(1),
-            None if id.is_empty() => None,
-            None => self.calls.iter().rposition(|draft| draft.id == id),
-        };
-        let same = |draft: &Draft| id.is_empty() || draft.id.is_empty() || draft.id == id;
-        if let Some(position) = known
-            && self.calls.get(position).is_some_and(same)
-        {
-            return position;
+    /// The draft that a fragment goes on with; `None`: it begins a call. A call begins with its name, so a fragment without one goes on
+    /// whatever its id: some servers make a new id for every fragment.
+    fn begun(&self, index: Option<u64>, id: &str, name: &str, arguments: &str) -> Option<usize> {
+        let last = |is_it: &dyn Fn(&Draft) -> bool| self.calls.iter().rposition(is_it);
+        let same_id = |draft: &Draft| !id.is_empty() && draft.id == id;
+        match (index, name) {
+            (Some(_), "") => last(&|draft| draft.index == index),
+            // A second name and id under the same index is a second call.
+            (Some(_), _) => last(&|draft| draft.index == index).filter(|at| {
+                let is_it =
+                    |draft: &Draft| id.is_empty() || draft.id.is_empty() || draft.name.is_empty() || same_id(draft);
+                self.calls.get(*at).is_some_and(is_it)
+            }),
+            (None, "") => last(&same_id).or_else(|| self.calls.len().checked_sub(1)),
+            // What comes after whole arguments is another call, be it under the same id.
+            (None, _) => {
+                last(&same_id).filter(|at| !self.calls.get(*at).is_some_and(|draft| draft.ends_before(name, arguments)))
+            }
         }
-        self.calls.push(Draft { index, ..Draft::default() });
-        self.calls.len() - 1
     }
 
     /// A refusal has no word of its own in this dialect.
@@ -209,6 +234,10 @@ impl<'a> ChatAssembly<'a> {
 impl Assembly for ChatAssembly<'_> {
     fn event(&mut self, event: &SseEvent, sink: &mut dyn TurnSink) -> Result<bool, BodyFault> {
         let data = event.data.trim();
+        if data == "[DONE]" && !self.answered {
+            // A server that fails in the middle ends so; the next try usually is better.
+            return Err(BodyFault::Reported(Fault::saying(NO_CHOICES.to_owned())));
+        }
         if data == "[DONE]" {
             return Ok(true);
         }
@@ -219,10 +248,16 @@ impl Assembly for ChatAssembly<'_> {
     }
 
     fn whole(&mut self, body: &str, sink: &mut dyn TurnSink) -> Result<(), BodyFault> {
-        match self.chunk(body, sink)? {
+        self.chunk(body, sink)?;
+        match self.answered {
             true => Ok(()),
-            false => Err(BodyFault::Malformed("the answer has no choices".to_owned())),
+            false => Err(BodyFault::Malformed(NO_CHOICES.to_owned())),
         }
+    }
+
+    /// Some servers leave the end marker out; the reason for the end is the model's last word.
+    fn is_whole(&self) -> bool {
+        self.finish.is_some()
     }
 
     fn reply(mut self) -> TurnReply {
@@ -374,6 +409,39 @@ mod tests {
     }
 
     #[test]
+    fn a_fragment_without_a_name_belongs_to_its_index_whatever_its_id() {
+        let fragment = |index: Value, id: &str, name: Value, arguments: &str| {
+            let function = json!({ "name": name, "arguments": arguments });
+            json!([{ "index": index, "id": id, "function": function }])
+        };
+        for (first, second) in [(json!(0), json!(1)), (json!(null), json!(null))] {
+            let made = calls(&[
+                fragment(first.clone(), "id-1", json!("f"), ""),
+                fragment(first.clone(), "id-2", json!(null), "{\"a\""),
+                fragment(first, "id-3", json!(""), ":1}"),
+                fragment(second.clone(), "id-4", json!("g"), "{"),
+                fragment(second, "id-5", json!(null), "}"),
+            ]);
+            let made: Vec<_> = made.iter().map(|call| (&*call.id, &*call.name, &*call.arguments)).collect();
+            assert_eq!(made, [("id-1", "f", "{\"a\":1}"), ("id-4", "g", "{}")]);
+        }
+    }
+
+    #[test]
+    fn two_whole_calls_under_one_id_are_two() {
+        let whole = |name: &str, arguments: &str| json!({ "id": "call_0", "type": "function", "function": { "name": name, "arguments": arguments } });
+        let message = json!({ "content": null, "tool_calls": [whole("f", "{\"a\":1}"), whole("f", "{\"a\":2}"), whole("g", "")] });
+        let body = json!({ "choices": [{ "index": 0, "message": message, "finish_reason": "tool_calls" }] });
+        let made = read(&body.to_string()).0.unwrap().calls;
+        let told: Vec<_> = made.iter().map(|call| (&*call.name, &*call.arguments)).collect();
+        assert_eq!(told, [("f", "{\"a\":1}"), ("f", "{\"a\":2}"), ("g", "{}")]);
+        assert!(made[0].id != made[1].id && made[1].id != made[2].id, "{made:?}");
+        let repeated = [json!([whole("f", "{\"a\":")]), json!([whole("f", "1}")]), json!([whole("f", "")])];
+        let made = calls(&repeated);
+        assert_eq!((made.len(), &*made[0].arguments), (1, "{\"a\":1}"), "id and name in every fragment");
+    }
+
+    #[test]
     fn arguments_are_carried_as_they_came() {
         let of = |arguments: Value| {
             calls(&[json!([{ "index": 0, "id": "x", "function": { "name": "f", "arguments": arguments } }])])[0]
@@ -400,11 +468,28 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_without_its_end_marker_is_cut() {
-        let text = stream(&[json!({ "choices": [{ "delta": { "content": "half" }, "finish_reason": "stop" }] })]);
-        let cut = text.trim_end().trim_end_matches("data: [DONE]");
-        assert_eq!(read(cut).0.unwrap_err(), BodyFault::Cut);
+    fn a_stream_that_ends_without_its_marker_is_whole_if_the_model_had_finished_and_else_cut() {
+        let ended = |finish_reason: Value| {
+            let said = json!({ "choices": [{ "delta": { "content": "so far" }, "finish_reason": finish_reason }] });
+            read(stream(&[said]).trim_end().trim_end_matches("data: [DONE]")).0
+        };
+        assert_eq!(ended(json!("stop")).unwrap().text, "so far");
+        assert_eq!(ended(json!("length")).unwrap().finish, Finish::Length);
+        for unfinished in [json!(null), json!("")] {
+            assert_eq!(ended(unfinished).unwrap_err(), BodyFault::Cut);
+        }
         assert_eq!(read("").0.unwrap_err(), BodyFault::Cut);
+    }
+
+    #[test]
+    fn an_end_marker_before_any_answer_is_no_answer() {
+        for chunks in [&[][..], &[json!({ "choices": [], "usage": { "prompt_tokens": 9, "completion_tokens": 0 } })]] {
+            assert!(
+                matches!(read(&stream(chunks)).0, Err(BodyFault::Reported(fault)) if fault.message.contains("no choices"))
+            );
+        }
+        let said_nothing = json!({ "choices": [{ "delta": {}, "finish_reason": "stop" }] });
+        assert_eq!(read(&stream(&[said_nothing])).0.unwrap().text, "", "the model may have nothing to say");
     }
 
     #[test]
