@@ -63,8 +63,8 @@ struct CallEntry<'a> {
 #[derive(Serialize)]
 struct FunctionEntry<'a> {
     name: Cow<'a, str>,
-    /// The very string that came.
-    arguments: &'a str,
+    /// The very string that came, if it is an object: servers that read the history refuse anything else, mostly with a 500.
+    arguments: Box<str>,
 }
 
 /// Writes the body. `official` = OpenAI's own API.
@@ -72,7 +72,7 @@ pub(super) fn body(request: &TurnRequest, names: &NameMap, official: bool) -> se
     let effort = official && !request.tools.is_empty() && defaults::takes_effort_none(&request.model);
     serde_json::to_vec(&Body {
         model: &request.model,
-        messages: entries(request, names),
+        messages: entries(request, names)?,
         tools: request.tools.iter().map(|tool| tool_entry(tool, names)).collect(),
         reasoning_effort: effort.then_some("none"),
         max_completion_tokens: request.max_output_tokens.filter(|_| official),
@@ -82,7 +82,7 @@ pub(super) fn body(request: &TurnRequest, names: &NameMap, official: bool) -> se
     })
 }
 
-fn entries<'a>(request: &'a TurnRequest, names: &'a NameMap) -> Vec<Entry<'a>> {
+fn entries<'a>(request: &'a TurnRequest, names: &'a NameMap) -> serde_json::Result<Vec<Entry<'a>>> {
     // Reasoning goes back only within the tool turn that is going on; with a new question it is void.
     let turn_start = request.messages.iter().rposition(|message| matches!(message, Message::User { .. })).unwrap_or(0);
     let mut entries: Vec<_> = request.system.iter().map(|content| Entry::System { content }).collect();
@@ -96,20 +96,20 @@ fn entries<'a>(request: &'a TurnRequest, names: &'a NameMap) -> Vec<Entry<'a>> {
                     .as_ref()
                     .filter(|_| position > turn_start)
                     .map_or_else(Map::new, |native| reasoning(native, &request.model)),
-                tool_calls: calls.iter().map(|call| call_entry(call, names)).collect(),
+                tool_calls: calls.iter().map(|call| call_entry(call, names)).collect::<serde_json::Result<_>>()?,
             }),
         }
     }
-    entries
+    Ok(entries)
 }
 
 fn reasoning(native: &Native, model: &str) -> Map<String, Value> {
     native.for_model(DIALECT, model).and_then(|blocks| serde_json::from_str(blocks.get()).ok()).unwrap_or_default()
 }
 
-fn call_entry<'a>(call: &'a ToolCall, names: &'a NameMap) -> CallEntry<'a> {
-    let function = FunctionEntry { name: names.wire(&call.name), arguments: &call.arguments };
-    CallEntry { id: &call.id, r#type: "function", function }
+fn call_entry<'a>(call: &'a ToolCall, names: &'a NameMap) -> serde_json::Result<CallEntry<'a>> {
+    let function = FunctionEntry { name: names.wire(&call.name), arguments: call.arguments_as_object()?.into() };
+    Ok(CallEntry { id: &call.id, r#type: "function", function })
 }
 
 fn result_entry(result: &ToolResult) -> Entry<'_> {
@@ -188,7 +188,8 @@ mod tests {
             body["messages"][4],
             json!({ "role": "assistant", "content": null, "reasoning_content": "hm", "tool_calls": [
                 { "id": "1", "type": "function", "function": { "name": "a_b", "arguments": "{ \"x\":1.0}" } },
-                { "id": "2", "type": "function", "function": { "name": "a_b", "arguments": "{\"x\":" } } ] })
+                { "id": "2", "type": "function", "function": { "name": "a_b", "arguments": "{\"INVALID_JSON\":\"{\\\"x\\\":\"}" } } ] }),
+            "servers that read the arguments of the history refuse what is no JSON"
         );
         assert_eq!(body["messages"][5], json!({ "role": "tool", "tool_call_id": "1", "content": "gone" }));
         assert_eq!(body["messages"][6]["content"], "Error: gone");

@@ -2,6 +2,7 @@
 
 use super::super::names::NameMap;
 use super::super::schema::{Target, cleaned, fits_strict};
+use super::super::turn::is_object;
 use super::super::{Message, Native, ToolCall, ToolDefinition, ToolResult, TurnRequest};
 use super::DIALECT;
 use serde::{Deserialize, Serialize};
@@ -39,8 +40,8 @@ enum Item<'a> {
         r#type: &'static str,
         call_id: &'a str,
         name: Cow<'a, str>,
-        /// The very string that came.
-        arguments: &'a str,
+        /// The very string that came, if it is an object.
+        arguments: Box<str>,
     },
     Output {
         r#type: &'static str,
@@ -69,12 +70,13 @@ fn items<'a>(request: &'a TurnRequest, names: &'a NameMap) -> serde_json::Result
         match message {
             Message::User { text } => items.push(Item::Said { role: "user", content: text }),
             Message::ToolResults(results) => items.extend(results.iter().map(result_item)),
-            Message::Assistant { text, calls, native } => match native.as_ref().and_then(|native| own(native, request))
-            {
-                Some(blocks) => items.extend(output_items(blocks)?.into_iter().map(Item::Native)),
+            Message::Assistant { text, calls, native } => match own(native.as_ref(), request)? {
+                Some(own) => items.extend(own.into_iter().map(Item::Native)),
                 None => {
                     items.extend((!text.is_empty()).then_some(Item::Said { role: "assistant", content: text }));
-                    items.extend(calls.iter().map(|call| call_item(call, names)));
+                    for call in calls {
+                        items.push(call_item(call, names)?);
+                    }
                 }
             },
         }
@@ -82,27 +84,36 @@ fn items<'a>(request: &'a TurnRequest, names: &'a NameMap) -> serde_json::Result
     Ok(items)
 }
 
-fn own<'a>(native: &'a Native, request: &TurnRequest) -> Option<&'a RawValue> {
-    native.for_model(DIALECT, &request.model)
-}
-
-/// The items of an answer, up to the last that isn't reasoning: what was thought before the output limit and led to nothing is refused.
-fn output_items(blocks: &RawValue) -> serde_json::Result<Vec<&RawValue>> {
+/// The items of an answer that this model gave, up to the last that isn't reasoning: what was thought before the output limit and led to
+/// nothing is refused. `None`, too, if a call among them has arguments that are no object: servers that read the history refuse them, and
+/// without that very call what was thought before it would be refused.
+fn own<'a>(native: Option<&'a Native>, request: &TurnRequest) -> serde_json::Result<Option<Vec<&'a RawValue>>> {
     #[derive(Deserialize)]
     struct Kind<'a> {
         #[serde(borrow)]
         r#type: Cow<'a, str>,
     }
+    #[derive(Deserialize)]
+    struct Call<'a> {
+        #[serde(borrow)]
+        arguments: Cow<'a, str>,
+    }
+    let Some(blocks) = native.and_then(|native| native.for_model(DIALECT, &request.model)) else { return Ok(None) };
     let mut items: Vec<&RawValue> = serde_json::from_str(blocks.get())?;
-    let led_to_something =
-        |item: &&RawValue| !serde_json::from_str::<Kind<'_>>(item.get()).is_ok_and(|kind| kind.r#type == "reasoning");
-    items.truncate(items.iter().rposition(led_to_something).map_or(0, |last| last + 1));
-    Ok(items)
+    let is =
+        |item: &RawValue, kind: &str| serde_json::from_str::<Kind<'_>>(item.get()).is_ok_and(|it| it.r#type == kind);
+    let readable =
+        |item: &RawValue| serde_json::from_str::<Call<'_>>(item.get()).is_ok_and(|it| is_object(&it.arguments));
+    if items.iter().any(|item| is(item, "function_call") && !readable(item)) {
+        return Ok(None);
+    }
+    items.truncate(items.iter().rposition(|item| !is(item, "reasoning")).map_or(0, |last| last + 1));
+    Ok(Some(items))
 }
 
-fn call_item<'a>(call: &'a ToolCall, names: &'a NameMap) -> Item<'a> {
-    let name = names.wire(&call.name);
-    Item::Call { r#type: "function_call", call_id: &call.id, name, arguments: &call.arguments }
+fn call_item<'a>(call: &'a ToolCall, names: &'a NameMap) -> serde_json::Result<Item<'a>> {
+    let arguments = call.arguments_as_object()?.into();
+    Ok(Item::Call { r#type: "function_call", call_id: &call.id, name: names.wire(&call.name), arguments })
 }
 
 /// The dialect has no mark for a failed call, so the text says it.
@@ -195,6 +206,26 @@ mod tests {
                 json!({ "type": "function_call", "call_id": "call_1", "name": "a_b", "arguments": "{ \"x\":1.0}" }),
             ]
         );
+    }
+
+    #[test]
+    fn a_message_with_a_call_whose_arguments_are_no_object_goes_back_written_anew() {
+        let cut = ITEMS[2].replace(r#""{ \"x\":1.0}""#, r#""{\"x\":""#);
+        let mut request =
+            request("gpt-6-sol", &format!("[{},{},{cut}]", ITEMS[0], ITEMS[1]), vec![tool("a.b", json!({}))]);
+        let Message::Assistant { calls, .. } = &mut request.messages[1] else { panic!("no answer") };
+        calls[0].arguments = "{\"x\":".into();
+        let body: Value = serde_json::from_str(&text(&request)).unwrap();
+        let wrapped = r#"{"INVALID_JSON":"{\"x\":"}"#;
+        assert_eq!(
+            body["input"].as_array().unwrap()[1..3],
+            [
+                json!({ "role": "assistant", "content": "hm" }),
+                json!({ "type": "function_call", "call_id": "call_1", "name": "a_b", "arguments": wrapped }),
+            ],
+            "reasoning without the very call that followed it is refused, so it stays here"
+        );
+        assert_eq!(body["input"][3]["call_id"], "call_1");
     }
 
     #[test]
