@@ -6,14 +6,15 @@
 //!   little jitter; a longer one ends the turn and is named. Else, also where it says 0 or a time that has passed, half a second, doubled
 //!   each time up to 8 s, less up to a quarter.
 //! - A wait that would reach the deadline is not begun: the caller gets the real error while it can still use it.
-//! - All calls to one provider share a [`RetryBudget`], so that many runs together don't beat a provider that is down.
+//! - All calls to one provider share a [`RetryBudget`], so that many runs together don't beat a provider that is down. A wait that the
+//!   provider names takes nothing from it: whoever keeps to it doesn't beat.
 //! - Output that was already shown is void after a retry, and the sink is told so.
 
+use super::ProviderErrorKind;
 use super::body::Assembly;
 use super::error::{Failure, ProviderError, Retry};
 use super::turn::{TurnLimits, TurnReply, TurnSink};
 use super::wire::{Call, Endpoint};
-use super::{ProviderErrorKind, error};
 use crate::clock::ClockExt;
 use crate::domain::Timestamp;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
@@ -176,9 +177,10 @@ async fn attempts<A: Assembly>(
         };
         let now = endpoint.clock().now();
         let wait = next_wait(retry, attempt, random_fraction(), deadline.map(|at| at.since(now)));
-        let Some(wait) = wait.filter(|_| endpoint.budget().take(now)) else {
-            return Err(given_up(error, retry, attempt));
-        };
+        let Some(wait) = wait else { return Err(given_up(error, retry, attempt)) };
+        if retry == Retry::Backoff && !endpoint.budget().take(now) {
+            return Err(out_of_retries(given_up(error, retry, attempt)));
+        }
         tracing::warn!(provider = %error.provider, model = %error.model, kind = %error.kind, attempt,
             wait_ms = wait.as_millis(), "the model call failed and is made again");
         endpoint.clock().sleep(wait).await;
@@ -187,7 +189,7 @@ async fn attempts<A: Assembly>(
     }
 }
 
-fn given_up(mut error: error::ProviderError, retry: Retry, attempts: u32) -> ProviderError {
+fn given_up(mut error: ProviderError, retry: Retry, attempts: u32) -> ProviderError {
     if attempts > 1 {
         error.message = format!("{} (after {attempts} attempts)", error.message);
     }
@@ -195,6 +197,15 @@ fn given_up(mut error: error::ProviderError, retry: Retry, attempts: u32) -> Pro
         let fix = error.hint.unwrap_or_else(|| "run it again after that".to_owned());
         error.hint = Some(format!("the provider asks to wait {} s; {fix}", wait.as_secs_f64().ceil()));
     }
+    error
+}
+
+/// Says that it was a limit of ours, and no other.
+fn out_of_retries(mut error: ProviderError) -> ProviderError {
+    let fix = error.hint.map(|hint| format!("; {hint}")).unwrap_or_default();
+    error.hint =
+        Some(format!("many calls to `{}` fail at the moment, and they share their retries{fix}", error.provider));
+    error.message = format!("{} (no retry is left)", error.message);
     error
 }
 

@@ -262,6 +262,32 @@ async fn providers_that_share_their_retries_stop_beating_a_server_that_is_down()
 }
 
 #[tokio::test]
+async fn a_wait_that_the_provider_names_is_no_beating_and_takes_nothing_from_the_shared_retries() {
+    let clock = HastyClock::new();
+    let limited = || whole("429 Too Many Requests", "Retry-After-Ms: 1\r\n", r#"{"error":{"message":"slow down"}}"#);
+    let down = || whole("503 Service Unavailable", "", "{}");
+    let answers = (0..30).flat_map(|_| [limited(), good()]).chain((0..200).map(|_| down()));
+    let server = Server::answering(answers.collect()).await;
+    let retries = Arc::default();
+    let ask = async || {
+        let config = ProviderConfig { retries: Arc::clone(&retries), ..config(&server.url, Api::OpenaiChat) };
+        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let provider = provider(config, http, clock.clone());
+        provider.turn(&question(), &mut Transcript::default(), &TurnLimits::default()).await
+    };
+    for run in 0..30 {
+        assert_eq!(ask().await.unwrap().wire_attempts, 2, "run {run}");
+    }
+    let mut refused = None;
+    for _ in 0..20 {
+        refused = Some(ask().await.unwrap_err()).filter(|error| !error.message.contains("4 attempts"));
+    }
+    let error = refused.unwrap();
+    assert!(error.message.contains("no retry is left"), "{error}");
+    assert!(error.hint.unwrap().contains("many calls to `local`"));
+}
+
+#[tokio::test]
 async fn a_redirect_is_not_followed() {
     let moved = whole("308 Permanent Redirect", "Location: http://127.0.0.1:1/\r\n", "");
     let server = Server::answering(vec![moved]).await;
