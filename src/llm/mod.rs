@@ -6,7 +6,8 @@
 //! belong here: a turn is a pure question and answer, and whoever asks keeps the history.
 //!
 //! What holds for every dialect:
-//! - Requests stream (as events, Ollama's as lines of JSON); a plain JSON body is accepted in its place. A stream without its end marker is an error, never a short answer.
+//! - Requests stream (as events, Ollama's as lines of JSON); a plain JSON body is accepted in its place. A stream that ends before it
+//!   says so, by its end marker or by the model's reason to end, is an error, never a short answer.
 //! - Whether tools are called is decided by the presence of calls, never by the stop reason alone.
 //! - A call's arguments are carried as they came, malformed JSON included; [`ToolCall::arguments`] is text for that reason.
 //! - Blocks that only the provider understands (thinking, signatures) travel as [`Native`], byte for byte.
@@ -49,7 +50,8 @@ pub use ollama::{OllamaOptions, Think, ThinkLevel};
 pub use redacted::Redacted;
 pub use retry::RetryBudget;
 pub use turn::{
-    Finish, Message, Native, ToolCall, ToolDefinition, ToolResult, TurnLimits, TurnReply, TurnRequest, TurnSink,
+    FailedAttempt, Finish, Message, Native, ToolCall, ToolDefinition, ToolResult, TurnLimits, TurnReply, TurnRequest,
+    TurnSink,
 };
 
 /// Somebody who answers turns.

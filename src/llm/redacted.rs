@@ -1,8 +1,8 @@
 //! A provider behind the redactor, whatever its dialect: no model is told a secret, and none that a model says all the same goes further.
 
 use super::{
-    Finish, Message, Native, Provider, ProviderError, ToolCall, ToolResult, TurnLimits, TurnReply, TurnRequest,
-    TurnSink,
+    FailedAttempt, Finish, Message, Native, Provider, ProviderError, ToolCall, ToolResult, TurnLimits, TurnReply,
+    TurnRequest, TurnSink,
 };
 use crate::redact::{RedactedStream, Redactor};
 use async_trait::async_trait;
@@ -104,7 +104,7 @@ impl Provider for Redacted {
         if self.redactor.is_empty() {
             return self.provider.turn(request, sink, limits).await;
         }
-        let mut pieces = Pieces { stream: self.redactor.stream(), sink };
+        let mut pieces = Pieces { redacted: self, stream: self.redactor.stream(), sink };
         let answered = self.provider.turn(&self.request(request), &mut pieces, limits).await;
         pieces.finish();
         match answered {
@@ -120,6 +120,7 @@ impl Provider for Redacted {
 
 /// Text on its way to a sink, which sees no value that is split over pieces either.
 struct Pieces<'s> {
+    redacted: &'s Redacted,
     stream: RedactedStream,
     sink: &'s mut dyn TurnSink,
 }
@@ -143,6 +144,11 @@ impl TurnSink for Pieces<'_> {
         self.tell(&text);
     }
 
+    fn failed(&mut self, attempt: &FailedAttempt) {
+        let error = self.redacted.error(attempt.error.clone());
+        self.sink.failed(&FailedAttempt { error, ..attempt.clone() });
+    }
+
     fn restarted(&mut self) {
         let _void = self.stream.finish();
         self.sink.restarted();
@@ -157,8 +163,20 @@ mod tests {
     use serde_json::json;
     use serde_json::value::RawValue;
     use std::sync::Mutex;
+    use std::time::Duration;
 
     const SECRET: &str = "swordfish+42";
+
+    fn refused() -> ProviderError {
+        ProviderError {
+            provider: "parrot".into(),
+            model: "m".into(),
+            status: None,
+            kind: ProviderErrorKind::Auth,
+            message: format!("wrong key {SECRET}"),
+            hint: Some(format!("not {SECRET}")),
+        }
+    }
 
     /// Says what it was asked, in pieces of three bytes, and repeats the secret wherever a reply has room for it.
     #[derive(Debug, Default)]
@@ -181,19 +199,13 @@ mod tests {
         ) -> Result<TurnReply, ProviderError> {
             self.asked.lock().unwrap().push(request.clone());
             sink.text("swordfi");
+            sink.failed(&FailedAttempt { error: refused(), attempt: 1, most: 4, wait: Duration::ZERO });
             sink.restarted();
             for piece in format!("it is {SECRET}, swordfish").as_bytes().chunks(3) {
                 sink.text(std::str::from_utf8(piece).unwrap());
             }
             if self.fails {
-                return Err(ProviderError {
-                    provider: "parrot".into(),
-                    model: "m".into(),
-                    status: None,
-                    kind: ProviderErrorKind::Auth,
-                    message: format!("wrong key {SECRET}"),
-                    hint: Some(format!("not {SECRET}")),
-                });
+                return Err(refused());
             }
             Ok(TurnReply {
                 text: format!("it is {SECRET}"),
@@ -225,6 +237,10 @@ mod tests {
     impl TurnSink for Heard {
         fn text(&mut self, delta: &str) {
             self.0.push_str(delta);
+        }
+
+        fn failed(&mut self, attempt: &FailedAttempt) {
+            self.0.push_str(&format!("({}; {})", attempt.error.message, attempt.error.hint.clone().unwrap()));
         }
 
         fn restarted(&mut self) {
@@ -275,7 +291,7 @@ mod tests {
     async fn a_model_is_told_no_secret_and_what_it_says_goes_on_without() {
         let (heard, asked, reply) = answered(false).await;
         assert!(!asked.contains(SECRET) && asked.matches("[redacted:KEY]").count() == 7, "{asked}");
-        assert_eq!(heard, "|it is [redacted:KEY], swordfish");
+        assert_eq!(heard, "(wrong key [redacted:KEY]; not [redacted:KEY])|it is [redacted:KEY], swordfish");
         let reply = reply.unwrap();
         assert_eq!(reply.text, "it is [redacted:KEY]");
         assert_eq!(reply.calls[0].arguments, r#"{"n":1.0e2,"key":"[redacted:KEY]"}"#);
@@ -319,7 +335,7 @@ mod tests {
     #[tokio::test]
     async fn a_providers_error_repeats_no_secret() {
         let (heard, _, reply) = answered(true).await;
-        assert_eq!(heard, "|it is [redacted:KEY], swordfish");
+        assert_eq!(heard, "(wrong key [redacted:KEY]; not [redacted:KEY])|it is [redacted:KEY], swordfish");
         let error = reply.unwrap_err();
         assert_eq!(
             (error.message.as_str(), error.hint.as_deref()),

@@ -8,12 +8,12 @@
 //! - A wait that would reach the deadline is not begun: the caller gets the real error while it can still use it.
 //! - All calls to one provider share a [`RetryBudget`], so that many runs together don't beat a provider that is down. A wait that the
 //!   provider names takes nothing from it: whoever keeps to it doesn't beat.
-//! - Output that was already shown is void after a retry, and the sink is told so.
+//! - The sink is told of every attempt that is made again, and that what was already shown of it is void.
 
 use super::ProviderErrorKind;
 use super::body::Assembly;
 use super::error::{Failure, ProviderError, Retry};
-use super::turn::{TurnLimits, TurnReply, TurnSink};
+use super::turn::{FailedAttempt, TurnLimits, TurnReply, TurnSink};
 use super::wire::{Call, Endpoint};
 use crate::clock::ClockExt;
 use crate::domain::Timestamp;
@@ -128,6 +128,10 @@ impl TurnSink for Watched<'_> {
         self.sink.text(delta);
     }
 
+    fn failed(&mut self, attempt: &FailedAttempt) {
+        self.sink.failed(attempt);
+    }
+
     fn restarted(&mut self) {
         if std::mem::take(&mut self.shown) {
             self.sink.restarted();
@@ -183,6 +187,7 @@ async fn attempts<A: Assembly>(
         }
         tracing::warn!(provider = %error.provider, model = %error.model, kind = %error.kind, attempt,
             wait_ms = wait.as_millis(), "the model call failed and is made again");
+        sink.failed(&FailedAttempt { error, attempt, most: MAX_ATTEMPTS, wait });
         endpoint.clock().sleep(wait).await;
         sink.restarted();
         attempt += 1;

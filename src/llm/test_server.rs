@@ -1,7 +1,7 @@
 //! A provider's server for tests: raw HTTP/1.1 over TCP, one scripted answer per connection. With it a clock that only waits when asked
 //! to wait long, and a sink that remembers.
 
-use super::turn::TurnSink;
+use super::turn::{FailedAttempt, TurnSink};
 use crate::clock::{Clock, ManualClock, Sleep};
 use crate::domain::Timestamp;
 use crate::lifecycle::Tasks;
@@ -16,11 +16,16 @@ use tokio::sync::mpsc;
 pub(super) struct Transcript {
     pub(super) deltas: Vec<String>,
     pub(super) restarts: usize,
+    pub(super) failed: Vec<FailedAttempt>,
 }
 
 impl TurnSink for Transcript {
     fn text(&mut self, delta: &str) {
         self.deltas.push(delta.to_owned());
+    }
+
+    fn failed(&mut self, attempt: &FailedAttempt) {
+        self.failed.push(attempt.clone());
     }
 
     fn restarted(&mut self) {

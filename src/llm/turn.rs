@@ -1,6 +1,6 @@
 //! What a turn is made of, the same for every dialect.
 
-use super::error::shown;
+use super::error::{ProviderError, shown};
 use super::{ollama, openai_chat};
 use crate::domain::{Effect, Timestamp, Usage};
 use serde::{Deserialize, Serialize};
@@ -8,6 +8,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 use std::borrow::Cow;
 use std::collections::HashSet;
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 /// A tool as the model is offered it.
@@ -218,10 +219,25 @@ impl Finish {
     }
 }
 
+/// An attempt at a turn that failed and is made again.
+#[derive(Debug, Clone)]
+pub struct FailedAttempt {
+    /// As the turn's own would be, if it were given up.
+    pub error: ProviderError,
+    /// Attempts made so far, and how many are made at most.
+    pub attempt: u32,
+    pub most: u32,
+    /// The time until the next one.
+    pub wait: Duration,
+}
+
 /// Receives text while it is written.
 pub trait TurnSink: Send {
     /// More text of the answer.
     fn text(&mut self, delta: &str);
+
+    /// Nothing comes for a while: an attempt failed, and the next one begins after a wait.
+    fn failed(&mut self, attempt: &FailedAttempt);
 
     /// What was received so far is void; the turn starts again.
     fn restarted(&mut self);

@@ -1,4 +1,5 @@
-//! What a followed run looks like on stderr: a line per finished step, and on a terminal a spinner that says what is going on.
+//! What a followed run looks like on stderr: a line per finished step and per wait for a model, and on a terminal a spinner that says
+//! what is going on.
 
 use super::outcome::is_held;
 use super::output::Output;
@@ -35,6 +36,9 @@ impl Progress {
         match event.r#type {
             EventType::StepCompleted | EventType::StepFailed => {
                 self.line(&format!("{indent}{}", step_line(&event.data)))
+            }
+            EventType::StepProgress if event.data.get("wait_ms").is_some() => {
+                self.line(&format!("{indent}{}", one_line(text(&event.data, "message"), SHOWN)));
             }
             EventType::RunResumed => self.line(&format!("{indent}the run goes on")),
             EventType::RunRewound => self.line("the station has lost the latest steps; what follows is told again"),
@@ -91,6 +95,9 @@ fn step_line(data: &Value) -> String {
     if let Some(ms) = step.get("duration_ms").and_then(Value::as_i64) {
         line.push_str(&format!("  {}", duration(ms)));
     }
+    if let Some(attempts) = step.get("result").and_then(|result| result.get("wire_attempts")) {
+        line.push_str(&format!("  {attempts} attempts"));
+    }
     let status = text(step, "status");
     if !matches!(status, "completed" | "") {
         line.push_str(&format!("  {}", status.replace('_', " ")));
@@ -130,6 +137,10 @@ mod tests {
             "kind": "model", "turn": 2, "name": "openai/m", "status": "failed", "duration_ms": 3_456, "error": "no\nnetwork"
         } });
         assert_eq!(step_line(&failed), "turn 2  model openai/m  3.4 s  failed: no network");
+        let busy = json!({ "step": {
+            "kind": "model", "turn": 1, "name": "openai/m", "status": "completed", "duration_ms": 9_100, "result": { "wire_attempts": 2 }
+        } });
+        assert_eq!(step_line(&busy), "turn 1  model openai/m  9.1 s  2 attempts");
         let long =
             json!({ "step": { "kind": "tool", "turn": 3, "name": "a__b", "arguments": { "x": "y".repeat(500) } } });
         assert!(step_line(&long).chars().count() < 140);

@@ -90,6 +90,9 @@ async fn a_rate_limit_is_waited_out_as_the_provider_says() {
     assert_eq!(outcome.waits.len(), 1);
     assert!((7_000..=7_250).contains(&outcome.waits[0].as_millis()), "{:?}", outcome.waits);
     assert_eq!(outcome.sink.restarts, 0, "nothing had been shown");
+    let [failed] = &outcome.sink.failed[..] else { panic!("{:?}", outcome.sink.failed) };
+    assert_eq!((failed.attempt, failed.most, failed.wait.as_millis()), (1, 4, outcome.waits[0].as_millis()));
+    assert!(failed.error.message.contains("answered 429: slow down"), "{}", failed.error);
     let first = outcome.requests.recv().await.unwrap();
     assert!(first.starts_with("POST /chat/completions HTTP/1.1\r\n"), "{first}");
     assert!(first.contains("authorization: Bearer sk-very-secret\r\n") && first.contains("x-team: blué\r\n"));

@@ -53,6 +53,9 @@ pub(super) struct Reply {
     pub(super) finish: Finish,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) notice: Option<String>,
+    /// How many requests it took, where one wasn't enough.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) wire_attempts: Option<u32>,
     #[serde(skip)]
     pub(super) native: Option<Native>,
 }
@@ -102,8 +105,9 @@ pub(super) struct Asking {
 
 impl From<TurnReply> for Reply {
     fn from(reply: TurnReply) -> Self {
-        let TurnReply { text, calls, native, usage: _, finish, notice, wire_attempts: _ } = reply;
-        Self { text, tool_calls: calls, finish, notice: notice.map(bounded), native }
+        let TurnReply { text, calls, native, usage: _, finish, notice, wire_attempts } = reply;
+        let wire_attempts = Some(wire_attempts).filter(|attempts| *attempts > 1);
+        Self { text, tool_calls: calls, finish, notice: notice.map(bounded), wire_attempts, native }
     }
 }
 
@@ -337,7 +341,14 @@ pub(super) mod tests {
     fn reply(calls: &[&str]) -> Reply {
         let call = |id: &&str| ToolCall { id: (*id).into(), name: "t".into(), arguments: "{\"a\": 1}".into() };
         let tool_calls = calls.iter().map(call).collect();
-        Reply { text: "hm".into(), tool_calls, finish: Finish::ToolCalls, notice: None, native: None }
+        Reply {
+            text: "hm".into(),
+            tool_calls,
+            finish: Finish::ToolCalls,
+            notice: None,
+            wire_attempts: None,
+            native: None,
+        }
     }
 
     fn replied(seq: i64, r#try: i64, calls: &[&str]) -> JournalRow {
@@ -424,7 +435,7 @@ pub(super) mod tests {
             usage: Some(Usage::default()),
             finish: Finish::Other("odd".into()),
             notice: Some("n".into()),
-            wire_attempts: 1,
+            wire_attempts: 2,
         };
         let reply = Reply::from(reply);
         let mut kept = row(1, 1, StepKind::Model, StepStatus::Completed);

@@ -1,9 +1,10 @@
-//! What followers are told while it happens and that nobody stores: text as it is written, progress of calls.
+//! What followers are told while it happens and that nobody stores: text as it is written, progress of calls, waits for a model.
 
+use super::shown::bounded;
 use crate::clock::SharedClock;
 use crate::domain::{Event, EventType, RunId, Timestamp};
 use crate::events::Events;
-use crate::llm::TurnSink;
+use crate::llm::{FailedAttempt, TurnSink};
 use crate::store::Grant;
 use crate::tools::{Environment, Progress, Station};
 use serde_json::{Value, json};
@@ -71,6 +72,18 @@ impl TurnSink for Deltas {
             self.told_at = Some(now);
             self.finish();
         }
+    }
+
+    /// Progress of the step, counted in attempts; `wait_ms` tells it from that of a tool.
+    fn failed(&mut self, failed: &FailedAttempt) {
+        let FailedAttempt { error, attempt, most, wait } = failed;
+        let (why, seconds) = (bounded(error.message.clone()), wait.as_secs_f64().ceil());
+        let message = format!("asked again in {seconds} s (attempt {} of {most}): {why}", attempt + 1);
+        let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        let data = json!({
+            "step": self.step, "progress": f64::from(*attempt), "total": f64::from(*most), "message": message, "wait_ms": wait_ms
+        });
+        self.live.tell(EventType::StepProgress, data);
     }
 
     fn restarted(&mut self) {

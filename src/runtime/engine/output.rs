@@ -41,13 +41,18 @@ impl Contract {
         if wrong.is_empty() { Ok(value) } else { Err(wrong) }
     }
 
-    /// What the model is told about an answer that doesn't fit.
-    pub(super) fn repair(&self, answer: &str) -> String {
-        let wrong = self.judge(answer).err().unwrap_or_default();
+    /// What the model is told about an answer that doesn't fit. `notice` is what else is known of it, such as that it was cut off.
+    pub(super) fn repair(&self, answer: &str, notice: Option<&str>) -> String {
+        let wrong = with_notice(self.judge(answer).err().unwrap_or_default(), notice);
         format!(
             "Your answer doesn't fit the JSON Schema that was asked for: {wrong}. Answer again, with the corrected JSON value and nothing else."
         )
     }
+}
+
+/// What is wrong with an answer, and what was noticed about it: half of a JSON value is no JSON, but that isn't what went wrong.
+pub(super) fn with_notice(wrong: String, notice: Option<&str>) -> String {
+    notice.map_or_else(|| wrong.clone(), |notice| format!("{wrong}; {notice}"))
 }
 
 /// The JSON value in `answer`: all of it, or what stands in its only fenced block.
@@ -99,8 +104,10 @@ mod tests {
     fn what_does_not_fit_is_told_with_its_place_and_without_the_value() {
         let wrong = contract().judge("{\"n\": \"a secret\"}").unwrap_err();
         assert!(wrong.contains("`/n`") && wrong.contains("integer") && !wrong.contains("secret"), "{wrong}");
-        let told = contract().repair("{}");
+        let told = contract().repair("{}", None);
         assert!(told.contains("\"n\"") && told.contains("Answer again"), "{told}");
+        let told = contract().repair("{\"n\": ", Some("the answer was cut off"));
+        assert!(told.contains("no JSON") && told.contains("; the answer was cut off. Answer again"), "{told}");
         assert!(contract().told(Some("Be brief.")).starts_with("Be brief.\n\nYour final answer"));
     }
 }

@@ -27,7 +27,7 @@ pub(super) fn messages(
         match output {
             _ if turn.model.plan => ask(&mut messages, CARRY_OUT.to_owned()),
             Some(output) if reply.tool_calls.is_empty() && at + 1 < history.turns.len() => {
-                ask(&mut messages, output.repair(&reply.text));
+                ask(&mut messages, output.repair(&reply.text, reply.notice.as_deref()));
             }
             _ => {}
         }
@@ -105,7 +105,14 @@ mod tests {
         history.begin_model(false);
         assert_eq!(messages(&prompt, &history, &PinnedTools::default(), None).len(), 2);
         let finish = Finish::ToolCalls;
-        history.reply(Reply { text: "hm".into(), tool_calls: calls.clone(), finish, notice: None, native: None });
+        history.reply(Reply {
+            text: "hm".into(),
+            tool_calls: calls.clone(),
+            finish,
+            notice: None,
+            wire_attempts: None,
+            native: None,
+        });
         history.begin_call();
         history.begin_call();
         for (at, content) in [(1, "second"), (0, "first")] {
@@ -139,6 +146,7 @@ mod tests {
             tool_calls: vec![],
             finish: Finish::Stop,
             notice: None,
+            wire_attempts: None,
             native: None,
         };
         let mut history = History::default();

@@ -2,6 +2,7 @@
 
 use super::history::{Asking, PLAN, Reply};
 use super::live::Deltas;
+use super::output::with_notice;
 use super::shown::bounded;
 use super::stop::{Stop, explain};
 use super::{Executor, transcript};
@@ -11,9 +12,13 @@ use crate::llm::{Finish, Provider, ProviderError, ProviderErrorKind, TurnLimits,
 use crate::store::{Closed, Ending, Intent, Outcome};
 use serde_json::Value;
 use std::sync::Arc;
+use tracing::Instrument;
 
 /// Where no limit of ours was the reason.
 const CUT_OFF: &str = "the answer was cut off at the end of what the model may write or hold";
+/// No failure: an agent may have been told to be silent where there is nothing to say, and models are after their tools have done it all.
+/// Whoever asks again pays again, and may have done twice what was done.
+const SAID_NOTHING: &str = "the model ended its answer without saying anything";
 
 impl Executor<'_, '_> {
     /// Makes the next model call. Its outcome waits for the intents that follow from it.
@@ -36,7 +41,7 @@ impl Executor<'_, '_> {
             reply.native = None;
         }
         if reply.notice.is_none() && (reply.tool_calls.is_empty() || reply.finish == Finish::Length) {
-            reply.notice = self.ended_early(&reply.finish, usage.map_or(0, |usage| usage.output_tokens));
+            reply.notice = self.ended_early(&reply, usage.map_or(0, |usage| usage.output_tokens));
         }
         let closed = Closed {
             result: Some(reply.to_result()?),
@@ -71,6 +76,7 @@ impl Executor<'_, '_> {
             return Err(Stop::failed(RunErrorKind::Internal, "the run has no answer, though the model has given one"));
         };
         let empty = reply.text.trim().is_empty();
+        let notice = reply.notice.clone();
         let output = match (&reply.finish, &self.output) {
             (Finish::Length, _) if empty => Err(Stop::failed(
                 RunErrorKind::Provider,
@@ -98,7 +104,8 @@ impl Executor<'_, '_> {
                 Err(wrong) => Err(Stop::failed(
                     RunErrorKind::OutputSchema,
                     format!(
-                        "the answer doesn't fit the agent's `output.schema`, also after it was asked for again: {wrong}"
+                        "the answer doesn't fit the agent's `output.schema`, also after it was asked for again: {}",
+                        with_notice(wrong, notice.as_deref())
                     ),
                 )),
             },
@@ -163,7 +170,10 @@ impl Executor<'_, '_> {
         let signals = &self.attempt.signals;
         let limits = TurnLimits { deadline: Some(signals.deadline), cancel: self.call_off.clone() };
         let mut deltas = Deltas::new(self.attempt.live.clone(), asking.seq);
-        let answered = signals.unless_interrupted(provider.turn(&request, &mut deltas, &limits)).await;
+        // What the provider's room logs is about a call of some run: of which is known here.
+        let span = tracing::warn_span!("model_call", run = %self.attempt.run.id, step = asking.seq);
+        let asked = provider.turn(&request, &mut deltas, &limits).instrument(span);
+        let answered = signals.unless_interrupted(asked).await;
         deltas.finish();
         match answered {
             Ok(Ok(reply)) => Ok(reply),
@@ -176,9 +186,9 @@ impl Executor<'_, '_> {
         self.attempt.station.models.max_output_tokens(&self.attempt.run.model)
     }
 
-    /// What a person should know of an answer of `tokens` that isn't whole.
-    fn ended_early(&self, finish: &Finish, tokens: i64) -> Option<String> {
-        match finish {
+    /// What a person should know of an answer of `tokens` that isn't whole, or has nothing in it.
+    fn ended_early(&self, reply: &Reply, tokens: i64) -> Option<String> {
+        match &reply.finish {
             Finish::Length => Some(match self.max_output_tokens().filter(|most| tokens >= i64::from(*most)) {
                 Some(most) => {
                     let (provider, s) = (&self.attempt.run.model.provider, if most == 1 { "" } else { "s" });
@@ -193,6 +203,7 @@ impl Executor<'_, '_> {
                 let word = bounded(word.escape_debug().to_string());
                 Some(format!("the answer may not be whole: the provider ended it with `{word}`"))
             }
+            Finish::Stop | Finish::ToolCalls if reply.text.trim().is_empty() => Some(SAID_NOTHING.to_owned()),
             Finish::Stop | Finish::ToolCalls => None,
         }
     }

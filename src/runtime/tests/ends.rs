@@ -3,8 +3,9 @@
 use super::children::{child, parent};
 use super::{Bench, Say};
 use crate::config::parse_settings;
-use crate::domain::{AgentDefinition, AuditOutcome, OnInDoubt, Run, RunErrorKind, RunStatus, StepStatus};
-use crate::llm::Finish;
+use crate::domain::{AgentDefinition, AuditOutcome, EventType, OnInDoubt, Run, RunErrorKind, RunStatus, StepStatus};
+use crate::events::Followed;
+use crate::llm::{Finish, Message};
 use crate::store::Owner;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -104,7 +105,9 @@ async fn an_answer_without_a_word_fails_where_it_was_cut_off() {
     }
     failed(&ended[0], RunErrorKind::Provider, &["`scripted/m`", "cut off"]);
     failed(&ended[1], RunErrorKind::Provider, &["declined"]);
-    assert_eq!(ended[2].output, Some(json!("")));
+    assert_eq!(ended[2].output, Some(json!("")), "an agent may be told to be silent");
+    let notice = &bench.step(ended[2].id, 1, 1).await.step.result.unwrap()["notice"];
+    assert_eq!(notice, "the model ended its answer without saying anything");
     failed(&ended[3], RunErrorKind::Provider, &["`scripted/m`", "`unexpected_tool_call`"]);
 }
 
@@ -123,6 +126,42 @@ async fn an_answer_that_was_cut_off_is_given_with_a_word_on_that() {
         let result = bench.step(run, 1, 1).await.step.result.unwrap();
         assert_eq!(result.get("notice").cloned().unwrap_or_default(), notice);
     }
+}
+
+#[tokio::test]
+async fn a_wait_for_the_model_is_told_while_it_lasts_and_stays_in_the_step() {
+    let bench = Bench::new(vec![Say::Limited("fine"), Say::Text("at once")]);
+    bench.agent(|_| {}).await;
+    let run = bench.submit().await;
+    let mut follower = bench.station.events.follow(run);
+    bench.start().await;
+    let event = loop {
+        match follower.next().await {
+            Followed::Event(event) if event.r#type == EventType::StepProgress => break event,
+            Followed::Event(event) => assert!(!event.r#type.is_terminal(), "nothing was told"),
+            Followed::Lagged => panic!("lagged"),
+        }
+    };
+    let message = "asked again in 9 s (attempt 2 of 4): scripted answered 429: slow down";
+    let told = json!({ "step": 1, "progress": 1.0, "total": 4.0, "message": message, "wait_ms": 8_100 });
+    assert_eq!(event.data, told);
+    assert_eq!(bench.settled(run).await.output, Some(json!("fine")));
+    assert_eq!(bench.step(run, 1, 1).await.step.result.unwrap()["wire_attempts"], 2);
+    let run = bench.submit().await;
+    bench.settled(run).await;
+    assert_eq!(bench.step(run, 1, 1).await.step.result.unwrap().get("wire_attempts"), None);
+}
+
+#[tokio::test]
+async fn an_answer_that_does_not_fit_because_it_was_cut_off_is_told_so_to_the_model_and_to_people() {
+    let cut = || Say::Cut("{\"n\": 1, \"text\": \"aa", Finish::Length);
+    let bench = Bench::new(vec![cut(), cut()]);
+    bench.agent(|agent| agent.output_schema = Some(json!({ "type": "object" }))).await;
+    bench.start().await;
+    let run = bench.submit().await;
+    failed(&bench.settled(run).await, RunErrorKind::OutputSchema, &["no JSON", "the answer was cut off"]);
+    let Some(Message::User { text }) = bench.model.request(1).messages.pop() else { panic!("nothing was asked") };
+    assert!(text.contains("the answer was cut off"), "{text}");
 }
 
 #[tokio::test]

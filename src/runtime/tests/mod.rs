@@ -23,8 +23,8 @@ use crate::gateway::{Gateway, GatewayDeps};
 use crate::home::{Home, Layout};
 use crate::lifecycle::Tasks;
 use crate::llm::{
-    Finish, Message, Provider, ProviderError, ProviderErrorKind, ToolCall, ToolResult, TurnLimits, TurnReply,
-    TurnRequest, TurnSink,
+    FailedAttempt, Finish, Message, Provider, ProviderError, ProviderErrorKind, ToolCall, ToolResult, TurnLimits,
+    TurnReply, TurnRequest, TurnSink,
 };
 use crate::store::sqlite::{SqliteControl, SqliteStore};
 use crate::store::{AgentWrite, AuditRow, Claim, JournalRow, Owner};
@@ -74,6 +74,8 @@ enum Say {
     /// Calls, the last of them cut off at the limit of output.
     CutCalls(Vec<(&'static str, &'static str)>),
     Fail,
+    /// Is limited at first, and says this when asked again.
+    Limited(&'static str),
     Panic,
     /// Doesn't answer until told to; then says this.
     Wait(Arc<Notify>, &'static str),
@@ -143,8 +145,9 @@ impl Provider for Scripted {
         };
         self.asked.send_modify(|asked| *asked += 1);
         let counted = !matches!(said, Some(Say::Uncounted(..)));
+        let limited = matches!(said, Some(Say::Limited(_)));
         let (text, calls, finish) = match said {
-            Some(Say::Text(text)) => (text, vec![], Finish::Stop),
+            Some(Say::Text(text) | Say::Limited(text)) => (text, vec![], Finish::Stop),
             Some(Say::Calls(calls)) => ("", calls, Finish::ToolCalls),
             Some(Say::Uncounted(text, calls)) if calls.is_empty() => (text, calls, Finish::Stop),
             Some(Say::Uncounted(text, calls)) => (text, calls, Finish::ToolCalls),
@@ -166,6 +169,17 @@ impl Provider for Scripted {
                 });
             }
         };
+        if limited {
+            let error = ProviderError {
+                provider: "scripted".into(),
+                model: request.model.clone(),
+                status: Some(429),
+                kind: ProviderErrorKind::RateLimited,
+                message: "scripted answered 429: slow down".into(),
+                hint: None,
+            };
+            sink.failed(&FailedAttempt { error, attempt: 1, most: 4, wait: Duration::from_millis(8_100) });
+        }
         sink.text(text);
         let call = |(at, (name, arguments)): (usize, (&str, &str))| ToolCall {
             id: format!("call-{at}"),
@@ -174,7 +188,15 @@ impl Provider for Scripted {
         };
         let calls = calls.into_iter().enumerate().map(call).collect();
         let usage = counted.then_some(Usage { input_tokens: 10, output_tokens: 1, ..Usage::default() });
-        Ok(TurnReply { text: text.into(), calls, native: None, usage, finish, notice: None, wire_attempts: 1 })
+        Ok(TurnReply {
+            text: text.into(),
+            calls,
+            native: None,
+            usage,
+            finish,
+            notice: None,
+            wire_attempts: 1 + u32::from(limited),
+        })
     }
 
     async fn models(&self) -> Result<Vec<String>, ProviderError> {
