@@ -139,7 +139,8 @@ impl TurnSink for Watched<'_> {
     }
 }
 
-/// Sends `call` until a whole reply is there, no retry is allowed, time is up, or the caller calls it off.
+/// Sends `call` until a whole reply is there, no retry is allowed, time is up, or the caller calls it off. The error of a model that isn't
+/// there names those that are.
 pub(super) async fn exchange<A: Assembly>(
     endpoint: &Endpoint,
     call: &Call<'_>,
@@ -153,7 +154,7 @@ pub(super) async fn exchange<A: Assembly>(
             None => std::future::pending().await,
         }
     };
-    tokio::select! {
+    let done = tokio::select! {
         biased;
         () = limits.cancel.cancelled() => {
             Err(endpoint.error(call.model, None, ProviderErrorKind::Cancelled, "the call was cancelled"))
@@ -162,6 +163,10 @@ pub(super) async fn exchange<A: Assembly>(
             Err(endpoint.error(call.model, None, ProviderErrorKind::Timeout, "the deadline passed before the answer was complete"))
         }
         done = attempts(endpoint, call, fresh, sink, limits.deadline) => done,
+    };
+    match done {
+        Err(error) => Err(endpoint.with_known_models(error, call.models, &limits.cancel).await),
+        done => done,
     }
 }
 

@@ -107,6 +107,14 @@ pub(super) fn with_ids(calls: &mut [ToolCall], position: usize) -> bool {
     changed
 }
 
+/// The JSON text of arguments: one dialect has it in a string, the other as an object, and servers of each send it as the other does.
+pub(super) fn argument_text(raw: &RawValue) -> String {
+    match serde_json::from_str::<Option<String>>(raw.get()) {
+        Ok(text) => text.unwrap_or_default(),
+        Err(_) => raw.get().to_owned(),
+    }
+}
+
 /// Is it the JSON text of an object?
 pub(super) fn is_object(text: &str) -> bool {
     serde_json::from_str::<serde_json::Map<String, Value>>(text).is_ok()

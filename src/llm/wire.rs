@@ -3,7 +3,7 @@
 use super::body::{Assembly, Body, BodyFault};
 use super::error::{Failure, Fault, ProviderError, Retry, shown};
 use super::retry::{RetryBudget, allowed};
-use super::turn::TurnReply;
+use super::turn::{TurnReply, TurnRequest};
 use super::{ProviderConfig, ProviderErrorKind, TurnSink, defaults};
 use crate::clock::{ClockExt, SharedClock};
 use crate::failpoint::Failpoint;
@@ -72,6 +72,8 @@ pub(super) struct Call<'a> {
     /// How many tools it offers.
     pub(super) tools: usize,
     pub(super) path: &'a str,
+    /// Where the provider lists its models, for the error of one that isn't there.
+    pub(super) models: &'static str,
     pub(super) body: Bytes,
 }
 
@@ -112,6 +114,18 @@ impl Endpoint {
 
     pub(super) fn budget(&self) -> &RetryBudget {
         &self.budget
+    }
+
+    /// The call for a turn, of which the dialect has made `body`.
+    pub(super) fn call<'a>(
+        &self,
+        request: &'a TurnRequest,
+        path: &'a str,
+        models: &'static str,
+        body: serde_json::Result<Vec<u8>>,
+    ) -> Result<Call<'a>, ProviderError> {
+        let body = body.map_err(|cause| self.unwritable(&request.model, &cause))?;
+        Ok(Call { model: &request.model, tools: request.tools.len(), path, models, body: body.into() })
     }
 
     /// One attempt, from the request to the complete reply.
@@ -293,7 +307,7 @@ impl Endpoint {
     }
 
     /// The error of a request that never left, because it can't be written as JSON.
-    pub(super) fn unwritable(&self, model: &str, cause: &serde_json::Error) -> ProviderError {
+    fn unwritable(&self, model: &str, cause: &serde_json::Error) -> ProviderError {
         let reason = format!("the request can't be written as JSON: {cause}");
         self.error(model, None, ProviderErrorKind::BadRequest, &reason)
     }

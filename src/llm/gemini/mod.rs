@@ -12,7 +12,7 @@ mod stream;
 
 use super::names::NameMap;
 use super::retry;
-use super::wire::{Call, Credential, Endpoint, readdressed};
+use super::wire::{Credential, Endpoint, readdressed};
 use super::{Provider, ProviderConfig, ProviderError, ProviderErrorKind, TurnLimits, TurnReply, TurnRequest, TurnSink};
 use crate::clock::SharedClock;
 use async_trait::async_trait;
@@ -53,10 +53,9 @@ impl Gemini {
         attempts: &AtomicU32,
     ) -> Result<TurnReply, ProviderError> {
         let learned = Learned { plain: &self.refused(), unsigned: self.unsigned.load(Ordering::Relaxed) };
-        let body = request::body(request, names, &learned)
-            .map_err(|cause| self.endpoint.unwritable(&request.model, &cause))?;
+        let body = request::body(request, names, &learned);
         let path = format!("/models/{}:streamGenerateContent?alt=sse", in_path(&request.model));
-        let call = Call { model: &request.model, tools: request.tools.len(), path: &path, body: body.into() };
+        let call = self.endpoint.call(request, &path, MODELS, body)?;
         let fresh = || {
             attempts.fetch_add(1, Ordering::Relaxed);
             ContentAssembly::new(names, &request.model, request.messages.len())
@@ -116,8 +115,7 @@ impl Provider for Gemini {
                 continue;
             }
             let Some(tools) = self.learn(&error, request) else {
-                let error = blaming_schemas(error, request);
-                return Err(self.endpoint.with_known_models(error, MODELS, &limits.cancel).await);
+                return Err(blaming_schemas(error, request));
             };
             tracing::warn!(?tools, reason = %error.message, "Gemini refuses the schemas of these tools; plainer ones are sent");
             let tools = quoted(&tools);

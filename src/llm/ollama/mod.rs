@@ -10,7 +10,7 @@ mod stream;
 
 use super::names::NameMap;
 use super::retry;
-use super::wire::{Call, Credential, Endpoint, readdressed};
+use super::wire::{Credential, Endpoint, readdressed};
 use super::{Provider, ProviderConfig, ProviderError, ProviderErrorKind, TurnLimits, TurnReply, TurnRequest, TurnSink};
 use crate::clock::SharedClock;
 use async_trait::async_trait;
@@ -111,12 +111,11 @@ impl Provider for Ollama {
         limits: &TurnLimits,
     ) -> Result<TurnReply, ProviderError> {
         let names = NameMap::new(request.tools.iter().map(|tool| tool.name.as_str()));
-        let body = request::body(request, &names, self.options)
-            .map_err(|cause| self.endpoint.unwritable(&request.model, &cause))?;
-        let call = Call { model: &request.model, tools: request.tools.len(), path: "/api/chat", body: body.into() };
+        let body = request::body(request, &names, self.options);
+        let call = self.endpoint.call(request, "/api/chat", MODELS, body)?;
         let fresh = || LinesAssembly::new(&names, &request.model, request.messages.len());
         match retry::exchange(&self.endpoint, &call, &fresh, sink, limits).await {
-            Err(error) => Err(self.explained(self.endpoint.with_known_models(error, MODELS, &limits.cancel).await)),
+            Err(error) => Err(self.explained(error)),
             Ok(reply) => Ok(TurnReply { notice: self.notice(&reply), ..reply }),
         }
     }

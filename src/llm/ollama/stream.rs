@@ -4,7 +4,7 @@ use super::super::body::{Assembly, BodyFault, Framing};
 use super::super::counts::Tokens;
 use super::super::error::Fault;
 use super::super::names::NameMap;
-use super::super::turn::{reported, with_ids};
+use super::super::turn::{argument_text, reported, with_ids};
 use super::super::{Finish, Native, ToolCall, TurnReply, TurnSink};
 use super::DIALECT;
 use super::request::Kept;
@@ -130,14 +130,6 @@ impl Assembly for LinesAssembly<'_> {
             notice: None,
             wire_attempts: 1,
         }
-    }
-}
-
-/// Arguments are an object; some servers send it as a string.
-fn argument_text(raw: &RawValue) -> String {
-    match serde_json::from_str::<Option<String>>(raw.get()) {
-        Ok(text) => text.unwrap_or_default(),
-        Err(_) => raw.get().to_owned(),
     }
 }
 

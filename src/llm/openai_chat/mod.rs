@@ -9,7 +9,7 @@ mod stream;
 
 use super::names::NameMap;
 use super::retry;
-use super::wire::{Call, Credential, Endpoint};
+use super::wire::{Credential, Endpoint};
 use super::{Provider, ProviderConfig, ProviderError, TurnLimits, TurnReply, TurnRequest, TurnSink};
 use crate::clock::SharedClock;
 use async_trait::async_trait;
@@ -52,15 +52,10 @@ impl Provider for OpenaiChat {
         limits: &TurnLimits,
     ) -> Result<TurnReply, ProviderError> {
         let names = NameMap::new(request.tools.iter().map(|tool| tool.name.as_str()));
-        let body = request::body(request, &names, self.official)
-            .map_err(|cause| self.endpoint.unwritable(&request.model, &cause))?;
-        let call =
-            Call { model: &request.model, tools: request.tools.len(), path: "/chat/completions", body: body.into() };
+        let body = request::body(request, &names, self.official);
+        let call = self.endpoint.call(request, "/chat/completions", MODELS, body)?;
         let fresh = || ChatAssembly::new(&names, &request.model, request.messages.len());
-        match retry::exchange(&self.endpoint, &call, &fresh, sink, limits).await {
-            Err(error) => Err(self.endpoint.with_known_models(error, MODELS, &limits.cancel).await),
-            done => done,
-        }
+        retry::exchange(&self.endpoint, &call, &fresh, sink, limits).await
     }
 
     async fn models(&self) -> Result<Vec<String>, ProviderError> {

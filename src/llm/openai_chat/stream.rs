@@ -6,7 +6,7 @@ use super::super::body::{Assembly, BodyFault};
 use super::super::counts::{Tokens, count};
 use super::super::error::Fault;
 use super::super::names::NameMap;
-use super::super::turn::{is_object, reported, with_ids};
+use super::super::turn::{argument_text, is_object, reported, with_ids};
 use super::super::{Finish, Native, ToolCall, TurnReply, TurnSink};
 use super::DIALECT;
 use crate::domain::Usage;
@@ -303,14 +303,6 @@ fn text_of(content: &Value) -> String {
         Value::String(text) => text.clone(),
         Value::Array(parts) => parts.iter().filter_map(|part| part.get("text")?.as_str()).collect(),
         _ => String::new(),
-    }
-}
-
-/// Arguments are a string of JSON; some servers send the JSON itself.
-fn argument_text(raw: &RawValue) -> String {
-    match serde_json::from_str::<Option<String>>(raw.get()) {
-        Ok(text) => text.unwrap_or_default(),
-        Err(_) => raw.get().to_owned(),
     }
 }
 

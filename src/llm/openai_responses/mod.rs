@@ -9,7 +9,7 @@ mod stream;
 
 use super::names::NameMap;
 use super::retry;
-use super::wire::{Call, Credential, Endpoint};
+use super::wire::{Credential, Endpoint};
 use super::{Provider, ProviderConfig, ProviderError, TurnLimits, TurnReply, TurnRequest, TurnSink};
 use crate::clock::SharedClock;
 use async_trait::async_trait;
@@ -43,13 +43,10 @@ impl Provider for OpenaiResponses {
         limits: &TurnLimits,
     ) -> Result<TurnReply, ProviderError> {
         let names = NameMap::new(request.tools.iter().map(|tool| tool.name.as_str()));
-        let body = request::body(request, &names).map_err(|cause| self.endpoint.unwritable(&request.model, &cause))?;
-        let call = Call { model: &request.model, tools: request.tools.len(), path: "/responses", body: body.into() };
+        let body = request::body(request, &names);
+        let call = self.endpoint.call(request, "/responses", MODELS, body)?;
         let fresh = || ResponseAssembly::new(&names, &request.model, request.messages.len());
-        match retry::exchange(&self.endpoint, &call, &fresh, sink, limits).await {
-            Err(error) => Err(self.endpoint.with_known_models(error, MODELS, &limits.cancel).await),
-            done => done,
-        }
+        retry::exchange(&self.endpoint, &call, &fresh, sink, limits).await
     }
 
     async fn models(&self) -> Result<Vec<String>, ProviderError> {
