@@ -53,6 +53,11 @@ pub(super) fn is_lost(error: &Error) -> bool {
     StdError::source(error).is_some_and(|cause| cause.is::<Broken>())
 }
 
+/// Whether `error` may be that of an owner that ends while another starts.
+pub(super) fn passes(error: &Error) -> bool {
+    is_lost(error) || matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout)
+}
+
 impl Connection {
     /// Sends `request`. The error of a connection that broke is told by [`is_lost`].
     pub(super) async fn send(&self, request: &Request) -> Result<Answer> {

@@ -1,10 +1,11 @@
 //! The live events of a run, over as many connections as it takes.
 
+use super::connection;
 use super::request::Request;
 use super::target::Target;
 use crate::clock::ClockExt;
 use crate::domain::{Event, EventType, RunId};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::net::sse::SseDecoder;
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -76,7 +77,7 @@ impl<'a> Feed<'a> {
                 Ok(Some(stream)) => self.stream = Some(stream),
                 Ok(None) => return Ok(None),
                 // An owner that is just ending answers nobody; its successor will.
-                Err(error) if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout) => self.lost(error),
+                Err(error) if connection::passes(&error) => self.lost(error),
                 Err(error) => return Err(error),
             }
         }
@@ -133,6 +134,7 @@ mod tests {
     use super::*;
     use crate::clock::ManualClock;
     use crate::domain::Timestamp;
+    use crate::error::ErrorKind;
     use crate::home::ApiKey;
     use crate::tools::Table;
     use secrecy::ExposeSecret;

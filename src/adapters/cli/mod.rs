@@ -2,8 +2,9 @@
 //!
 //! `commands.rs` is the tree of commands with the flags that each of them takes, `fields.rs` makes a tool's input out of arguments, by
 //! the tool's own spec. `target.rs` decides where a call goes: a remote station (`--url`), the owner of the home over its socket, or this
-//! process for one short command; `request.rs` and `connection.rs` are the way there, `feed.rs` the live events of a run. `output.rs` is
-//! the only place that writes to stdout, `render.rs` and `columns.rs` lay out, `sanitize.rs` cleans what models and tools say.
+//! process for one short command; `request.rs` and `connection.rs` are the way there, `feed.rs` the live events of a run, `follow.rs` and
+//! `tree.rs` what is shown of them. `output.rs` is the only place that writes to stdout, `render.rs` and `columns.rs` lay out,
+//! `sanitize.rs` cleans what models and tools say.
 //!
 //! A tool with a `cli` verb is a command by that alone. One that needs more than fields and an output (a question, a stream) gets its own
 //! file here and a line in `commands::of_tool` and in [`Session::tool`].
@@ -17,6 +18,7 @@ mod connection;
 mod failure;
 mod feed;
 mod fields;
+mod follow;
 mod init;
 mod outcome;
 mod output;

@@ -6,7 +6,7 @@ use super::failure::Failure;
 use super::request::Request;
 use super::serve::STRETCHED_ARGUMENT;
 use super::{Deps, OpenHome, terminal};
-use crate::clock::SharedClock;
+use crate::clock::{ClockExt, SharedClock};
 use crate::config;
 use crate::domain::{Name, Origin, Principal};
 use crate::error::{Error, Result};
@@ -18,6 +18,7 @@ use crate::tools::{self, Context, EnvironmentUse, Table, ToolSpec};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What the background owner must not inherit: where its first client calls, and its credentials. A run is given its caller's keys for
 /// itself alone.
@@ -30,6 +31,15 @@ const BRING_KEYS: [&str; 5] = ["agent_run", "run_respond", "station_status", "en
 /// Tools that start or follow a run, or need attached servers: there has to be an owner for those.
 const NEED_AN_OWNER: [&str; 3] = ["agent_run", "run_wait", "run_respond"];
 const NEED_SERVERS: [&str; 2] = ["tool_", "mcp_server_"];
+
+/// The pauses before what was lost is asked again. The next owner may end like the one before it.
+const LOST_PAUSES: [Duration; 5] = [
+    Duration::ZERO,
+    Duration::from_millis(250),
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+];
 
 /// The station that a command is for.
 #[derive(Debug)]
@@ -91,18 +101,24 @@ impl Target {
         &self.table
     }
 
-    /// The output of the tool `name`. What was lost with an owner (which may be restarting) is asked once more, where twice is the same as
-    /// once.
+    /// The output of the tool `name`. What was lost with an owner (which may be restarting) is asked again, where twice is the same as
+    /// once: whoever asked it could not tell whether it was done.
     pub(super) async fn call(&self, name: &str, input: Map<String, Value>) -> Result<Value, Failure> {
         let spec = self.spec(name)?;
         let input = self.in_environment(spec, input);
-        let repeatable = spec.idempotent || input.contains_key("idempotency_key");
-        match (&self.place, self.call_once(spec, input.clone()).await) {
-            (Place::Home { .. }, Err(Failure::Error(error))) if repeatable && connection::is_lost(&error) => {
-                self.call_once(spec, input).await
+        let is_home = matches!(self.place, Place::Home { .. });
+        let repeatable = is_home && (spec.idempotent || input.contains_key("idempotency_key"));
+        let mut was_lost = false;
+        for pause in LOST_PAUSES {
+            let done = self.call_once(spec, input.clone()).await;
+            let Err(Failure::Error(error)) = &done else { return done };
+            was_lost |= connection::is_lost(error);
+            if !(repeatable && was_lost && connection::passes(error)) {
+                return done;
             }
-            (_, done) => done,
+            self.clock.sleep(pause).await;
         }
+        self.call_once(spec, input).await
     }
 
     /// The report of `config_check`: of the station where one is, else of the files alone. Nothing is opened for it then, neither lock nor
@@ -284,7 +300,6 @@ mod tests {
     use super::*;
     use crate::clock::SystemClock;
     use crate::domain::Timestamp;
-    use crate::error::ErrorKind;
     use crate::home::{Handshake, Layout, LocalListener, OwnerLock, OwnerMode};
     use tempfile::TempDir;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -367,13 +382,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_that_was_lost_is_asked_for_once_more() {
-        let (called, times) = asked(&[None, Some(("200 OK", "{\"items\":[]}"))]).await;
-        assert!(called.is_ok_and(|list| list.get("items").is_some()));
-        assert_eq!(times, 2);
-        let (called, times) = asked(&[None, None]).await;
-        assert!(matches!(called, Err(Failure::Error(error)) if error.kind() == ErrorKind::Unavailable));
-        assert_eq!(times, 2);
+    async fn an_answer_that_was_lost_is_asked_for_again_and_what_is_said_then_counts() {
+        let report = serde_json::to_string(&Error::not_found("no such thing").report()).unwrap();
+        for (said, is_ok) in [(("200 OK", "{\"items\":[]}"), true), (("404 Not Found", report.as_str()), false)] {
+            let (called, times) = asked(&[None, None, Some(said)]).await;
+            assert_eq!((called.is_ok(), times), (is_ok, 3));
+        }
     }
 
     #[tokio::test]
