@@ -161,23 +161,23 @@ impl HttpService {
             // These versions have no sessions. The header must not reach rmcp, which might still look one up for an `initialize`.
             request.headers_mut().remove(session::HEADER);
         }
-        let opens = match session::id_in(request.headers()) {
-            Some(id) if !self.sessions.uses(id, &who) => {
-                let message = "Not Found: the session has ended; initialize a new one";
-                let mut response = refused(StatusCode::NOT_FOUND, message);
-                if self.sessions.is_owned(id) {
-                    response.extensions_mut().insert(TurnedAway::OfAnother);
-                }
-                return Err(response);
+        let named = session::id_in(request.headers()).map(SessionId::from);
+        if let Some(id) = named.as_ref().filter(|id| !self.sessions.uses(id, &who)) {
+            let mut response = ended();
+            if self.sessions.is_owned(id) {
+                response.extensions_mut().insert(TurnedAway::OfAnother);
             }
-            named => named.is_none(),
-        };
+            return Err(response);
+        }
         let said_json = claims_json(request.headers());
         let request = self.receive(request).await?;
-        if opens && envelope::initializes(request.body()) {
+        if named.is_none() && envelope::initializes(request.body()) {
             return self.open(request, said_json, who, leave).await;
         }
-        self.exchange(request, said_json).await
+        let response = self.exchange(request, said_json).await?;
+        // rmcp says that of a session that ends while it is asked.
+        let has_ended = named.is_some() && response.status() == StatusCode::INTERNAL_SERVER_ERROR;
+        if has_ended { Err(ended()) } else { Ok(response) }
     }
 
     /// Begins a session. That is gone through with even if whoever asks leaves meanwhile, because a session that is half begun would be
@@ -341,6 +341,10 @@ fn claims_json(headers: &HeaderMap) -> bool {
 /// An error below the protocol, as a JSON-RPC error that answers no request (MCP 2025-11-25, "Sending Messages to the Server").
 fn refused(status: StatusCode, message: &str) -> Response<Body> {
     (status, axum::Json(envelope::unidentified(message))).into_response()
+}
+
+fn ended() -> Response<Body> {
+    refused(StatusCode::NOT_FOUND, "Not Found: the session has ended; initialize a new one")
 }
 
 fn malformed(body: &[u8]) -> Response<Body> {

@@ -20,7 +20,8 @@ use crate::domain::{PrincipalKind, PrincipalRef};
 /// How long a session may be silent. Desktop clients are, overnight, and few of them open a new session when theirs is gone.
 const SILENCE: Duration = Duration::from_secs(12 * 60 * 60);
 
-/// How many sessions one principal may hold; with one more, the oldest is closed. Clients that never close theirs are common.
+/// How many sessions one principal may hold; with one more, the one that was used least recently is closed. Clients that never close theirs
+/// are common, and so are those that keep one for days.
 const PER_PRINCIPAL: usize = 100;
 
 /// The header that carries a session's id.
@@ -41,14 +42,16 @@ pub(super) struct Sessions {
 #[derive(Debug, Default)]
 struct Open {
     sessions: HashMap<SessionId, Session>,
-    opened: u64,
+    /// Counts openings and uses.
+    uses: u64,
 }
 
 #[derive(Debug)]
 struct Session {
     /// `None` until the answer to `initialize` is on its way; until then nobody may use it.
     owner: Option<Owner>,
-    number: u64,
+    /// The latest of its uses.
+    latest: u64,
     closed: CancellationToken,
     /// Fires with the first request or message that names it.
     used: CancellationToken,
@@ -92,14 +95,20 @@ impl Sessions {
         if theirs().count() <= PER_PRINCIPAL {
             return None;
         }
-        theirs().min_by_key(|(_, session)| session.number).map(|(id, _)| id.clone())
+        theirs().min_by_key(|(_, session)| session.latest).map(|(id, _)| id.clone())
     }
 
     /// Whether `who` has opened the session, which is in use then.
     pub(super) fn uses(&self, id: &str, who: &PrincipalRef) -> bool {
-        let open = self.open();
-        let theirs = open.sessions.get(id).filter(|session| session.owner == Some(owner(who)));
-        theirs.inspect(|session| session.used.cancel()).is_some()
+        let mut open = self.open();
+        let Open { sessions, uses } = &mut *open;
+        let Some(session) = sessions.get_mut(id).filter(|session| session.owner == Some(owner(who))) else {
+            return false;
+        };
+        *uses += 1;
+        session.latest = *uses;
+        session.used.cancel();
+        true
     }
 
     /// Whether somebody has opened the session.
@@ -121,10 +130,10 @@ impl Sessions {
 
     fn opened(&self, id: &SessionId) {
         let mut open = self.open();
-        open.opened += 1;
+        open.uses += 1;
         let session = Session {
             owner: None,
-            number: open.opened,
+            latest: open.uses,
             closed: CancellationToken::new(),
             used: CancellationToken::new(),
         };
@@ -240,5 +249,17 @@ mod tests {
         }
         sessions.opened(&"other".into());
         assert_eq!(sessions.bind("other", &who("b")), None);
+    }
+
+    #[test]
+    fn a_session_in_use_makes_room_for_none_however_old_it_is() {
+        let sessions = Sessions::default();
+        for number in 0..PER_PRINCIPAL {
+            sessions.opened(&number.to_string().into());
+            assert_eq!(sessions.bind(&number.to_string(), &who("a")), None);
+        }
+        assert!(sessions.uses("0", &who("a")) && !sessions.uses("1", &who("b")));
+        sessions.opened(&"further".into());
+        assert_eq!(sessions.bind("further", &who("a")).as_deref(), Some("1"));
     }
 }

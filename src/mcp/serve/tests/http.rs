@@ -189,6 +189,35 @@ async fn a_session_that_nobody_uses_after_it_was_opened_ends_after_a_minute() {
 }
 
 #[tokio::test]
+async fn a_request_whose_session_ends_meanwhile_is_answered_or_told_that_there_is_none() {
+    let service = serve(&Desk::new());
+    let mut told = Vec::new();
+    // Wherever the request stands when the session ends.
+    for polls in 0..30 {
+        let session = open(&service, "alice", "2025-11-25").await;
+        let call = post("alice", &request(1, "tools/call", &json!({ "name": "echo" })));
+        let mut asking = Box::pin(send(&service, with(call, "mcp-session-id", &session)));
+        let mut answered = None;
+        for _ in 0..polls {
+            answered = asking.as_mut().now_or_never();
+            if answered.is_some() {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        let ended = send(&service, with(raw("alice", "DELETE", ""), "mcp-session-id", &session)).await;
+        assert_eq!(ended.status(), StatusCode::ACCEPTED);
+        let answer = match answered {
+            Some(answer) => answer,
+            None => asking.await,
+        };
+        told.push(answer.status().as_u16());
+    }
+    assert!(told.iter().all(|status| [200, 404].contains(status)), "{told:?}");
+    assert!(told.starts_with(&[404]) && told.ends_with(&[200]), "{told:?}");
+}
+
+#[tokio::test]
 async fn a_session_is_there_for_the_principal_that_opened_it_alone() {
     let service = serve(&Desk::new());
     let session = open(&service, "alice", "2025-11-25").await;
