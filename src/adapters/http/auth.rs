@@ -3,7 +3,7 @@
 use super::Doors;
 use super::keys::{self, Entered, Lease, Refused};
 use super::places::Guest;
-use super::source::{Source, source};
+use super::source::{Source, counted_as, source};
 use crate::adapters::rest::{Problem, query_of};
 use crate::clock::ClockExt;
 use crate::domain::{AuditEntry, AuditOutcome, Cause, Origin, PrincipalRef};
@@ -249,7 +249,7 @@ async fn record(
     let now = doors.station.clock.now();
     let left = match is_proved {
         true => doors.0.known_failures.fail(Some(who.id.clone()), now),
-        false => doors.0.failures.fail(asked.source, now),
+        false => doors.0.failures.fail(asked.source.map(counted_as), now),
     }?;
     let further = if left == 0 { NOTHING_FURTHER } else { "" };
     let entry = AuditEntry {

@@ -3,7 +3,7 @@
 use crate::domain::quoted;
 use crate::error::{Error, Result};
 use axum::http::HeaderMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 /// What a proxy tells its callers' addresses by. No standard has it; every proxy writes it.
 const X_FORWARDED_FOR: &str = "x-forwarded-for";
@@ -20,6 +20,14 @@ pub(super) struct Source(pub(super) IpAddr);
 pub(super) fn source(peer: Option<IpAddr>, headers: &HeaderMap, behind_proxy: bool) -> Result<Option<IpAddr>> {
     let is_the_proxy = behind_proxy && peer.is_none_or(|peer| peer.to_canonical().is_loopback());
     if is_the_proxy { forwarded_for(headers).map(Some) } else { Ok(peer) }
+}
+
+/// As whom a source is counted: of IPv6, everybody has a /64 to themselves, and as many addresses as they like.
+pub(super) fn counted_as(source: IpAddr) -> IpAddr {
+    match source.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
+        of_four => of_four,
+    }
 }
 
 fn forwarded_for(headers: &HeaderMap) -> Result<IpAddr> {
@@ -89,6 +97,18 @@ mod tests {
             let error = told(lines).unwrap_err();
             assert!(error.message().contains(told_of), "{lines:?}: {error}");
             assert!(error.hint_text().unwrap().contains("`http.behind_proxy`"), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn an_address_of_ipv6_counts_as_its_network_and_one_of_ipv4_as_itself() {
+        for (source, counted) in [
+            ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
+            ("2001:db8:1:2::", "2001:db8:1:2::"),
+            ("192.0.2.1", "192.0.2.1"),
+            ("::ffff:192.0.2.1", "192.0.2.1"),
+        ] {
+            assert_eq!(counted_as(source.parse().unwrap()), counted.parse::<IpAddr>().unwrap(), "{source}");
         }
     }
 

@@ -50,6 +50,22 @@ async fn a_flood_of_failures_is_held_back_and_the_right_key_is_not() {
 }
 
 #[tokio::test]
+async fn whoever_has_a_network_of_ipv6_is_held_back_as_one_source() {
+    let mut settings = Settings::default();
+    settings.http.behind_proxy = true;
+    let test = TestStation::with(settings).await;
+    let fails = async |from: String| {
+        let headers = [HOST, ("x-forwarded-for", from.as_str())];
+        send(&test.routers.tcp, "GET /mcp", &headers, None).await.read().await.status
+    };
+    for host in 0..100 {
+        assert_eq!(fails(format!("2001:db8::{host:x}")).await, 401);
+    }
+    assert_eq!(fails("2001:db8::1:2:3:4".to_owned()).await, 429);
+    assert_eq!(fails("2001:db8:0:1::1".to_owned()).await, 401);
+}
+
+#[tokio::test]
 async fn a_foreign_host_or_origin_is_refused_before_the_key_is_looked_at() {
     let test = TestStation::new().await;
     for (name, value) in [
