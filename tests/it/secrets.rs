@@ -302,6 +302,9 @@ fn a_passphrase_keeps_the_home_and_every_start_needs_it() {
     // This command runs where the file is; the background owner that it starts does not.
     home.set("STN_PASSPHRASE_FILE", "passphrase");
     assert_eq!(home.json(&["agent", "run", "hello", "hi"])["status"], "completed");
+    // What the command has stretched, the owner needn't stretch again: it was told where it is, and not what.
+    let arguments = fs::read(format!("/proc/{}/cmdline", home.owner().unwrap())).unwrap();
+    assert!(holds(&arguments, "--stretched-on-stdin") && !holds(&arguments, "horse"));
 }
 
 #[test]
