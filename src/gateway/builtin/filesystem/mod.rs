@@ -15,6 +15,7 @@ mod media;
 mod moving;
 mod parts;
 mod read;
+mod root;
 mod roots;
 mod search;
 mod spelling;
@@ -26,6 +27,7 @@ use crate::error::{Error, Result};
 use crate::mcp::call::raw;
 use edit::Edit;
 use list::SortBy;
+use root::Station;
 pub(super) use roots::expanded;
 use roots::{Place, Roots};
 use serde::de::{DeserializeOwned, Error as _};
@@ -33,7 +35,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// The largest file that is read as a whole or written.
 const MAX_FILE_BYTES: u64 = 10 * 1024 * 1024;
@@ -45,7 +47,8 @@ const MAX_DEPTH: usize = 32;
 /// The server with its roots open. Every call blocks on the file system.
 #[derive(Debug)]
 pub struct Filesystem {
-    roots: Roots,
+    /// As the last call found them.
+    roots: Mutex<Arc<Roots>>,
     /// Held by whatever changes files: two edits of one file at the same time would lose one of them.
     changing: Mutex<()>,
 }
@@ -177,14 +180,25 @@ struct SearchArguments {
 }
 
 impl Filesystem {
-    /// Opens the roots. Nothing inside `forbidden_home` is reachable, except what is inside `allowed_inside`; a root there is refused.
+    /// Opens the roots; every call looks whether their paths still lead there. Nothing inside `forbidden_home` is reachable, except what is inside `allowed_inside`; a root there is refused.
     pub fn new(roots: Vec<PathBuf>, forbidden_home: Option<PathBuf>, allowed_inside: Option<PathBuf>) -> Result<Self> {
         if roots.is_empty() {
             return Err(Error::invalid_input("the built-in `filesystem` needs a directory").field("args"));
         }
-        let roots = Roots::open(roots, forbidden_home, allowed_inside)
-            .map_err(|cause| Error::invalid_input(format!("the built-in `filesystem`: {cause}")).field("args"))?;
-        Ok(Self { roots, changing: Mutex::new(()) })
+        let roots = Roots::open(roots, Station { home: forbidden_home, open: allowed_inside });
+        if let Some(lost) = roots.lost() {
+            return Err(Error::invalid_input(format!("the built-in `filesystem`: {lost}")).field("args"));
+        }
+        Ok(Self { roots: Mutex::new(Arc::new(roots)), changing: Mutex::new(()) })
+    }
+
+    /// The directories to which the configured paths lead now. Whoever waits for [`Self::changing`] asks afterwards.
+    fn roots(&self) -> Arc<Roots> {
+        // Looked at outside of the lock: a disk over the network may take its time.
+        let known = Arc::clone(&self.roots.lock().unwrap_or_else(PoisonError::into_inner));
+        let Some(renewed) = known.renewed().map(Arc::new) else { return known };
+        *self.roots.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&renewed);
+        renewed
     }
 
     /// The definitions of the tools, as `tools/list` gives them.
@@ -205,7 +219,7 @@ impl Filesystem {
 
     fn act(&self, tool: &str, arguments: &RawValue) -> Option<Result<Answer, Refusal>> {
         let path = |then: fn(&Place<'_>) -> Result<Answer, Refusal>| {
-            decode(tool, arguments).and_then(|PathArgument { path }| then(&self.roots.place(&path)?))
+            decode(tool, arguments).and_then(|PathArgument { path }| then(&self.roots().place(&path)?))
         };
         Some(match tool {
             "read_text_file" => decode(tool, arguments).and_then(|arguments| self.read(&arguments)),
@@ -217,14 +231,14 @@ impl Filesystem {
             "create_directory" => decode(tool, arguments).and_then(|arguments| self.create_directory(&arguments)),
             "list_directory" => path(|place| list::lines(place).map(Answer::text)),
             "list_directory_with_sizes" => decode(tool, arguments).and_then(|arguments: SizesArguments| {
-                list::sized_lines(&self.roots.place(&arguments.path)?, arguments.sort_by).map(Answer::text)
+                list::sized_lines(&self.roots().place(&arguments.path)?, arguments.sort_by).map(Answer::text)
             }),
             "directory_tree" => decode(tool, arguments).and_then(|arguments: TreeArguments| {
-                list::tree(&self.roots.place(&arguments.path)?, &arguments.exclude_patterns).map(Answer::text)
+                list::tree(&self.roots().place(&arguments.path)?, &arguments.exclude_patterns).map(Answer::text)
             }),
             "search_files" => decode(tool, arguments).and_then(|arguments: SearchArguments| {
                 let SearchArguments { path, pattern, exclude_patterns } = &arguments;
-                search::paths(&self.roots.place(path)?, pattern, exclude_patterns).map(Answer::text)
+                search::paths(&self.roots().place(path)?, pattern, exclude_patterns).map(Answer::text)
             }),
             "get_file_info" => path(|place| info::lines(place).map(Answer::text)),
             "list_allowed_directories" => Ok(Answer::text(self.allowed())),
@@ -241,43 +255,46 @@ impl Filesystem {
             (None, Some(count)) => read::Part::Tail(count),
             (None, None) => read::Part::Whole,
         };
-        read::text(&self.roots.place(&arguments.path)?, part)
+        read::text(&self.roots().place(&arguments.path)?, part)
     }
 
     fn read_several(&self, arguments: &ManyArguments) -> Result<Answer, Refusal> {
         if arguments.paths.is_empty() {
             return Err(Refusal::new("Invalid arguments for read_multiple_files: `paths` needs at least one path"));
         }
-        Ok(read::several(&arguments.paths, |path| self.roots.place(path)))
+        let roots = self.roots();
+        Ok(read::several(&arguments.paths, |path| roots.place(path)))
     }
 
     fn write(&self, arguments: &WriteArguments) -> Result<Answer, Refusal> {
         let _alone = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        write::text(&self.roots.place(&arguments.path)?, &arguments.content)?;
+        write::text(&self.roots().place(&arguments.path)?, &arguments.content)?;
         Ok(Answer::text(format!("Successfully wrote to {}", arguments.path)))
     }
 
     fn edit(&self, arguments: &EditArguments) -> Result<Answer, Refusal> {
         let _alone = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        let place = self.roots.place(&arguments.path)?;
+        let roots = self.roots();
+        let place = roots.place(&arguments.path)?;
         edit::apply(&place, &arguments.edits, arguments.dry_run).map(Answer::text)
     }
 
     fn move_file(&self, arguments: &MoveArguments) -> Result<Answer, Refusal> {
         let _alone = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let MoveArguments { source, destination } = arguments;
-        moving::entry(&self.roots.place(source)?, &self.roots.place(destination)?)?;
+        let roots = self.roots();
+        moving::entry(&roots.place(source)?, &roots.place(destination)?)?;
         Ok(Answer::text(format!("Successfully moved {source} to {destination}")))
     }
 
     fn create_directory(&self, arguments: &PathArgument) -> Result<Answer, Refusal> {
         let _alone = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        self.roots.place(&arguments.path)?.create_dir()?;
+        self.roots().place(&arguments.path)?.create_dir()?;
         Ok(Answer::text(format!("Successfully created directory {}", arguments.path)))
     }
 
     fn allowed(&self) -> String {
-        let roots: Vec<_> = self.roots.given().map(|root| root.display().to_string()).collect();
+        let roots: Vec<_> = self.roots().given().map(|root| root.display().to_string()).collect();
         format!("Allowed directories:\n{}", roots.join("\n"))
     }
 }

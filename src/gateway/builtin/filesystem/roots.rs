@@ -1,46 +1,23 @@
 //! Where the filesystem server may go, and the one way from a caller's path to an open file or directory.
 //!
-//! Every root is a directory handle, opened once. A path is resolved below its handle, component by component, by the kernel (`openat2`)
+//! Every root is a directory handle (`root.rs`). A path is resolved below its handle, component by component, by the kernel (`openat2`)
 //! or by cap-std's walk; there is no check that a race could invalidate between the check and the use. A path that can't be opened as it is
 //! gets a second try in another spelling (`spelling.rs`), through the same handles.
 
+use super::root::{Home, Lost, Root, Station, real_path};
 use super::{Refusal, spelling};
-use cap_std::ambient_authority;
 use cap_std::fs::{Dir, File, OpenOptions, OpenOptionsExt};
 use nix::fcntl::OFlag;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::{Component, Path, PathBuf};
 
-/// One directory that callers may reach.
-#[derive(Debug)]
-pub(super) struct Root {
-    pub(super) dir: Dir,
-    /// As it was configured; callers may use this spelling too.
-    given: PathBuf,
-    /// Where the handle really is.
-    real: PathBuf,
-}
-
-/// The station's own files, which no root may give access to.
-#[derive(Debug, Clone)]
-struct Home {
-    real: PathBuf,
-    /// The part of it that may be reached.
-    open: Option<PathBuf>,
-}
-
-impl Home {
-    /// Whether `real`, the true path of something that was opened, is the station's own.
-    fn owns(&self, real: &Path) -> bool {
-        real.starts_with(&self.real) && !self.open.as_ref().is_some_and(|open| real.starts_with(open))
-    }
-}
-
-/// All roots of one server.
+/// All roots of one server, as they were found at one moment.
 #[derive(Debug)]
 pub(super) struct Roots {
-    roots: Vec<Root>,
+    /// In the order of the configuration; each open, or why it isn't.
+    roots: Vec<Result<Root, Lost>>,
+    station: Station,
     /// Where a root is above it: only such a root can lead into it.
     home: Option<Home>,
 }
@@ -57,19 +34,32 @@ pub(super) struct Place<'a> {
 }
 
 impl Roots {
-    /// Opens every root. `home` is the station's directory and `open` the part of it that may be reached.
-    pub(super) fn open(roots: Vec<PathBuf>, home: Option<PathBuf>, open: Option<PathBuf>) -> io::Result<Self> {
-        let home = home
-            .and_then(|home| home.canonicalize().ok())
-            .map(|real| Home { real, open: open.and_then(|open| open.canonicalize().ok()) });
-        let roots: Vec<_> = roots.into_iter().map(|root| Root::open(root, home.as_ref())).collect::<io::Result<_>>()?;
-        let home = home.filter(|home| roots.iter().any(|root| home.real.starts_with(&root.real)));
-        Ok(Self { roots, home })
+    /// Opens every root. One that can't be opened is kept with the reason.
+    pub(super) fn open(given: impl IntoIterator<Item = PathBuf>, station: Station) -> Self {
+        let home = station.home();
+        let roots: Vec<_> = given.into_iter().map(|root| Root::open(root, home.as_ref())).collect();
+        let home = home.filter(|home| roots.iter().flatten().any(|root| home.real.starts_with(&root.real)));
+        Self { roots, station, home }
+    }
+
+    /// The first root that isn't open.
+    pub(super) fn lost(&self) -> Option<&Lost> {
+        self.roots.iter().find_map(|root| root.as_ref().err())
+    }
+
+    /// The roots opened again, where one of the paths leads to another directory by now, or to none, or to one again: a directory is replaced
+    /// by a checkout, a link by a deployment, a disk is mounted. A handle would go on with the old one and report success.
+    pub(super) fn renewed(&self) -> Option<Self> {
+        let same = self.roots.iter().all(|root| root.as_ref().is_ok_and(Root::is_current));
+        (!same).then(|| Self::open(self.given().map(Path::to_owned), self.station.clone()))
     }
 
     /// The roots as they were configured.
     pub(super) fn given(&self) -> impl Iterator<Item = &Path> {
-        self.roots.iter().map(|root| root.given.as_path())
+        self.roots.iter().map(|root| match root {
+            Ok(root) => root.given.as_path(),
+            Err(lost) => lost.given.as_path(),
+        })
     }
 
     /// Finds the root of `asked`: the deepest that contains an absolute path, the first one for a relative path.
@@ -82,17 +72,22 @@ impl Roots {
         let found = if path.is_absolute() {
             self.containing(&path)
         } else {
-            self.roots.first().map(|root| (root, path.as_path()))
+            self.roots.first().map(|root| (root.as_ref(), path.as_path()))
         };
         let (root, below) = found.ok_or_else(|| self.outside(asked))?;
+        let root = root.map_err(|lost| Refusal::new(format!("{asked}: {lost}")))?;
         let below = if below.as_os_str().is_empty() { PathBuf::from(".") } else { below.to_owned() };
         Ok(Place { roots: self, root, below, asked })
     }
 
-    /// The deepest root that contains an absolute path, and the path below it.
-    pub(super) fn containing<'a, 'p>(&'a self, path: &'p Path) -> Option<(&'a Root, &'p Path)> {
-        let below = self.roots.iter().filter_map(|root| Some((root, root.strip(path)?)));
-        below.max_by_key(|(root, _)| root.real.components().count())
+    /// The deepest root that contains an absolute path, or why that isn't open, and the path below it.
+    pub(super) fn containing<'a, 'p>(&'a self, path: &'p Path) -> Option<(Result<&'a Root, &'a Lost>, &'p Path)> {
+        let below = self.roots.iter().filter_map(|root| match root {
+            Ok(open) => Some((root, open.strip(path)?, &open.real)),
+            Err(lost) => Some((root, path.strip_prefix(&lost.given).ok()?, &lost.given)),
+        });
+        let (root, below, _) = below.max_by_key(|(_, _, at)| at.components().count())?;
+        Some((root.as_ref(), below))
     }
 
     fn outside(&self, asked: &str) -> Refusal {
@@ -114,23 +109,6 @@ pub(in crate::gateway::builtin) fn expanded(asked: &str) -> PathBuf {
     match below.zip(std::env::home_dir()) {
         Some((below, user)) => user.join(below.trim_start_matches('/')),
         None => PathBuf::from(asked),
-    }
-}
-
-impl Root {
-    fn open(given: PathBuf, home: Option<&Home>) -> io::Result<Self> {
-        let named = |cause: io::Error| io::Error::new(cause.kind(), format!("root `{}`: {cause}", given.display()));
-        let dir = Dir::open_ambient_dir(&given, ambient_authority()).map_err(named)?;
-        let real = real_path(&dir).map_err(named)?;
-        if home.is_some_and(|home| home.owns(&real)) {
-            return Err(named(io::Error::new(io::ErrorKind::PermissionDenied, "it lies inside the station's home")));
-        }
-        Ok(Self { dir, given, real })
-    }
-
-    /// `path` below this root, whichever of the root's spellings it begins with.
-    fn strip<'p>(&self, path: &'p Path) -> Option<&'p Path> {
-        path.strip_prefix(&self.given).or_else(|_| path.strip_prefix(&self.real)).ok()
     }
 }
 
@@ -338,19 +316,4 @@ impl<'a> Place<'a> {
             _ => Refusal::new(format!("{asked}: {cause}")),
         }
     }
-}
-
-/// Where an open handle really is.
-#[cfg(target_os = "linux")]
-fn real_path(opened: &impl AsFd) -> io::Result<PathBuf> {
-    use std::os::fd::AsRawFd;
-    std::fs::read_link(format!("/proc/self/fd/{}", opened.as_fd().as_raw_fd()))
-}
-
-/// Where an open handle really is.
-#[cfg(target_os = "macos")]
-fn real_path(opened: &impl AsFd) -> io::Result<PathBuf> {
-    let mut path = PathBuf::new();
-    nix::fcntl::fcntl(opened.as_fd(), nix::fcntl::FcntlArg::F_GETPATH(&mut path))?;
-    Ok(path)
 }

@@ -3,7 +3,8 @@
 //!
 //! What comes out is a path and no more. It is opened through the handle of its root like every other path, so that nothing here can be raced.
 
-use super::roots::{Root, Roots};
+use super::root::Root;
+use super::roots::Roots;
 use cap_std::fs::Dir;
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -39,7 +40,7 @@ pub(super) fn other<'a>(roots: &'a Roots, root: &'a Root, below: &Path) -> io::R
         let instead = match root.dir.read_link_contents(done.join(&name)) {
             Ok(target) if target.is_absolute() => {
                 let (found, below) = roots.containing(&target).ok_or_else(outside)?;
-                (root, done) = (found, PathBuf::new());
+                (root, done) = (found.map_err(|lost| io::Error::other(lost.to_string()))?, PathBuf::new());
                 reversed(below)
             }
             Ok(target) => reversed(&target),

@@ -2,6 +2,7 @@ mod changes;
 mod names;
 mod race;
 mod reads;
+mod replaced;
 
 use super::*;
 use serde_json::Value;
