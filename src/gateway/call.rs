@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 /// Where a server finds the key under which a repeated call is the same call.
 const IDEMPOTENCY_KEY: &str = "io.station/idempotency-key";
@@ -39,6 +40,8 @@ struct Found {
     tool: Arc<CatalogTool>,
     definition: Arc<McpServerDefinition>,
     waiter: Waiter,
+    /// While it lives, a server that is replaced or removed goes on for this call.
+    under_way: TaskTrackerToken,
 }
 
 impl Gateway {
@@ -54,7 +57,7 @@ impl Gateway {
             () = options.cancel.cancelled() => return Err(not_sent(cancelled())),
             found = self.find(tool, began + wait) => found.map_err(not_sent)?,
         };
-        let Found { tool: known, definition, waiter } = found;
+        let Found { tool: known, definition, waiter, under_way: _until_answered } = found;
         let own = definition.timeout_ms.map(Duration::from_millis);
         let timeout = options.timeout.or(own).unwrap_or(self.shared.deps.tool_timeout);
         let ready = clock.timeout(self.left(began, timeout), waiter.ready());
@@ -140,7 +143,8 @@ impl Gateway {
         let servers = self.servers();
         servers.attached.values().find_map(|server| {
             let tool = find_tool(&server.snapshot.borrow().tools, name).cloned()?;
-            Some(Found { tool, definition: server.definition.clone(), waiter: server.waiter(&self.shared.environment) })
+            let waiter = server.waiter(&self.shared.environment);
+            Some(Found { tool, definition: server.definition(), waiter, under_way: server.calls.token() })
         })
     }
 

@@ -34,7 +34,7 @@ use crate::process::Spawner;
 use crate::redact::Redactor;
 use crate::secrets::Values;
 use cache::Cache;
-use server::Attached;
+use server::{Attached, Leaving};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -84,8 +84,7 @@ struct Servers {
     attached: BTreeMap<Name, Attached>,
     /// Those whose definition can't be read now; one that is attached all the same goes on as it was.
     broken: BTreeMap<Name, FileProblem>,
-    /// Fire when servers that are no longer attached are gone.
-    leaving: Vec<CancellationToken>,
+    leaving: Vec<Leaving>,
     closed: bool,
 }
 
@@ -101,8 +100,9 @@ impl Gateway {
         self.servers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes `servers` the attached ones: starts new ones in the background, stops those that are missing, replaces changed ones, and leaves
-    /// the rest and their open calls alone. Those of `broken` are shown with what is wrong with their definition. Returns at once.
+    /// Makes `servers` the attached ones: starts new ones in the background, ends those that are missing, replaces those that are reached in
+    /// another way or not any more, and leaves the rest running, with what else their definitions say. No call that is under way is cut off:
+    /// whoever ends, ends after its last one. Those of `broken` are shown with what is wrong with their definition. Returns at once.
     pub fn apply(&self, servers: Vec<(McpServerDefinition, CommandState)>, broken: BTreeMap<Name, FileProblem>) {
         let mut state = self.servers();
         if state.closed {
@@ -113,17 +113,17 @@ impl Gateway {
         for (definition, command) in servers {
             let name = definition.name.clone();
             let attached = match before.remove(&name) {
-                Some(same) if *same.definition == definition && same.command == command => same,
+                Some(same) if same.redefine(&definition, command) => same,
                 changed => {
-                    let predecessor = changed.map(|old| old.stop());
-                    state.leaving.extend(predecessor.clone());
+                    let predecessor = changed.and_then(|old| state.send_away(old, &self.shared));
                     Attached::start(&self.shared, definition, command, predecessor)
                 }
             };
             state.attached.insert(name, attached);
         }
-        state.leaving.retain(|gone| !gone.is_cancelled());
-        state.leaving.extend(before.values().map(Attached::stop));
+        for old in before.into_values() {
+            state.send_away(old, &self.shared);
+        }
     }
 
     /// The secret `name` was set or deleted: servers that use it are started again, so that their next call is made with what it is now.
@@ -132,14 +132,17 @@ impl Gateway {
         if state.closed {
             return;
         }
-        let Servers { attached, leaving, .. } = &mut *state;
-        for server in attached.values_mut().filter(|server| server.definition.transport.uses_secret(name)) {
-            let predecessor = server.stop();
-            leaving.push(predecessor.clone());
-            let definition = (*server.definition).clone();
-            *server = Attached::start(&self.shared, definition, server.command, Some(predecessor));
+        for (server, old) in std::mem::take(&mut state.attached) {
+            let definition = old.definition();
+            let attached = if definition.transport.uses_secret(name) {
+                let command = old.command;
+                let predecessor = state.send_away(old, &self.shared);
+                Attached::start(&self.shared, (*definition).clone(), command, predecessor)
+            } else {
+                old
+            };
+            state.attached.insert(server, attached);
         }
-        leaving.retain(|gone| !gone.is_cancelled());
     }
 
     /// Every server, by name.
@@ -188,10 +191,22 @@ impl Gateway {
         let leaving: Vec<_> = {
             let mut servers = self.servers();
             servers.closed = true;
-            let mut leaving = std::mem::take(&mut servers.leaving);
-            leaving.extend(std::mem::take(&mut servers.attached).values().map(Attached::stop));
-            leaving
+            let attached = std::mem::take(&mut servers.attached);
+            for server in attached.into_values() {
+                servers.send_away(server, &self.shared);
+            }
+            std::mem::take(&mut servers.leaving)
         };
-        futures_util::future::join_all(leaving.iter().map(CancellationToken::cancelled)).await;
+        futures_util::future::join_all(leaving.into_iter().map(Leaving::end)).await;
+    }
+}
+
+impl Servers {
+    /// Lets a server go. What fires when it is gone, where its successor has to wait for that.
+    fn send_away(&mut self, server: Attached, shared: &Shared) -> Option<CancellationToken> {
+        let (leaving, predecessor) = server.leave(&shared.deps.tasks);
+        self.leaving.retain(|before| !before.is_gone());
+        self.leaving.push(leaving);
+        predecessor
     }
 }

@@ -2,13 +2,11 @@
 
 use super::Shared;
 use super::attach::{Live, reach};
-use super::cache::Remembered;
-use super::catalog::read_tools;
-use super::effects::Speaker;
 use super::state::{Phase, ServerStatus, Snapshot, Waiter};
 use crate::clock::ClockExt;
-use crate::domain::{CommandState, McpServerDefinition, Name, ServerTransport, Timestamp};
+use crate::domain::{CommandState, McpServerDefinition, Name, Timestamp};
 use crate::error::Result;
+use crate::lifecycle::Tasks;
 use crate::mcp::call::Protocol;
 use futures_util::FutureExt;
 use std::panic::AssertUnwindSafe;
@@ -16,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
@@ -26,12 +25,33 @@ const BROKE: &str = "something broke inside Station; the log has the cause";
 /// Changes of a list come in bursts; the list is read once for all that come within this time.
 const BURST: Duration = Duration::from_millis(100);
 
+/// A server that is no longer attached.
+#[derive(Debug)]
+pub(super) struct Leaving {
+    stop: CancellationToken,
+    gone: CancellationToken,
+}
+
+impl Leaving {
+    pub(super) fn is_gone(&self) -> bool {
+        self.gone.is_cancelled()
+    }
+
+    /// Ends it now, whoever calls it; resolves when it is gone.
+    pub(super) async fn end(self) {
+        self.stop.cancel();
+        self.gone.cancelled().await;
+    }
+}
+
 /// A server of the environment, whatever its state. Dropping it stops it.
 #[derive(Debug)]
 pub(super) struct Attached {
-    pub(super) definition: Arc<McpServerDefinition>,
     pub(super) command: CommandState,
+    state: watch::Sender<Snapshot>,
     pub(super) snapshot: watch::Receiver<Snapshot>,
+    /// Has a token of every call that has found the server.
+    pub(super) calls: TaskTracker,
     /// Starts the next try now.
     wake: Arc<Notify>,
     stop: CancellationToken,
@@ -55,11 +75,15 @@ impl Attached {
         };
         let runs = matches!(phase, Phase::Starting);
         let remembered = runs.then(|| shared.cache.load(&definition)).flatten();
-        let (state, snapshot) = watch::channel(first_snapshot(phase, &definition, remembered.as_ref()));
+        let (protocol, listed) = remembered.map(|known| (known.protocol, known.tools)).unzip();
+        let mut first = Snapshot::first(definition.clone(), phase, listed.unwrap_or_default());
+        first.protocol.clone_from(&protocol);
+        let (state, snapshot) = watch::channel(first);
         let attached = Self {
-            definition: definition.clone(),
             command,
+            state: state.clone(),
             snapshot,
+            calls: TaskTracker::new(),
             wake: Arc::new(Notify::new()),
             stop: CancellationToken::new(),
             gone: CancellationToken::new(),
@@ -70,7 +94,7 @@ impl Attached {
         }
         let life = Life {
             shared: shared.clone(),
-            definition,
+            name: definition.name.clone(),
             state,
             wake: attached.wake.clone(),
             stop: attached.stop.clone(),
@@ -80,23 +104,49 @@ impl Attached {
             if let Some(predecessor) = predecessor {
                 predecessor.cancelled().await;
             }
-            life.run(remembered.map(|remembered| remembered.protocol)).await;
+            life.run(protocol).await;
             drop(gone);
         });
         attached
     }
 
-    /// Asks the server to end; the token fires when it is gone.
-    pub(super) fn stop(&self) -> CancellationToken {
-        self.stop.cancel();
-        self.gone.clone()
+    pub(super) fn definition(&self) -> Arc<McpServerDefinition> {
+        self.snapshot.borrow().definition.clone()
+    }
+
+    /// Takes over `definition` while the server runs, where that changes nothing of how it is reached and whether it is. True where it did:
+    /// file, timeout and the operator's word on tools are no reason to end a process and the calls that it has.
+    pub(super) fn redefine(&self, definition: &McpServerDefinition, command: CommandState) -> bool {
+        let known = self.definition();
+        let same =
+            (&known.transport, known.disabled, self.command) == (&definition.transport, definition.disabled, command);
+        if same && *known != *definition {
+            self.state.send_modify(|now| now.redefine(definition.clone()));
+        }
+        same
+    }
+
+    /// Ends the server once the calls that it has are answered, which their timeouts bound; nobody finds it any more. Also the predecessor
+    /// that a successor waits for: none where calls are under way, since new ones needn't wait for those.
+    pub(super) fn leave(self, tasks: &Tasks) -> (Leaving, Option<CancellationToken>) {
+        let leaving = Leaving { stop: self.stop.clone(), gone: self.gone.clone() };
+        self.calls.close();
+        if self.calls.is_empty() {
+            let gone = self.gone.clone();
+            return (leaving, Some(gone));
+        }
+        tasks.spawn("leaving mcp server", async move {
+            self.calls.wait().await;
+            drop(self);
+        });
+        (leaving, None)
     }
 
     pub(super) fn status(&self) -> ServerStatus {
         let snapshot = self.snapshot.borrow();
         ServerStatus {
-            name: self.definition.name.clone(),
-            definition: Ok(Arc::clone(&self.definition)),
+            name: snapshot.definition.name.clone(),
+            definition: Ok(Arc::clone(&snapshot.definition)),
             state: snapshot.state(),
             problem: snapshot.problem.clone(),
             protocol: snapshot.protocol.clone(),
@@ -112,7 +162,7 @@ impl Attached {
     pub(super) fn waiter(&self, environment: &Name) -> Waiter {
         Waiter {
             environment: environment.clone(),
-            name: self.definition.name.clone(),
+            name: self.definition().name.clone(),
             snapshot: self.snapshot.clone(),
             wake: self.wake.clone(),
         }
@@ -125,26 +175,6 @@ impl Drop for Attached {
     }
 }
 
-fn first_snapshot(phase: Phase, definition: &McpServerDefinition, remembered: Option<&Remembered>) -> Snapshot {
-    // What is left out is told once the server is there: a problem without one would look as if it had failed.
-    let read = remembered.map(|known| read_tools(definition, speaker(definition), &known.tools)).unwrap_or_default();
-    Snapshot {
-        phase,
-        tools: Arc::new(read.tools),
-        problem: None,
-        protocol: remembered.map(|known| known.protocol.clone()),
-        tries: 0,
-        failed_tries: 0,
-    }
-}
-
-fn speaker(definition: &McpServerDefinition) -> Speaker {
-    match definition.transport {
-        ServerTransport::Builtin { .. } => Speaker::Builtin,
-        ServerTransport::Stdio { .. } | ServerTransport::Http { .. } => Speaker::Server,
-    }
-}
-
 /// How one connection to a server ended.
 enum End {
     Stopped,
@@ -153,7 +183,7 @@ enum End {
 
 struct Life {
     shared: Arc<Shared>,
-    definition: Arc<McpServerDefinition>,
+    name: Name,
     state: watch::Sender<Snapshot>,
     wake: Arc<Notify>,
     stop: CancellationToken,
@@ -183,6 +213,11 @@ impl Life {
         self.state.send_modify(|now| now.phase = Phase::Stopped);
     }
 
+    /// What is in force now.
+    fn definition(&self) -> Arc<McpServerDefinition> {
+        self.state.borrow().definition.clone()
+    }
+
     fn now(&self) -> Timestamp {
         self.shared.deps.clock.now()
     }
@@ -199,7 +234,7 @@ impl Life {
     fn log_failure(&self, problem: &str) {
         let known = self.state.borrow().problem.as_deref() == Some(problem);
         if !known {
-            tracing::warn!(environment = %self.shared.environment, server = %self.definition.name, problem, "an attached server is not available");
+            tracing::warn!(environment = %self.shared.environment, server = %self.name, problem, "an attached server is not available");
         }
     }
 
@@ -209,7 +244,7 @@ impl Life {
             now.phase = Phase::Starting;
             now.tries += 1;
         });
-        let reached = reach(&self.shared, &self.definition, protocol.clone(), &self.stop).await;
+        let reached = reach(&self.shared, &self.definition(), protocol.clone(), &self.stop).await;
         if self.stop.is_cancelled() {
             if let Ok(live) = reached {
                 live.close().await;
@@ -245,7 +280,7 @@ impl Life {
         if let Err(error) = self.list(live).await {
             return error.message().to_owned();
         }
-        tracing::info!(environment = %self.shared.environment, server = %self.definition.name, "an attached server is ready");
+        tracing::info!(environment = %self.shared.environment, server = %self.name, "an attached server is ready");
         while let Some(changes) = &mut changes {
             if changes.changed().await.is_err() {
                 break;
@@ -253,7 +288,7 @@ impl Life {
             self.shared.deps.clock.sleep(BURST).await;
             changes.mark_unchanged();
             if let Err(error) = self.list(live).await {
-                tracing::warn!(server = %self.definition.name, %error, "the tools can't be listed again; the known ones stay");
+                tracing::warn!(server = %self.name, %error, "the tools can't be listed again; the known ones stay");
             }
         }
         std::future::pending().await
@@ -261,24 +296,22 @@ impl Life {
 
     async fn list(&self, live: &Live) -> Result<()> {
         let listed = live.tools().await;
-        let definitions = listed.map_err(|error| error.into_error(self.definition.name.as_str(), "tools/list"))?;
+        let definitions = listed.map_err(|error| error.into_error(self.name.as_str(), "tools/list"))?;
         // What a server says of its tools is kept, shown to models and to clients.
         let redactor = &self.shared.deps.redactor;
         let definitions: Vec<_> = definitions.into_iter().map(|definition| redactor.raw(definition)).collect();
-        let read = read_tools(&self.definition, speaker(&self.definition), &definitions);
-        if let Some(problem) = &read.problem {
-            tracing::warn!(environment = %self.shared.environment, server = %self.definition.name, problem, "tools are left out");
-        }
         if let Live::Connection(connection) = live {
             // Before the tools are shown: whoever has seen them finds them after a restart too.
-            self.shared.cache.store(&self.definition, connection.protocol(), definitions).await;
+            self.shared.cache.store(&self.definition(), connection.protocol(), definitions.clone()).await;
         }
+        let mut left_out = None;
         self.state.send_modify(|now| {
-            now.phase = Phase::Ready(live.clone());
-            now.tools = Arc::new(read.tools);
-            now.problem = read.problem;
-            now.protocol = live.protocol();
+            now.ready(live, definitions);
+            left_out.clone_from(&now.problem);
         });
+        if let Some(problem) = left_out {
+            tracing::warn!(environment = %self.shared.environment, server = %self.name, problem, "tools are left out");
+        }
         Ok(())
     }
 }

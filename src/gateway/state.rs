@@ -1,12 +1,14 @@
 //! How an attached server is: what its life tells, what is shown of it, and waiting for it.
 
 use super::attach::Live;
-use super::catalog::CatalogTool;
+use super::catalog::{CatalogTool, read_tools};
+use super::effects::Speaker;
 use crate::config::FileProblem;
-use crate::domain::{McpServerDefinition, Name};
+use crate::domain::{McpServerDefinition, Name, ServerTransport};
 use crate::error::{Error, Result};
 use crate::mcp::call::Protocol;
 use serde::Serialize;
+use serde_json::value::RawValue;
 use std::sync::Arc;
 use tokio::sync::{Notify, watch};
 
@@ -70,8 +72,12 @@ pub(super) enum Phase {
 /// All that is known of a server at one moment.
 #[derive(Debug, Clone)]
 pub(super) struct Snapshot {
+    /// What is in force. A change of what doesn't concern how the server is reached replaces it while the server runs.
+    pub(super) definition: Arc<McpServerDefinition>,
     pub(super) phase: Phase,
-    /// From its last answer, or from the cache; sorted by full name.
+    /// What its tools are, from its last answer, or from the cache.
+    listed: Arc<Vec<Box<RawValue>>>,
+    /// The same as `definition` has them; sorted by full name.
     pub(super) tools: Arc<Vec<Arc<CatalogTool>>>,
     pub(super) problem: Option<String>,
     pub(super) protocol: Option<Protocol>,
@@ -82,6 +88,51 @@ pub(super) struct Snapshot {
 }
 
 impl Snapshot {
+    /// A server before its first start, or without one; `listed` is what is remembered of it.
+    pub(super) fn first(definition: Arc<McpServerDefinition>, phase: Phase, listed: Vec<Box<RawValue>>) -> Self {
+        let mut first = Self {
+            definition,
+            phase,
+            listed: Arc::new(listed),
+            tools: Arc::default(),
+            problem: None,
+            protocol: None,
+            tries: 0,
+            failed_tries: 0,
+        };
+        // What is left out is told once the server is there: a problem without one would look as if it had failed.
+        let _untold = first.read();
+        first
+    }
+
+    /// The server has told its tools, and can be called.
+    pub(super) fn ready(&mut self, live: &Live, listed: Vec<Box<RawValue>>) {
+        self.listed = Arc::new(listed);
+        self.protocol = live.protocol();
+        self.phase = Phase::Ready(live.clone());
+        self.problem = self.read();
+    }
+
+    /// Another definition of the same server is in force.
+    pub(super) fn redefine(&mut self, definition: McpServerDefinition) {
+        self.definition = Arc::new(definition);
+        let left_out = self.read();
+        if self.is_ready() {
+            self.problem = left_out;
+        }
+    }
+
+    /// Reads the tools, and returns which of them are left out, and why.
+    fn read(&mut self) -> Option<String> {
+        let speaker = match self.definition.transport {
+            ServerTransport::Builtin { .. } => Speaker::Builtin,
+            ServerTransport::Stdio { .. } | ServerTransport::Http { .. } => Speaker::Server,
+        };
+        let read = read_tools(&self.definition, speaker, &self.listed);
+        self.tools = Arc::new(read.tools);
+        read.problem
+    }
+
     /// Still in its first start: it may yet bring tools that nobody knows.
     pub(super) fn is_first_start(&self) -> bool {
         matches!(self.phase, Phase::Starting) && self.tries <= 1

@@ -1,3 +1,5 @@
+mod changed;
+
 use super::*;
 use crate::clock::SystemClock;
 use crate::domain::{Effect, ServerTransport, ToolOverride};
@@ -190,6 +192,9 @@ async fn applying_again_leaves_what_is_the_same_alone() {
     };
     let before = pids(&gateway);
     let mut changed = shell("changed", SERVER);
+    if let ServerTransport::Stdio { env, .. } = &mut changed.transport {
+        env.insert("NEW".into(), "1".into());
+    }
     changed.tools.insert("echo".into(), ToolOverride { effect: Some(Effect::Read), ..ToolOverride::default() });
     attach(&gateway, vec![shell("same", SERVER), changed]);
     let catalog = gateway.catalog(LONG).await;

@@ -11,6 +11,7 @@ cases!(
     a_file_that_is_good_again_clears_the_problem,
     a_command_waits_for_the_one_who_accepts_exactly_it,
     a_sync_replaces_all_servers,
+    a_server_that_is_away_for_a_moment_keeps_the_word_on_exactly_its_command,
 );
 
 fn server(called: &str, command: Option<&str>) -> Result<ServerPut> {
@@ -89,5 +90,39 @@ async fn a_sync_replaces_all_servers(case: Subject) -> Result<()> {
     assert_eq!(after.iter().map(|row| row.name.as_str()).collect::<Vec<_>>(), ["b", "c"]);
     assert_eq!(after[0], before[1], "an unchanged server isn't touched");
     assert_eq!(after[1].created_at, case.now());
+    Ok(())
+}
+
+async fn a_server_that_is_away_for_a_moment_keeps_the_word_on_exactly_its_command(case: Subject) -> Result<()> {
+    let apply = async |servers: Vec<ServerPut>| {
+        let changes = SyncChanges { servers, ..SyncChanges::default() };
+        case.store.apply_sync(changes, case.entry("environment.sync")).await?;
+        case.store.servers().await
+    };
+    let state = async |put: ServerPut| Ok::<_, crate::error::Error>(apply(vec![put]).await?[0].command_state);
+    let (shell, minute) = (name("shell")?, 60_000);
+    let accept = async || case.store.server_accept(&shell, "argv", case.entry("mcp_server.accept")).await;
+    assert_eq!(state(server("shell", Some("argv"))?).await?, CommandState::Pending);
+    assert_eq!(apply(vec![]).await?, []);
+    assert_eq!(state(server("shell", Some("argv"))?).await?, CommandState::Pending, "nobody has accepted it");
+    let accepted = accept().await?;
+    assert_eq!(apply(vec![]).await?, [], "what is away isn't listed");
+    assert_eq!(accept().await.map_err(|error| error.kind()), Err(ErrorKind::NotFound));
+    case.advance(59 * minute);
+    let back = apply(vec![server("shell", Some("argv"))?]).await?;
+    assert_eq!((back[0].command_state, back[0].created_at), (CommandState::Accepted, accepted.created_at));
+    // Another sync without it doesn't make the time longer.
+    apply(vec![]).await?;
+    case.advance(30 * minute);
+    apply(vec![server("other", None)?]).await?;
+    case.advance(30 * minute);
+    assert_eq!(state(server("shell", Some("argv"))?).await?, CommandState::Pending, "an hour is over");
+    accept().await?;
+    apply(vec![]).await?;
+    assert_eq!(state(server("shell", Some("another"))?).await?, CommandState::Pending);
+    assert_eq!(state(server("shell", Some("argv"))?).await?, CommandState::Pending, "it was another in between");
+    accept().await?;
+    apply(vec![]).await?;
+    assert_eq!(state(server("shell2", Some("argv"))?).await?, CommandState::Pending, "the word is on this name alone");
     Ok(())
 }

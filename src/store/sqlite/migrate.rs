@@ -17,6 +17,7 @@ pub(super) const CONTROL: &[&str] = &[
     "",
     "",
     "",
+    "",
 ];
 
 /// Migrations of an environment's store, in order.
@@ -30,6 +31,7 @@ pub(super) const ENVIRONMENT: &[&str] = &[
     include_str!("migrations/0007_limits.sql"),
     include_str!("migrations/0008_paused_without_file.sql"),
     include_str!("migrations/0009_given_time.sql"),
+    include_str!("migrations/0010_servers_away.sql"),
 ];
 
 const _: () = assert!(CONTROL.len() == ENVIRONMENT.len());

@@ -8,15 +8,26 @@ use crate::store::{ServerPut, ServerRow, SyncChanges};
 use rusqlite::{Connection, OptionalExtension, Row};
 use std::collections::HashSet;
 
+/// How many milliseconds the accepted command of a server that is in no file any more is remembered: an hour. Long enough for a checkout of
+/// another branch and back, too short for bringing back one that somebody took out for good.
+const AWAY: i64 = 60 * 60 * 1000;
+
 /// All servers, by name.
 pub(super) fn list(conn: &Connection) -> Result<Vec<ServerRow>> {
-    let mut statement = conn.prepare_cached("SELECT * FROM servers ORDER BY name")?;
+    let mut statement = conn.prepare_cached("SELECT * FROM servers WHERE away_since IS NULL ORDER BY name")?;
     let rows = statement.query_map([], from_row)?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
 fn get(conn: &Connection, name: &Name) -> Result<Option<ServerRow>> {
-    Ok(conn.prepare_cached("SELECT * FROM servers WHERE name = ?1")?.query_row([name], from_row).optional()?)
+    let mut statement = conn.prepare_cached("SELECT * FROM servers WHERE name = ?1 AND away_since IS NULL")?;
+    Ok(statement.query_row([name], from_row).optional()?)
+}
+
+/// What is remembered of a server that is away.
+fn away(conn: &Connection, name: &Name) -> Result<Option<ServerRow>> {
+    let mut statement = conn.prepare_cached("SELECT * FROM servers WHERE name = ?1 AND away_since IS NOT NULL")?;
+    Ok(statement.query_row([name], from_row).optional()?)
 }
 
 /// Accepts exactly the command that was shown.
@@ -75,17 +86,30 @@ pub(super) fn config_revision(conn: &Connection) -> Result<Option<String>> {
 
 fn replace_all(tx: &Tx<'_>, servers: &[ServerPut]) -> Result<()> {
     let wanted: HashSet<&Name> = servers.iter().map(|server| &server.name).collect();
+    tx.conn.prepare_cached("DELETE FROM servers WHERE away_since + ?1 <= ?2")?.execute((AWAY, tx.now))?;
     for known in list(tx.conn)? {
         if !wanted.contains(&known.name) {
-            tx.conn.prepare_cached("DELETE FROM servers WHERE name = ?1")?.execute([&known.name])?;
+            send_away(tx, &known)?;
         }
     }
     for wanted in servers {
         let known = get(tx.conn, &wanted.name)?;
-        let next = merged(wanted, known.as_ref(), tx);
+        let back = away(tx.conn, &wanted.name)?;
+        let next = merged(wanted, known.as_ref().or(back.as_ref()), tx);
         if known.as_ref() != Some(&next) {
             put(tx, &ServerRow { updated_at: tx.now, ..next })?;
         }
+    }
+    Ok(())
+}
+
+/// Forgets a server that is in no file any more, but for a command that was accepted.
+fn send_away(tx: &Tx<'_>, server: &ServerRow) -> Result<()> {
+    if server.command_hash.is_some() && server.command_state == CommandState::Accepted {
+        let mut statement = tx.conn.prepare_cached("UPDATE servers SET away_since = ?1 WHERE name = ?2")?;
+        statement.execute((tx.now, &server.name))?;
+    } else {
+        tx.conn.prepare_cached("DELETE FROM servers WHERE name = ?1")?.execute([&server.name])?;
     }
     Ok(())
 }
