@@ -17,7 +17,7 @@ use crate::process::Spawner;
 use crate::redact::{Redactor, STATION, scope_of};
 use crate::runtime::Workers;
 use crate::secrets::{self, Ask, NewPassphrase, Secrets, Stretched, Unlocked};
-use crate::store::sqlite::{SqliteControl, SqliteStore};
+use crate::store::sqlite::{SqliteControl, SqliteStore, refuse_foreign};
 use crate::store::{self, ControlStore, EnvironmentRow, Owner, Store};
 use crate::tools::environment::sync;
 use crate::tools::model::{LocalServers, Models, ProviderVariables};
@@ -66,12 +66,38 @@ pub fn settings(home: &Home, variables: &BTreeMap<String, String>) -> Result<Set
     config::load_settings(&home.station_yml(), STATION_YML, variables)
 }
 
+/// Refuses a home with the database of another program where a store of ours would be. Nothing is changed.
+pub fn refuse_foreign_stores(home: &Home) -> Result<()> {
+    refuse_foreign(&home.control_db())?;
+    let directory = home.stores_dir();
+    let unreadable = |cause: std::io::Error| {
+        Error::unavailable(format!("can't read `{}`: {cause}", directory.display())).source(cause)
+    };
+    let entries = match std::fs::read_dir(&directory) {
+        Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(unreadable)?,
+    };
+    for entry in entries {
+        let path = entry.map_err(unreadable)?.path();
+        if path.extension().is_some_and(|kind| kind == "db") {
+            refuse_foreign(&path)?;
+        }
+    }
+    Ok(())
+}
+
 /// Where a home has its schemas, as the sample files name it for editors; the other layout has its cache elsewhere.
 const SAMPLE_SCHEMAS: (&str, &str) = ("cache/schemas/", "../data/cache/schemas/");
+
+/// The environment that the Go Station makes and uses by itself.
+const GO_DEFAULT: &str = "default";
 
 /// Creates what an empty home lacks, with the sample agent. `true` when it was empty. `variables` may name the key that a new home gets:
 /// where that can't be used, nothing is made.
 pub fn first_use(home: &Home, variables: &BTreeMap<String, String>) -> Result<bool> {
+    if !secrets::has_root(home) {
+        refuse_foreign_stores(home)?;
+    }
     secrets::check_new(home, variables)?;
     let own = config::HOME_FILES.iter().map(|file| (file.path.to_owned(), file.contents));
     let sample = config::SAMPLE_ENVIRONMENT_FILES
@@ -346,7 +372,8 @@ fn environment_directories(directory: &Path) -> Result<Vec<Name>> {
     Ok(config::environment_directories(directory)?.into_iter().filter_map(told).collect())
 }
 
-/// The environment of whoever names none: the configured one, `development`, or the first one there is.
+/// The environment of whoever names none: the configured one, else `default`, where the Go Station has its agents, `development`, or the first
+/// one there is.
 fn default_environment(settings: &Settings, rows: &[EnvironmentRow]) -> Result<Name> {
     let exists = |name: &str| rows.iter().find(|row| row.name == *name).map(|row| row.name.clone());
     match &settings.default_environment {
@@ -357,7 +384,8 @@ fn default_environment(settings: &Settings, rows: &[EnvironmentRow]) -> Result<N
             .hint(format!("create the directory environments/{name}, or name another one"))
             .details(serde_json::json!({ "exit_code": 78 }))
         }),
-        None => exists(FIRST_ENVIRONMENTS[0])
+        None => exists(GO_DEFAULT)
+            .or_else(|| exists(FIRST_ENVIRONMENTS[0]))
             .or_else(|| rows.first().map(|row| row.name.clone()))
             .ok_or_else(|| Error::internal("the home has no environment")),
     }

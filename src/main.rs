@@ -14,6 +14,7 @@ fn main() -> ExitCode {
     let deps = Deps {
         first_use: app::first_use,
         init_root: app::init_root,
+        refuse_foreign: app::refuse_foreign_stores,
         open: |OpenHome { home, variables, lock, redactor, takes_up_files, ask, work }| {
             Box::pin(async move {
                 let app = app::open_for_command(home, variables, lock, redactor, takes_up_files, ask).await?;

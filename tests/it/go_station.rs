@@ -161,3 +161,53 @@ fn an_agent_of_the_go_station_calls_a_real_server_s_tool_and_another_agent_and_e
     let child = home.json(&["run", "list", "-e", "default", "--agent", "cost-forecaster"]);
     assert_eq!(child["items"][0]["parent_run_id"], run["id"], "{child:#}");
 }
+
+/// Both use the same directory by default, and both have a `station.db` in it.
+#[test]
+fn a_home_of_the_go_station_is_left_as_it_is_while_its_database_is_there_and_begins_in_default_without_it() {
+    let home = TestHome::new();
+    home.write("config.yaml", "ai_provider: openai\n").write("environments/default/agents/Log_READER.prompt", READER);
+    home.write("environments/default/template.json", TEMPLATE);
+    let database = home.path().join("station.db");
+    let theirs = rusqlite::Connection::open(&database).unwrap();
+    let tables = ["goose_db_version", "environments", "agents", "users", "settings"];
+    for table in tables {
+        theirs.execute_batch(&format!("CREATE TABLE {table} (id INTEGER PRIMARY KEY, name TEXT)")).unwrap();
+    }
+    drop(theirs);
+    let entries = || {
+        let mut names: Vec<_> = fs::read_dir(home.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        (names, fs::read(&database).unwrap())
+    };
+    let before = entries();
+    for command in [&["agent", "list", "-e", "default"][..], &["config", "check"], &["init"], &["serve"], &["stdio"]] {
+        let refused = home.stn(command);
+        assert_eq!(refused.code, 78, "{command:?}: {refused:?}");
+        for told in ["station.db` is another program's database", "move it away, or set STN_HOME"] {
+            assert!(refused.stderr.contains(told), "{command:?}: {refused:?}");
+        }
+        assert!(entries() == before, "{command:?} has changed something");
+    }
+    fs::rename(&database, home.beside().join("theirs.db")).unwrap();
+    assert!(!home.stn(&["init"]).ok().stderr.contains("hello"), "there is no such agent");
+    let agents = home.json(&["agent", "list"]);
+    assert_eq!(agents["items"][0]["name"], "log-reader", "{agents:#}");
+    let run = home.json(&["agent", "run", "Log_READER", "hello", "--model", "offline/rules-1"]);
+    assert_eq!((&run["status"], &run["environment"]), (&json!("completed"), &json!("default")), "{run:#}");
+    // Another program's database in the place of an environment's.
+    home.kill_owner();
+    let store = home.path().join("data/default.db");
+    for file in [store.clone(), store.with_extension("db-wal"), store.with_extension("db-shm")] {
+        let _isnt_there = fs::remove_file(file);
+    }
+    fs::copy(home.beside().join("theirs.db"), &store).unwrap();
+    for command in [&["agent", "list"][..], &["config", "check"]] {
+        let refused = home.stn(command);
+        assert!(
+            refused.code == 78 && refused.stderr.contains("data/default.db` is another"),
+            "{command:?}: {refused:?}"
+        );
+    }
+    assert_eq!(fs::read(&store).unwrap(), before.1);
+}

@@ -73,8 +73,10 @@ pub(super) fn tell(
     output.text(&root)?;
     output.note(if secrets::asks_a_person(home, variables)? {
         "next: `stn serve` here, which asks for the passphrase; what starts by itself takes it from the file that STN_PASSPHRASE_FILE names"
-    } else {
+    } else if created {
         "next: `stn agent run hello \"What does README.md say?\"`, or `stn serve`"
+    } else {
+        "next: `stn agent list`, or `stn serve`"
     });
     Ok(())
 }

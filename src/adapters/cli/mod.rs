@@ -80,6 +80,8 @@ pub struct Deps {
     pub first_use: FirstUse,
     /// Makes sure of `secrets/root.json`, for this passphrase if there is one.
     pub init_root: InitRoot,
+    /// Refuses a home in which another program has its database.
+    pub refuse_foreign: fn(&Home) -> Result<()>,
     /// Opens the home for one call, and does it.
     pub open: fn(OpenHome) -> BoxFuture<'static, Result<Value>>,
     /// Owns the home until the end.

@@ -122,15 +122,16 @@ impl Target {
     }
 
     /// The report of `config_check`: of the station where one is, else of the files alone. Nothing is opened for it then, neither lock nor
-    /// key nor database, so that it also tells why no station starts.
+    /// key nor database, so that it also tells why no station starts; of a database it only looks whether it is another program's.
     pub(super) async fn check_config(&self, spec: &ToolSpec, input: Map<String, Value>) -> Result<Value, Failure> {
-        let Place::Home { home, variables, .. } = &self.place else { return self.call(spec.name, input).await };
+        let Place::Home { home, variables, deps, .. } = &self.place else { return self.call(spec.name, input).await };
         let input = self.in_environment(spec, input);
         if let Some(client) = home::attach(home, crate::SCHEMA, &self.clock).await? {
             return Ok(self.send(&Connection::Local(client), spec, input).await?);
         }
         let only = input.get("environment").and_then(Value::as_str).map(Name::new).transpose();
         let only = only.map_err(|invalid| Error::invalid_input(invalid.to_string()).field("environment"))?;
+        (deps.refuse_foreign)(home)?;
         let report = config::check(home, variables, only.as_ref(), None)?;
         let report = serde_json::to_value(report);
         Ok(report.map_err(|cause| Error::internal("the report can't be written as JSON").source(cause))?)
@@ -322,6 +323,7 @@ mod tests {
         let deps = Deps {
             first_use: |_, _| unreachable!(),
             init_root: |_, _, _| unreachable!(),
+            refuse_foreign: |_| unreachable!(),
             open: |_| unreachable!("the home has an owner"),
             serve: |_| unreachable!(),
         };

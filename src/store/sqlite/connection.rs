@@ -1,10 +1,12 @@
 //! Connections: the one that writes, the few that read, and what their errors mean to a caller.
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::home::misconfigured;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use std::fmt;
 use std::fs::OpenOptions;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,9 +22,63 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// Connections that read at the same time. Their statements are short, and more of them wouldn't be faster on one disk.
 const READERS: usize = 4;
 
-/// Opens the only read-write connection, creating the file (0600) if there is none.
+/// Refuses the database of another program, before a byte of it is changed: a home may be one that the Go Station uses, which has a
+/// `station.db` too. A file that isn't there, or empty, is nobody's. Blocks.
+pub fn refuse_foreign(path: &Path) -> Result<()> {
+    if std::fs::metadata(path).is_ok_and(|found| found.len() > 0) && is_foreign(path)? {
+        return Err(misconfigured(format!("`{}` is another program's database", path.display()))
+            .hint("move it away, or set STN_HOME to another directory; nothing in it was changed"));
+    }
+    Ok(())
+}
+
+/// Every store of ours has counted migrations, and an audit. One whose first migration was interrupted has no tables at all.
+fn is_foreign(path: &Path) -> Result<bool> {
+    let conn = open_to_look(path)?;
+    let version: i64 = conn.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    let count = |sql: &str| conn.query_row(sql, [], |row| row.get::<_, i64>(0));
+    Ok(if version == 0 {
+        count("SELECT count(*) FROM sqlite_schema")? > 0
+    } else {
+        count("SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = 'audit'")? == 0
+    })
+}
+
+/// A connection that changes nothing. Without a journal beside it, a file is read as it is; SQLite would otherwise make files beside one in
+/// WAL mode.
+fn open_to_look(path: &Path) -> Result<Connection> {
+    let mut flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let wal = PathBuf::from({
+        let mut wal = path.as_os_str().to_owned();
+        wal.push("-wal");
+        wal
+    });
+    let conn = if std::fs::metadata(wal).is_ok_and(|found| found.len() > 0) {
+        Connection::open_with_flags(path, flags)?
+    } else {
+        flags |= OpenFlags::SQLITE_OPEN_URI;
+        Connection::open_with_flags(immutable(path), flags)?
+    };
+    conn.busy_timeout(PATIENCE)?;
+    Ok(conn)
+}
+
+/// The address of a file that is taken to change under nobody's hands.
+fn immutable(path: &Path) -> String {
+    let mut uri = String::from("file:");
+    for byte in path.as_os_str().as_bytes() {
+        match byte {
+            b'/' | b'-' | b'_' | b'.' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => uri.push(char::from(*byte)),
+            other => uri.push_str(&format!("%{other:02x}")),
+        }
+    }
+    uri + "?immutable=1"
+}
+
+/// Opens the only read-write connection, creating the file (0600) if there is none. That of another program is refused as it is.
 pub(super) fn open_writer(path: &Path) -> Result<Connection> {
     assert_version(rusqlite::version_number())?;
+    refuse_foreign(path)?;
     // SQLite gives its `-wal` and `-shm` files the mode of this one.
     OpenOptions::new().create(true).append(true).mode(0o600).open(path).map_err(|error| {
         Error::unavailable(format!("the store `{}` can't be opened: {error}", path.display())).source(error)
@@ -176,6 +232,59 @@ mod tests {
         for (version, accepted) in [(3_040_001, false), (3_051_002, false), (3_051_003, true)] {
             assert_eq!(assert_version(version).is_ok(), accepted, "{version}");
         }
+    }
+
+    /// Every file of `folder` with its bytes.
+    fn files(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+        let paths = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        let mut files: Vec<_> = paths.map(|path| (path.clone(), std::fs::read(&path).unwrap())).collect();
+        files.sort();
+        files
+    }
+
+    #[test]
+    fn the_database_of_another_program_is_refused_and_stays_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        // Names that mean something in an address.
+        let folder = folder.path().join("100% o'db?#ä");
+        std::fs::create_dir(&folder).unwrap();
+        let path = folder.join("station.db");
+        for journal in ["DELETE", "WAL"] {
+            for version in [0, 7, 99] {
+                let theirs = Connection::open(&path).unwrap();
+                let tables = "CREATE TABLE goose_db_version (id INTEGER); CREATE TABLE environments (name TEXT)";
+                let pragmas = format!("PRAGMA journal_mode = {journal}; PRAGMA user_version = {version}");
+                theirs
+                    .execute_batch(&format!("{pragmas}; {tables}; INSERT INTO environments VALUES ('default')"))
+                    .unwrap();
+                if journal == "WAL" {
+                    // Still open, and all that it has is in the log.
+                    let before = std::fs::read(&path).unwrap();
+                    assert!(refuse_foreign(&path).is_err());
+                    assert_eq!(std::fs::read(&path).unwrap(), before);
+                }
+                drop(theirs);
+                let before = files(&folder);
+                let refused = open_writer(&path).unwrap_err();
+                assert!(refused.message().ends_with("is another program's database"), "{refused}");
+                assert_eq!(refused.report().details.unwrap()["exit_code"], 78);
+                assert!(files(&folder) == before, "{journal} {version}: something was changed");
+                std::fs::remove_file(&path).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn a_store_whose_first_migration_was_interrupted_is_ours() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.db");
+        std::fs::write(&path, "").unwrap();
+        drop(open_writer(&path).unwrap());
+        assert!(std::fs::metadata(&path).unwrap().len() > 0);
+        drop(open_writer(&path).unwrap());
+        std::fs::write(&path, "not a database at all").unwrap();
+        assert!(open_writer(&path).unwrap_err().message().contains("damaged"));
+        assert_eq!(std::fs::read(&path).unwrap(), b"not a database at all");
     }
 
     #[tokio::test]

@@ -31,6 +31,7 @@ mod transaction;
 mod users;
 mod writer;
 
+pub use connection::refuse_foreign;
 pub use control::SqliteControl;
 pub use migrate::SCHEMA;
 pub use writer::WriterStats;
