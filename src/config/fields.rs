@@ -79,6 +79,10 @@ impl<'a> Fields<'a> {
         Self { source, path, object, node }
     }
 
+    pub(super) fn source(&self) -> Source<'a> {
+        self.source
+    }
+
     /// Refuses every key that isn't in `keys`, naming the nearest. Those that are not in force yet are refused too, as
     /// [`Fields::unsupported`] says, and never advised; those without effect are told in a warning.
     pub(super) fn check(&self, keys: &Keys) -> Result<(), FileProblem> {

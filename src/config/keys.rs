@@ -27,6 +27,8 @@ pub(super) enum Form {
     Duration,
     Texts,
     TextMap,
+    /// Values of any kind by name.
+    Values,
     OneOf(&'static [&'static str]),
     /// `provider/model`.
     Model,

@@ -1,5 +1,9 @@
 //! `.prompt` files: the front matter's keys, their checks, and the definition they make.
 
+mod defaults;
+#[cfg(test)]
+mod tests;
+
 use super::environment::slug;
 use super::faults::{Faults, Faulty};
 use super::fields::{Fields, Source};
@@ -93,8 +97,10 @@ static METADATA: Keys = Keys {
     ],
 };
 
-static INPUT: Keys =
-    Keys::of(&[key("schema", Form::Schema, "JSON Schema or Picoschema (`topic: string, what it is about`) of a map.")]);
+static INPUT: Keys = Keys::of(&[
+    key("schema", Form::Schema, "JSON Schema or Picoschema (`topic: string, what it is about`) of a map."),
+    key("default", Form::Values, "What fields are when a run is given none, by name."),
+]);
 
 static OUTPUT: Keys = Keys {
     known: &[
@@ -307,8 +313,16 @@ pub(super) fn problem_of(
 fn input_schema(fields: &Fields<'_>, prompt: &str) -> Result<Option<Value>, FileProblem> {
     let Some(input) = fields.map("input")? else { return Ok(None) };
     input.check(&INPUT)?;
+    let schema = input_fields(&input, prompt)?;
+    match input.map("default")? {
+        None => Ok(schema),
+        Some(given) => defaults::declare(schema, &input, &given).map(Some),
+    }
+}
+
+fn input_fields(input: &Fields<'_>, prompt: &str) -> Result<Option<Value>, FileProblem> {
     let Some(written) = input.get("schema") else { return Ok(None) };
-    let told = |fault: input::SchemaFault| told_inside(&input, &fault);
+    let told = |fault: input::SchemaFault| told_inside(input, &fault);
     let picoschema::Compiled { mut schema, short } = picoschema::compile(written).map_err(told)?;
     if short {
         add_user_input(&mut schema, prompt);
@@ -448,6 +462,3 @@ fn on_in_doubt(retry: &Fields<'_>) -> Result<Option<OnInDoubt>, FileProblem> {
         other => Err(retry.problem("on_in_doubt", format!("{} is none of {}", quoted(other), IN_DOUBT.join(", ")))),
     }
 }
-
-#[cfg(test)]
-mod tests;

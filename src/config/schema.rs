@@ -107,6 +107,7 @@ fn form(form: Form) -> Map<String, Value> {
         }),
         Form::Texts => json!({ "type": ["array", "null"], "items": { "type": "string" } }),
         Form::TextMap => json!({ "type": ["object", "null"], "additionalProperties": { "type": "string" } }),
+        Form::Values => json!({ "type": ["object", "null"] }),
         Form::OneOf(words) => {
             let words: Vec<Value> = words.iter().map(|word| (*word).into()).chain([Value::Null]).collect();
             json!({ "enum": words })

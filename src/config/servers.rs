@@ -13,17 +13,23 @@ use crate::domain::{
     Effect, McpServerDefinition, Name, Piece, SecretText, ServerTransport, ToolOverride, nearest, quoted,
 };
 use serde_json::Value;
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The keys of a file.
-pub(super) static FILE_KEYS: Keys = Keys::of(&[
-    key("mcpServers", Form::Named("", &SERVER_KEYS), "The attached MCP servers, by name."),
-    key("servers", Form::Named("", &SERVER_KEYS), "The same as mcpServers."),
-    key("$schema", Form::Note, "Where editors find the schema of this file."),
-    key("name", Form::Note, "For people."),
-    key("description", Form::Note, "For people."),
-    key("version", Form::Note, "For people."),
-]);
+pub(super) static FILE_KEYS: Keys = Keys {
+    known: &[
+        key("mcpServers", Form::Named("", &SERVER_KEYS), "The attached MCP servers, by name."),
+        key("servers", Form::Named("", &SERVER_KEYS), "The same as mcpServers."),
+        key("$schema", Form::Note, "Where editors find the schema of this file."),
+        key("name", Form::Note, "For people."),
+        key("description", Form::Note, "For people."),
+        key("version", Form::Note, "For people."),
+    ],
+    needs: Needs::Nothing,
+    later: &[],
+    idle: &[("templates", "variables are asked for by nobody; define them in variables.yml")],
+};
 
 static SERVER_KEYS: Keys = Keys {
     known: &[
@@ -38,10 +44,16 @@ static SERVER_KEYS: Keys = Keys {
         key("disabled", Form::Flag, "Whether it is left alone."),
         key("tools", Form::Named("", &TOOL_KEYS), "The operator's word on what its tools do."),
         key("description", Form::Note, "For people."),
+        key(
+            "type",
+            Form::OneOf(&KINDS),
+            "What other clients write beside command (stdio) or url (the others); it follows from these here.",
+        ),
+        key("transport", Form::OneOf(&KINDS), "The same as type."),
     ],
     needs: Needs::One(&["builtin", "command", "url"]),
     later: &["sandbox"],
-    idle: &[],
+    idle: &[("autoApprove", APPROVAL), ("alwaysAllow", APPROVAL)],
 };
 
 static TOOL_KEYS: Keys = Keys::of(&[
@@ -49,6 +61,12 @@ static TOOL_KEYS: Keys = Keys::of(&[
     key("idempotent", Form::Flag, "Whether a second call changes nothing more."),
     key("open_world", Form::Flag, "Whether it reaches beyond this machine."),
 ]);
+
+/// Other clients ask before every call; here an agent's `tools` are what it may call.
+const APPROVAL: &str = "an agent may call what its `tools` name";
+
+/// What other clients call the ways to reach a server.
+const KINDS: [&str; 5] = ["stdio", "http", "streamable-http", "streamableHttp", "sse"];
 
 /// The servers that are part of the station.
 const BUILTINS: [&str; 1] = ["filesystem"];
@@ -99,10 +117,18 @@ pub fn parse_servers(file: &str, text: &str, scope: &VariableScope<'_>) -> Serve
 }
 
 fn read_file(file: &str, text: &str, scope: &VariableScope<'_>) -> Result<ServersFile, FileProblem> {
-    let source = Source::file(file);
+    let warnings = RefCell::default();
+    let source = Source { warnings: Some(&warnings), ..Source::file(file) };
     let (value, node) = json::parse(text).map_err(|syntax| source.syntax(syntax))?;
     let mut found = ServersFile::default();
     let Some(root) = Fields::root(source, &value, &node)? else { return Ok(found) };
+    read_root(&root, &mut found, scope)?;
+    found.warnings.append(&mut warnings.take());
+    Ok(found)
+}
+
+fn read_root(root: &Fields<'_>, found: &mut ServersFile, scope: &VariableScope<'_>) -> Result<(), FileProblem> {
+    let (source, file) = (root.source(), root.source().file);
     root.check(&FILE_KEYS)?;
     ["$schema", "name", "description", "version"].into_iter().try_for_each(|key| root.note(key).map(drop))?;
     let key = match (root.get("mcpServers"), root.get("servers")) {
@@ -112,7 +138,7 @@ fn read_file(file: &str, text: &str, scope: &VariableScope<'_>) -> Result<Server
         (None, Some(_)) => "servers",
         _ => "mcpServers",
     };
-    let Some(servers) = root.map(key)? else { return Ok(found) };
+    let Some(servers) = root.map(key)? else { return Ok(()) };
     let servers_node = root.node_of(key);
     let mut places: BTreeMap<Name, usize> = BTreeMap::new();
     // By name: a node looks through its entries one by one.
@@ -160,7 +186,7 @@ fn read_file(file: &str, text: &str, scope: &VariableScope<'_>) -> Result<Server
         let entry = ServerEntry { name, file: file.to_owned(), definition, variables, acts_on_this_machine };
         found.servers.push(entry);
     }
-    Ok(found)
+    Ok(())
 }
 
 fn collect_variables(value: &Value, names: &mut BTreeSet<String>) {
@@ -198,10 +224,12 @@ fn server(
         let reason = "it has a NUL character, which no program can be given";
         return Err(fields.problem(key, reason).hint("leave it out"));
     }
+    let transport = transport(&fields, filler.as_ref())?;
+    check_kind(&written)?;
     Ok(McpServerDefinition {
         name: name.clone(),
         file: source.file.to_owned(),
-        transport: transport(&fields, filler.as_ref())?,
+        transport,
         target: target(&written)?,
         timeout_ms: fields.duration_ms("timeout")?,
         disabled,
@@ -262,6 +290,28 @@ fn transport(fields: &Fields<'_>, filler: Option<&Filler<'_>>) -> Result<ServerT
             Ok(ServerTransport::Http { url: text, headers })
         }
     }
+}
+
+/// What a server is reached by follows from `command` or `url`; what else says it must not say otherwise.
+fn check_kind(written: &Fields<'_>) -> Result<(), FileProblem> {
+    for key in ["type", "transport"] {
+        let Some(kind) = written.text(key)? else { continue };
+        if !KINDS.contains(&kind.as_str()) {
+            return Err(written.problem(key, format!("{} is none of {}", quoted(&kind), KINDS.join(", "))));
+        }
+        let by = if kind == "stdio" { "command" } else { "url" };
+        if written.get(by).is_none() {
+            return Err(
+                written.problem(key, format!("a server of the kind `{kind}` has a `{by}`, and this one hasn't"))
+            );
+        }
+        if kind == "sse" {
+            let message =
+                "the server is reached by streamable HTTP; the older transport with two addresses isn't spoken";
+            written.warn(written.key_problem(key, message));
+        }
+    }
+    Ok(())
 }
 
 /// Variables stay as they are written: their values may be secrets.
@@ -426,6 +476,33 @@ mod tests {
         let found =
             definition("{ \"url\": \"https://x/mcp\", \"headers\": { \"X-A\": \"b\" }, \"disabled\": true }").unwrap();
         assert!(found.disabled && matches!(found.transport, ServerTransport::Http { .. }));
+    }
+
+    #[test]
+    fn what_other_clients_write_beside_is_taken_where_it_is_true() {
+        let file = parse(
+            r#"{ "templates": { "T": { "required": true } }, "mcpServers": {
+  "a": { "type": "stdio", "command": "x", "autoApprove": ["*"] },
+  "b": { "type": "http", "url": "https://x" }, "c": { "transport": "streamable-http", "url": "https://x" },
+  "d": { "type": "sse", "url": "https://x" } } }"#,
+        );
+        assert!(file.problems.is_empty() && file.servers.iter().all(|server| server.definition.is_ok()), "{file:?}");
+        let told: Vec<_> = file.warnings.iter().map(|warning| (warning.line, warning.message.as_str())).collect();
+        let expected =
+            [(1, "`templates` has no effect"), (2, "`mcpServers.a.autoApprove` has no"), (4, "streamable HTTP")];
+        assert_eq!(told.len(), expected.len(), "{told:?}");
+        for ((line, message), (at, part)) in told.into_iter().zip(expected) {
+            assert!(line == Some(at) && message.contains(part), "{message}");
+        }
+        for (text, part) in [
+            ("{ \"type\": \"http\", \"command\": \"x\" }", "of the kind `http` has a `url`"),
+            ("{ \"transport\": \"stdio\", \"url\": \"https://x\" }", "of the kind `stdio` has a `command`"),
+            ("{ \"type\": \"stdio\", \"builtin\": \"filesystem\" }", "has a `command`"),
+            ("{ \"type\": \"htpp\", \"url\": \"https://x\" }", "`mcpServers.s.type`: `htpp` is none of stdio, http"),
+        ] {
+            let problem = definition(text).unwrap_err();
+            assert!(problem.message.contains(part) && problem.line == Some(2), "{text}: {problem}");
+        }
     }
 
     #[test]

@@ -81,9 +81,12 @@ pub struct AgentDefinition {
 impl AgentDefinition {
     /// The schema that inputs are validated against.
     pub fn effective_input_schema(&self) -> Value {
-        self.input_schema.clone().unwrap_or_else(|| {
-            serde_json::json!({ "type": "object", "properties": { "userInput": { "type": "string" } }, "required": ["userInput"] })
-        })
+        self.input_schema.clone().unwrap_or_else(Self::input_schema_of_none)
+    }
+
+    /// That of an agent whose file has none: its task.
+    pub fn input_schema_of_none() -> Value {
+        serde_json::json!({ "type": "object", "properties": { "userInput": { "type": "string" } }, "required": ["userInput"] })
     }
 }
 

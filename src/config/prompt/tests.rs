@@ -246,3 +246,29 @@ fn size_encoding_and_values_have_limits() {
     assert!(problem("---\nretry: { on_in_doubt: perhaps }\n---\n").contains("none of ask"));
     assert!(problem("---\nmodel: a/a\nmodel: b/b\n---\n").contains(":3:"));
 }
+
+#[test]
+fn a_field_with_a_default_need_not_be_given_and_is_rendered_with_it() {
+    let agent = |input: &str| parse(&format!("---\ninput:\n{input}\n---\nHello {{{{who}}}}!"));
+    let rendered = |agent: &AgentDefinition, given: serde_json::Value| {
+        let input = super::super::validate_input(&agent.effective_input_schema(), given).unwrap();
+        template::render_agent(agent, &input).unwrap().messages[0].1.clone()
+    };
+    let short = agent("  schema: { who: string, style?: string }\n  default: { who: Guest }").unwrap();
+    let schema = short.input_schema.clone().unwrap();
+    assert_eq!((&schema["properties"]["who"]["default"], &schema["required"]), (&json!("Guest"), &json!([])));
+    assert_eq!(rendered(&short, json!({})), "Hello Guest!");
+    assert_eq!(rendered(&short, json!({ "who": "Ada" })), "Hello Ada!");
+    let long = agent("  schema: { type: object, properties: { n: true }, required: [n] }\n  default: { who: G, n: 2 }");
+    assert_eq!(rendered(&long.unwrap(), json!({})), "Hello G!");
+    let without = agent("  default: { who: Guest }").unwrap();
+    assert!(rendered(&without, json!("The task.")).contains("Hello Guest!"));
+    for (input, told) in [
+        ("  schema: { n: integer }\n  default: { n: secret-value }", ":4:17: `input.default.n`: "),
+        ("  schema: { n: integer }\n  default: { m: 1 }", ":4:17: `input.default.m`: the schema has no field `m`"),
+        ("  default: Guest", ":3:12: `input.default`: expected a map"),
+    ] {
+        let problem = agent(input).unwrap_err().to_string();
+        assert!(problem.contains(told) && !problem.contains("secret-value"), "{problem}");
+    }
+}
