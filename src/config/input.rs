@@ -65,8 +65,8 @@ pub fn validate_input(schema: &Value, input: Value) -> Result<Value> {
     };
     let schema_of_values = ValueSchema::new(schema)
         .map_err(|fault| Error::invalid_input(format!("the agent's input schema can't be used: {}", fault.reason)))?;
-    let too_deep = |reason| Error::invalid_input(format!("`input` can't be checked: {reason}")).field("input");
-    let faults = schema_of_values.faults(&input, TOLD).map_err(too_deep)?;
+    let refused = |reason| Error::invalid_input(format!("`input` is not accepted: {reason}")).field("input");
+    let faults = schema_of_values.faults(&input, TOLD).map_err(refused)?;
     let Some(first) = faults.first() else {
         drop(faults);
         return Ok(input);

@@ -130,7 +130,7 @@ fn misfit(schema: &Value, arguments: &Value) -> Option<String> {
     match schema.faults(arguments, 1) {
         // Without the value: the model has it, and it may be long.
         Ok(faults) => faults.first().map(|fault| format!("{} (at `{}`)", fault.masked(), fault.instance_path())),
-        Err(too_deep) => Some(too_deep),
+        Err(reason) => Some(reason),
     }
 }
 
