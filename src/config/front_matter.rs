@@ -1,10 +1,14 @@
-//! A `.prompt` file's two halves: YAML between the first line `---` and the next line that is exactly `---`, and the Handlebars body.
+//! A `.prompt` file's two halves: YAML between the first line `---` and the next line that is exactly `---`, and the Handlebars body. The
+//! first half may be missing.
 
 use super::problem::Position;
 use super::yaml::Syntax;
+use std::borrow::Cow;
 use std::ops::Range;
 
-/// Byte ranges of the halves, and the number of lines that stand before the body.
+const FENCE: &str = "---";
+
+/// Byte ranges of the halves, and the number of lines that stand before the body: none without front matter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Halves {
     pub(super) yaml: Range<usize>,
@@ -15,28 +19,62 @@ pub(super) struct Halves {
 /// Lines that stand before the YAML: the opening `---`.
 pub(super) const LINES_BEFORE_YAML: usize = 1;
 
-/// Finds the halves. A `---` inside a YAML text is indented or part of a longer line, and so never an end.
+/// Finds the halves. A `---` inside a YAML text is indented or part of a longer line, and so never an end. A text whose first line isn't
+/// `---` has no front matter, as in dotprompt: all of it is the body. Refused is what looks like an opening and is none.
 pub(super) fn split(text: &str) -> Result<Halves, Syntax> {
-    let mut offset = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
-    let mut start = None;
-    for (index, line) in text[offset..].split_inclusive('\n').enumerate() {
-        let end = offset + line.len();
-        let is_fence = line.trim_end_matches(['\n', '\r']) == "---";
-        match start {
-            None if is_fence => start = Some(end),
-            None => break,
-            Some(start) if is_fence => {
-                return Ok(Halves { yaml: start..offset, body: end..text.len(), lines_before_body: index + 1 });
-            }
-            Some(_) => {}
+    let begin = bom(text).len();
+    let mut lines = lines(text);
+    match lines.find(|line| !line.text.trim().is_empty()) {
+        None => Err(fault(1, "the file is empty; write the prompt into it".to_owned())),
+        Some(first) if first.number == 1 && first.text == FENCE => {
+            let end = lines.find(|line| line.text == FENCE);
+            let end =
+                end.ok_or_else(|| fault(1, "the front matter is never closed: no line is exactly `---`".to_owned()))?;
+            Ok(Halves { yaml: first.end..end.start, body: end.end..text.len(), lines_before_body: end.number })
         }
-        offset = end;
+        Some(first) if first.text.trim() == FENCE => {
+            let message = "front matter opens in the first line, which is exactly `---`, without blanks".to_owned();
+            Err(fault(first.number, message))
+        }
+        Some(_) => Ok(Halves { yaml: begin..begin, body: begin..text.len(), lines_before_body: 0 }),
     }
-    let message = match start {
-        None => "the first line of a .prompt file is `---`, which opens its front matter",
-        Some(_) => "the front matter is never closed: no line is exactly `---`",
-    };
-    Err(Syntax { at: Some(Position::START), message: message.to_owned() })
+}
+
+/// `text`, with an empty front matter if it has none.
+pub(super) fn opened(text: &str) -> Result<Cow<'_, str>, Syntax> {
+    let halves = split(text)?;
+    if halves.lines_before_body > 0 {
+        return Ok(Cow::Borrowed(text));
+    }
+    let newline = if text.contains("\r\n") { "\r\n" } else { "\n" };
+    Ok(Cow::Owned(format!("{}{FENCE}{newline}{FENCE}{newline}{}", bom(text), &text[halves.body])))
+}
+
+/// The mark that some editors begin a text with.
+pub(super) fn bom(text: &str) -> &str {
+    if text.starts_with('\u{feff}') { &text[..'\u{feff}'.len_utf8()] } else { "" }
+}
+
+struct Line<'a> {
+    /// From 1 on.
+    number: usize,
+    /// Without its end.
+    text: &'a str,
+    start: usize,
+    end: usize,
+}
+
+fn lines(text: &str) -> impl Iterator<Item = Line<'_>> {
+    let mut end = bom(text).len();
+    text[end..].split_inclusive('\n').enumerate().map(move |(index, line)| {
+        let start = end;
+        end += line.len();
+        Line { number: index + 1, text: line.trim_end_matches(['\n', '\r']), start, end }
+    })
+}
+
+fn fault(line: usize, message: String) -> Syntax {
+    Syntax { at: Some(Position { line, column: 1 }), message }
 }
 
 #[cfg(test)]
@@ -59,9 +97,31 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_fence_is_named() {
-        assert!(split("model: x\n").unwrap_err().message.contains("first line"));
-        assert!(split("---\nmodel: x\n--- \n").unwrap_err().message.contains("never closed"));
-        assert!(split("").is_err());
+    fn a_text_that_opens_no_front_matter_is_all_body() {
+        for text in ["Say hello.", "# Title\n---\nmodel: x\n---\n", "----\nx\n", "\n\nHello\n---\n", "model: x\n"] {
+            assert_eq!(halves(text), ("", text, 0));
+            assert_eq!(halves(&format!("\u{feff}{text}")), ("", text, 0));
+            assert_eq!(opened(text).unwrap(), format!("---\n---\n{text}"));
+        }
+        assert_eq!(opened("\u{feff}a\r\nb").unwrap(), "\u{feff}---\r\n---\r\na\r\nb");
+        assert_eq!(opened("---\n---\nx").unwrap(), "---\n---\nx");
+    }
+
+    #[test]
+    fn what_is_empty_or_opened_halfway_is_refused() {
+        for (text, part, line) in [
+            ("", "empty", 1),
+            ("\u{feff}", "empty", 1),
+            (" \n\r\n\t", "empty", 1),
+            ("---\nmodel: x\n--- \n", "never closed", 1),
+            ("---", "never closed", 1),
+            ("--- \nmodel: x\n---\nHi", "exactly `---`", 1),
+            ("\n\n---\nmodel: x\n---\nHi", "first line", 3),
+            (" ---\nmodel: x\n---\nHi", "first line", 1),
+        ] {
+            let syntax = split(text).unwrap_err();
+            assert!(syntax.message.contains(part), "{text:?}: {}", syntax.message);
+            assert_eq!(syntax.at.unwrap().line, line, "{text:?}");
+        }
     }
 }

@@ -622,3 +622,43 @@ fn an_agent_of_a_file_with_another_name_keeps_it_and_is_found_by_it() {
     let _deleted = home.stn(&["agent", "delete", "Cost Forecaster"]).ok();
     assert!(!home.path().join(&file).exists());
 }
+
+#[test]
+fn a_prompt_alone_is_an_agent_at_every_door() {
+    let home = TestHome::with_agent("kept", "");
+    let bare = "# Task\n\nSay hello to {{userInput}}.\n---\nBriefly.\n";
+    home.write(&format!("{AGENTS}/bare.prompt"), bare);
+    let checked = home.stn(&["config", "check"]).ok();
+    assert!(checked.stderr.contains("0 errors, 0 warnings"), "{checked:?}");
+    let synced = home.stn(&["sync", "--json"]).ok().json();
+    assert!(plan(&synced).contains(&["agent", "bare", "create"]), "{synced:#}");
+    let agent = home.json(&["agent", "get", "bare"]);
+    assert_eq!((&agent["name"], &agent["state"], &agent["model"]), (&json!("bare"), &json!("ok"), &Value::Null));
+    assert_eq!(agent["prompt"], bare.trim_end());
+    let ran = home.json(&["agent", "run", "bare", "What is here?"]);
+    assert_eq!(ran["status"], "completed", "{ran:#}");
+
+    // The prompt alone changes nothing else; the first setting brings the front matter.
+    let changed = home.json(&["agent", "update", "bare", "--prompt", "Say goodbye."]);
+    assert_eq!(
+        (&changed["prompt"], home.read(&format!("{AGENTS}/bare.prompt"))),
+        (&json!("Say goodbye."), "Say goodbye.\n".to_owned())
+    );
+    let described = home.json(&["agent", "update", "bare", "--max-steps", "3"]);
+    assert_eq!((&described["max_steps"], &described["prompt"]), (&json!(3), &json!("Say goodbye.")));
+    assert_eq!(home.read(&format!("{AGENTS}/bare.prompt")), "---\nmax_steps: 3\n---\nSay goodbye.\n");
+
+    for (text, reason) in [
+        ("", "the file is empty"),
+        ("---\nmodel: a/b\n", "never closed"),
+        ("\n---\nmodel: a/b\n---\nHi\n", "first line"),
+    ] {
+        home.write(&format!("{AGENTS}/bare.prompt"), text);
+        let checked = home.stn(&["config", "check"]);
+        assert_eq!(checked.code, 78, "{text:?}: {checked:?}");
+        assert!(checked.stdout.contains("bare.prompt:") && checked.stdout.contains(reason), "{checked:?}");
+        assert!(checked.stderr.contains("1 error, 0 warnings"), "{checked:?}");
+        assert_eq!(home.stn(&["sync"]).code, 1);
+        assert_eq!(home.json(&["agent", "get", "bare"])["state"], "error");
+    }
+}

@@ -43,6 +43,9 @@ fn a_saved_file_is_in_force_however_it_is_saved_and_a_broken_one_leaves_the_last
     fs::rename(file.with_extension("tmp"), &file).unwrap();
     let good = waits_for(&home, "new", "max_steps", &json!(4));
 
+    fs::write(file.with_file_name("bare.prompt"), "Say hello.\n").unwrap();
+    waits_for(&home, "bare", "prompt", &json!("Say hello."));
+
     fs::write(&file, text.replace("max_steps: 3", "max_stepz: 5")).unwrap();
     let broken = waits_for(&home, "new", "state", &json!("error"));
     assert_eq!((&broken["revision"], &broken["max_steps"]), (&good["revision"], &json!(4)));

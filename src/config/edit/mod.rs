@@ -17,6 +17,7 @@ use super::yaml::{self, Syntax};
 use crate::domain::{Name, OnInDoubt, Usd, quoted};
 use crate::error::{Error, Result};
 use serde_json::{Map, Value};
+use std::borrow::Cow;
 
 /// Changes to an agent. In every field `None` leaves it, `Some(None)` removes it, `Some(Some(..))` sets it.
 #[derive(Debug, Clone, Default)]
@@ -114,6 +115,9 @@ pub fn update_prompt(name: &Name, file: &str, text: &str, patch: &AgentPatch) ->
         let problem = FileProblem::new(file, syntax.message);
         Error::from(if let Some(at) = syntax.at { problem.at(at) } else { problem })
     };
+    let opened = front_matter::opened(text).map_err(problem)?;
+    let had_none = matches!(opened, Cow::Owned(_));
+    let text = opened.as_ref();
     let halves = front_matter::split(text).map_err(problem)?;
     let newline = if text[..halves.yaml.start].ends_with("\r\n") { "\r\n" } else { "\n" };
     let old_yaml = &text[halves.yaml.clone()];
@@ -130,7 +134,11 @@ pub fn update_prompt(name: &Name, file: &str, text: &str, patch: &AgentPatch) ->
     let closing = &text[halves.yaml.end..halves.body.start];
     // The closing line may be the last of the file, without a line end of its own.
     let gap = if closing.ends_with('\n') || new_body.is_empty() { "" } else { newline };
-    let new = format!("{}{new_yaml}{closing}{gap}{new_body}", &text[..halves.yaml.start]);
+    let mut new = format!("{}{new_yaml}{closing}{gap}{new_body}", &text[..halves.yaml.start]);
+    // What had no front matter gets none that would be empty, unless its body would be taken for one.
+    if had_none && new_yaml.is_empty() && front_matter::split(&new_body).is_ok_and(|bare| bare.lines_before_body == 0) {
+        new = format!("{}{new_body}", front_matter::bom(text));
+    }
     verify(file, old_yaml, &new, &changes, patch)?;
     parse_prompt(name, file, new.as_bytes())?;
     Ok(new)

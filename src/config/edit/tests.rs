@@ -345,6 +345,20 @@ fn the_prompt_alone_leaves_the_front_matter_untouched() {
 }
 
 #[test]
+fn a_file_without_front_matter_gets_one_when_it_has_something_to_say() {
+    let prompt = |text: &str| AgentPatch { prompt: Some(text.into()), ..AgentPatch::default() };
+    assert_eq!(update("Hi\nthere", &model("b/m")).unwrap(), "---\nmodel: b/m\n---\nHi\nthere");
+    assert_eq!(update("\u{feff}Hi\r\n", &model("b/m")).unwrap(), "\u{feff}---\r\nmodel: b/m\r\n---\r\nHi\r\n");
+    assert_eq!(update("Hi\n", &prompt("New")).unwrap(), "New\n");
+    assert_eq!(update("Hi\n", &AgentPatch::default()).unwrap(), "Hi\n");
+    let nothing = AgentPatch { tags: Some(None), ..AgentPatch::default() };
+    assert_eq!(update("Hi\n", &nothing).unwrap(), "Hi\n");
+    // A prompt that would be read as front matter needs one before it.
+    assert_eq!(update("Hi\n", &prompt("---\nmodel: x\n---\n")).unwrap(), "---\n---\n---\nmodel: x\n---\n\n");
+    assert_eq!(update("Hi\n", &prompt("")).unwrap(), "---\n---\n\n");
+}
+
+#[test]
 fn whatever_a_file_says_an_edit_does_the_patch_or_refuses() {
     let pieces = [
         "---\n", "#", ": ", "- ", "{", "}", "[", "\"", "|\n", "ä", "\t", "\r\n", "  ", "&a ", "*a", "!t ", "<<: ",
@@ -410,7 +424,7 @@ fn a_result_that_would_not_load_is_refused() {
     assert!(update(COMMENTED, &prompt).is_err());
     let timeout = AgentPatch { timeout: Some(Some("soon".into())), ..AgentPatch::default() };
     assert!(update(COMMENTED, &timeout).unwrap_err().message().contains("not a duration"));
-    assert!(update("no front matter", &model("a/m")).is_err());
+    assert!(update("---\nno end", &model("a/m")).is_err());
 }
 
 #[test]

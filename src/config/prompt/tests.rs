@@ -56,6 +56,15 @@ fn an_empty_front_matter_is_an_agent_of_defaults_and_crlf_means_the_same_as_lf()
 }
 
 #[test]
+fn a_text_without_front_matter_is_the_prompt_of_an_agent_of_defaults() {
+    let agent = parse("Hello\nthere\n").unwrap();
+    assert_eq!(agent, parse("---\n---\nHello\nthere\n").unwrap());
+    assert_eq!(parse("\u{feff}Hello\r\nthere\r\n").unwrap(), agent);
+    assert_eq!(problem("fine\n{{#if x}}\nopen\n").split(": ").next(), Some("agents/log-reader.prompt:3:5"));
+    assert_eq!(problem(" \n"), format!("{FILE}:1:1: the file is empty; write the prompt into it"));
+}
+
+#[test]
 fn an_unknown_key_names_file_line_and_the_nearest_key() {
     assert_eq!(
         problem("---\nmodel: a/b\nmax_step: 3\n---\n"),
