@@ -1,6 +1,6 @@
 //! What a run may use together with all that it calls.
 
-use super::{Name, RunId, Usd};
+use super::{Name, RunId, Usd, counted};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -81,7 +81,7 @@ impl Budget {
         };
         let over = |limit: Option<i64>, used: i64| limit.filter(|limit| used >= *limit);
         let of_tokens =
-            over(limits.tokens, *tokens).map(|limit| told("tokens", format!("{limit} tokens"), tokens.to_string()));
+            over(limits.tokens, *tokens).map(|limit| told("tokens", counted(limit, "token"), tokens.to_string()));
         of_tokens.or_else(|| {
             let usd = |micros| format!("{} USD", Usd::from_micros(micros));
             over(limits.cost_microusd, *cost_microusd).map(|limit| told("cost_usd", usd(limit), usd(*cost_microusd)))

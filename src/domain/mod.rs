@@ -5,6 +5,7 @@
 mod agent;
 mod api_key;
 mod audit;
+mod counted;
 mod event;
 mod id;
 mod json_schema;
@@ -29,6 +30,7 @@ mod user;
 pub use agent::{Agent, AgentDefinition, AgentState, OnInDoubt, ScheduleSpec};
 pub use api_key::{KeyLimits, KeyRecord, KeyRefusal};
 pub use audit::{AuditEntry, AuditOutcome};
+pub use counted::counted;
 pub use event::{Event, EventType};
 pub use id::{AgentId, EnvironmentNumber, RunId};
 pub use json_schema::{SchemaFault, ValueSchema, check_schema_bounds};

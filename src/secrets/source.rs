@@ -10,6 +10,7 @@
 
 use super::envelope::Key;
 use super::root::{Kdf, from_hex};
+use crate::domain::counted;
 use crate::error::{Error, ErrorKind, Result};
 use crate::home::{self, Home, misconfigured};
 use secrecy::{ExposeSecret, SecretString};
@@ -160,7 +161,8 @@ pub(super) fn typed(passphrase: SecretString) -> Result<Found> {
 fn checked(passphrase: SecretString, place: &str) -> Result<Material> {
     let length = passphrase.expose_secret().len();
     if !(SHORTEST..=LONGEST).contains(&length) {
-        let message = format!("the passphrase{place} has {length} bytes; it needs {SHORTEST} to {LONGEST}");
+        let bytes = counted(length, "byte");
+        let message = format!("the passphrase{place} has {bytes}; it needs {SHORTEST} to {LONGEST}");
         return Err(misconfigured(message).hint("take several words: whoever has the files can try guesses for years"));
     }
     Ok(Material::Passphrase(passphrase))

@@ -61,6 +61,7 @@ fn what_is_wrong_is_told_with_its_place_also_where_no_station_can_start() {
     assert!(
         lines.iter().any(|line| line.starts_with("environments/development/agents/a.prompt:3:1: warning: `sandbox`"))
     );
+    assert!(checked.stderr.contains(": 4 errors, 1 warning\n"), "{checked:?}");
     let told = home.stn(&["config", "check", "--json"]);
     assert_eq!(told.code, 78);
     let report = told.json();

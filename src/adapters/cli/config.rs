@@ -7,6 +7,7 @@ use super::output::Output;
 use super::render;
 use super::target::Target;
 use crate::config::{FileProblem, Severity};
+use crate::domain::counted;
 use crate::error::Error;
 use crate::tools::ToolSpec;
 use clap::{ArgMatches, Command};
@@ -37,8 +38,12 @@ pub(super) async fn check(
         if !problems.is_empty() {
             output.text(&problems.iter().map(told).collect::<Vec<_>>().join("\n"))?;
         }
-        let read = report.get("read").and_then(Value::as_array).map_or(0, Vec::len);
-        output.note(format_args!("read {read} files and variables: {errors} errors, {warnings} warnings"));
+        let read = match report.get("read").and_then(Value::as_array).map_or(0, Vec::len) {
+            1 => "1 file or variable".to_owned(),
+            read => format!("{read} files and variables"),
+        };
+        let (errors, warnings) = (counted(errors, "error"), counted(warnings, "warning"));
+        output.note(format_args!("read {read}: {errors}, {warnings}"));
     }
     Ok(if errors > 0 { MISCONFIGURED } else { 0 })
 }

@@ -107,7 +107,11 @@ fn quoted(content: &str) -> String {
     let fence = "`".repeat(longest.max(2) + 1);
     let shown = content[..end].trim_end_matches('\n');
     let left = content.len() - end;
-    let cut = if left > 0 { format!("\n({left} more bytes are left out.)") } else { String::new() };
+    let cut = match left {
+        0 => String::new(),
+        1 => "\n(1 more byte is left out.)".to_owned(),
+        left => format!("\n({left} more bytes are left out.)"),
+    };
     format!(":\n\n{fence}\n{shown}\n{fence}{cut}")
 }
 

@@ -7,7 +7,7 @@ use super::history::{CallState, CallStep};
 use super::issue::{Again, Try};
 use super::shown::{Shown, cut};
 use super::stop::{Interrupt, Stop};
-use crate::domain::{ASK_USER, AuditEntry, AuditOutcome, Name, RunErrorKind, StepStatus, WaitingFor};
+use crate::domain::{ASK_USER, AuditEntry, AuditOutcome, Name, RunErrorKind, StepStatus, WaitingFor, counted};
 use crate::error::Error;
 use crate::gateway::{Catalog, may_match};
 use crate::llm::ToolCall;
@@ -73,9 +73,9 @@ impl Executor<'_, '_> {
         Err(Stop::failed(
             RunErrorKind::StepLimit,
             format!(
-                "the run reached its limit of {} turns (`max_steps`), and the model still asked for {}; raise `max_steps` in the \
+                "the run reached its limit of {} (`max_steps`), and the model still asked for {}; raise `max_steps` in the \
                  agent's file, or `runs.max_steps` in station.yml",
-                self.attempt.max_steps,
+                counted(self.attempt.max_steps, "turn"),
                 asked.join(", ")
             ),
         ))

@@ -6,7 +6,7 @@ use super::output::with_notice;
 use super::shown::bounded;
 use super::stop::{Stop, explain};
 use super::{Executor, transcript};
-use crate::domain::{CauseKind, Origin, RunErrorKind, StepKind, StepStatus, Usage, WaitingFor};
+use crate::domain::{CauseKind, Origin, RunErrorKind, StepKind, StepStatus, Usage, WaitingFor, counted};
 use crate::failpoint::Failpoint;
 use crate::llm::{Finish, Provider, ProviderError, ProviderErrorKind, TurnLimits, TurnReply, TurnRequest};
 use crate::store::{Closed, Ending, Intent, Outcome};
@@ -62,10 +62,7 @@ impl Executor<'_, '_> {
         }
         Err(Stop::failed(
             RunErrorKind::StepLimit,
-            format!(
-                "the plan took the only one of {} turns (`max_steps`); raise `max_steps` or leave out `plan`",
-                self.attempt.max_steps
-            ),
+            "the plan took the only turn that `max_steps` allows; raise `max_steps` or leave out `plan`".to_owned(),
         ))
     }
 
@@ -191,9 +188,9 @@ impl Executor<'_, '_> {
         match &reply.finish {
             Finish::Length => Some(match self.max_output_tokens().filter(|most| tokens >= i64::from(*most)) {
                 Some(most) => {
-                    let (provider, s) = (&self.attempt.run.model.provider, if most == 1 { "" } else { "s" });
+                    let (provider, tokens) = (&self.attempt.run.model.provider, counted(most, "token"));
                     format!(
-                        "the answer was cut off after {most} token{s}: `providers.{provider}.max_output_tokens` allows no more"
+                        "the answer was cut off after {tokens}: `providers.{provider}.max_output_tokens` allows no more"
                     )
                 }
                 None => CUT_OFF.to_owned(),

@@ -4,7 +4,7 @@ use super::column::Json;
 use super::run_state::RunState;
 use super::transaction::Tx;
 use super::{children, queue, runs};
-use crate::domain::{AgentId, EventType, Name, PrincipalRef, Run, RunId};
+use crate::domain::{AgentId, EventType, Name, PrincipalRef, Run, RunId, counted};
 use crate::error::{Error, Result};
 use crate::store::{Submit, Submitted};
 use rusqlite::{Connection, OptionalExtension, named_params};
@@ -23,7 +23,9 @@ pub(super) fn submit(tx: &mut Tx<'_>, environment: &Name, submit: Submit) -> Res
     let claimed_by = submit.reserved_for.as_ref().filter(|_| queued == 0);
     // A call of a run's isn't turned away: a worker was there for its caller, who would wait for nothing.
     if claimed_by.is_none() && submit.parent.is_none() && queued >= submit.queue_limit {
-        return Err(Error::rate_limited(format!("{queued} runs are queued, and the limit is {}", submit.queue_limit))
+        let are = if queued == 1 { "is" } else { "are" };
+        let queued = counted(queued, "run");
+        return Err(Error::rate_limited(format!("{queued} {are} queued, and the limit is {}", submit.queue_limit))
             .hint("wait until some have ended, or raise `runs.queue_limit`"));
     }
     let agent_name = pinned_agent(tx, &submit)?;

@@ -1,7 +1,7 @@
 //! `secret_set`: keeps a value under a name, encrypted. A person's act: a model that knew the value would have to be trusted with it.
 
 use super::{LONGEST, SecretValue, SecretView, check_name, view, words};
-use crate::domain::{Effect, EnvironmentKind, Scope};
+use crate::domain::{Effect, EnvironmentKind, Scope, counted};
 use crate::error::{Error, Result};
 use crate::redact::{SHORTEST, repeats_itself, texts_of};
 use crate::tools::{Call, Exposure, Method, ToolSpec};
@@ -41,15 +41,16 @@ pub async fn set(call: Call, input: Input) -> Result<SecretView> {
             .field("value"));
     }
     let length = value.expose_secret().len();
+    let bytes = counted(length, "byte");
     if !(1..=LONGEST).contains(&length) {
-        return Err(Error::invalid_input(format!("the value has {length} bytes, and a secret has 1 to {LONGEST}"))
+        return Err(Error::invalid_input(format!("the value has {bytes}, and a secret has 1 to {LONGEST}"))
             .hint("keep a large secret in a file of its own; `stn secret delete` forgets one")
             .field("value"));
     }
     let kind = call.station.settings.kind(&environment.name);
     if length < SHORTEST && kind != EnvironmentKind::Development {
         return Err(Error::invalid_input(format!(
-            "the value has {length} bytes: one of less than {SHORTEST} can't be taken out of logs and answers"
+            "the value has {bytes}: one of less than {SHORTEST} can't be taken out of logs and answers"
         ))
         .hint(format!(
             "use a longer value; only environments of the kind `development` take a shorter one, and `{}` is none",
