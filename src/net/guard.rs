@@ -15,7 +15,7 @@ pub struct Guard {
 
 impl Guard {
     /// `hosts`: names besides the loopback ones, `example.com` for any port or `example.com:8080`. `origins`: as browsers send them,
-    /// `https://app.example.com`.
+    /// `https://app.example.com`. What [`check_host`] and [`check_origin`] refuse would admit nobody.
     pub fn new(hosts: &[String], origins: &[String]) -> Self {
         Self {
             hosts: hosts.iter().map(|host| host.to_ascii_lowercase()).collect(),
@@ -105,6 +105,38 @@ pub(super) fn is_loopback(host: &str) -> bool {
     host == "localhost" || address.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
+/// Why no `Host` can ever be the entry `text` of `allowed_hosts`; a clause whose subject is the entry.
+pub fn check_host(text: &str) -> std::result::Result<(), &'static str> {
+    match split_port(text) {
+        Some((host, port)) if is_host(host) && is_plain_port(text, host, port) => Ok(()),
+        _ => Err("is no host such as station.example.com, or station.example.com:8080"),
+    }
+}
+
+/// Why no browser can ever send the entry `text` of `allowed_origins`; a clause whose subject is the entry.
+pub fn check_origin(text: &str) -> std::result::Result<(), &'static str> {
+    let is_scheme = |scheme: &str| {
+        scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+            && scheme.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'))
+    };
+    let parts = text.strip_suffix('/').unwrap_or(text).split_once("://");
+    let is_origin = parts.is_some_and(|(scheme, authority)| is_scheme(scheme) && check_host(authority).is_ok());
+    if is_origin { Ok(()) } else { Err("is no origin such as https://app.example.com, or http://localhost:3000") }
+}
+
+/// As names and addresses are written on the wire: a name with other letters is sent as `xn--..`, and there are no wildcards.
+fn is_host(host: &str) -> bool {
+    match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => host.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_')),
+    }
+}
+
+/// Is the port written as programs write it, without a sign and leading zeros?
+fn is_plain_port(authority: &str, host: &str, port: Option<u16>) -> bool {
+    port.is_none_or(|port| port > 0 && authority.strip_prefix(host) == Some(&format!(":{port}")))
+}
+
 /// Lower case, without the scheme's own port, as browsers write origins. `None` for what isn't one, such as `null`.
 fn normal_origin(origin: &str) -> Option<String> {
     let origin = origin.trim_end_matches('/').to_ascii_lowercase();
@@ -170,6 +202,44 @@ mod tests {
         }
         assert!(!admits(&[]), "no host");
         assert!(!admits(&[(HOST, "localhost"), (HOST, "localhost")]), "two hosts");
+    }
+
+    #[test]
+    fn what_can_be_admitted_is_told_from_what_never_could() {
+        let hosts =
+            ["example.com", "Example.com:8080", "localhost", "a_b.internal", "10.0.0.1:80", "[::1]", "[::1]:80"];
+        for good in hosts {
+            assert!(check_host(good).is_ok(), "{good}");
+            for scheme in ["https", "HTTP", "chrome-extension"] {
+                assert!(check_origin(&format!("{scheme}://{good}")).is_ok(), "{scheme} {good}");
+            }
+        }
+        assert!(check_origin("https://example.com/").is_ok());
+        let none = [
+            "",
+            " ",
+            "*",
+            "*.example.com",
+            "a b",
+            "a/b",
+            "me@a",
+            "a:",
+            "a:0",
+            "a:080",
+            "a:99999",
+            "::1",
+            "[a]",
+            "exämple.com",
+        ];
+        for bad in none {
+            assert!(check_host(bad).is_err(), "{bad}");
+            assert!(check_origin(bad).is_err() && check_origin(&format!("https://{bad}")).is_err(), "{bad}");
+        }
+        for bad in ["null", "not an origin", "https://a/b", "https://a//", "https://", "://a", "a", "1a://b", "https:a"]
+        {
+            assert!(check_origin(bad).is_err(), "{bad}");
+        }
+        assert!(check_host("https://a").is_err());
     }
 
     #[test]

@@ -12,6 +12,6 @@ pub mod sse;
 pub(crate) mod testing;
 
 pub use client::http_client;
-pub use guard::Guard;
+pub use guard::{Guard, check_host, check_origin};
 pub use outbound::{OUTBOUND_HINT, check_outbound, without_credentials};
 pub use request_id::RequestId;

@@ -183,6 +183,11 @@ fn settings_that_make_no_sense() {
     for (text, parts) in [
         ("http:\n  lisen: 127.0.0.1:1\n", ["station.yml:2", "`http.lisen`", "listen"]),
         ("runs:\n  workers: many\n", ["station.yml:2", "`runs.workers`", "many"]),
+        (
+            "http:\n  allowed_origins: [\"https://app.example/chat\"]\n",
+            ["station.yml:2", "`http.allowed_origins.0`: `https://app.example/chat` is no origin", "without a path"],
+        ),
+        ("http:\n  allowed_hosts: [\"*.example\"]\n", ["station.yml:2", "`http.allowed_hosts.0`", "no wildcards"]),
         ("default_environment: nowhere\n", ["station.yml", "nowhere", "environments/nowhere"]),
         (
             "environments:\n  prodution: { auto_accept_commands: false }\n",

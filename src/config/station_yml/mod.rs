@@ -21,10 +21,15 @@ use super::yaml;
 use crate::domain::{EnvironmentKind, Name, nearest, quoted};
 use crate::error::{Error, Result};
 use crate::home;
+use crate::net::{check_host, check_origin};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
+
+const HOSTS_HINT: &str = "write the name that callers use, without `https://` and path; there are no wildcards";
+const ORIGINS_HINT: &str =
+    "write scheme, host and port as the browser sends them, without a path; there are no wildcards";
 
 /// Reads the settings at `path`, which people know as `file`; without the file they are the defaults. `variables` is the process's
 /// environment.
@@ -165,9 +170,30 @@ fn read_http(root: &Fields<'_>, settings: &mut Settings, faults: &mut Faults) {
     };
     let listen = http.text("listen").and_then(|text| text.map(address).transpose());
     settings.http.listen = faults.take(listen).flatten().unwrap_or(settings.http.listen);
-    settings.http.allowed_hosts = faults.take(http.texts("allowed_hosts")).unwrap_or_default();
-    settings.http.allowed_origins = faults.take(http.texts("allowed_origins")).unwrap_or_default();
+    let hosts = checked(&http, "allowed_hosts", check_host, HOSTS_HINT, faults);
+    settings.http.allowed_hosts = hosts.unwrap_or_default();
+    let origins = checked(&http, "allowed_origins", check_origin, ORIGINS_HINT, faults);
+    settings.http.allowed_origins = origins.unwrap_or_default();
     settings.http.behind_proxy = faults.take(http.boolean("behind_proxy")).flatten().unwrap_or_default();
+}
+
+/// The texts of `key`; what is wrong with one of them is a fault of its own.
+fn checked(
+    fields: &Fields<'_>,
+    key: &str,
+    check: fn(&str) -> Result<(), &'static str>,
+    hint: &str,
+    faults: &mut Faults,
+) -> Option<Vec<String>> {
+    let texts = faults.take(fields.texts(key))?;
+    for (at, text) in texts.iter().enumerate() {
+        if let Err(reason) = check(text) {
+            let found = if text.is_empty() { "an empty text".to_owned() } else { quoted(text) };
+            let problem = fields.problem_inside(key, &[at.to_string()], format!("{found} {reason}"));
+            faults.0.push(problem.hint(hint));
+        }
+    }
+    Some(texts)
 }
 
 fn read_log(root: &Fields<'_>, settings: &mut Settings, faults: &mut Faults) {

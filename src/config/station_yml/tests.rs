@@ -190,6 +190,17 @@ fn unknown_keys_and_what_comes_later_are_errors_with_their_line() {
             "`providers.o.headers`: the value of `A` has a line break",
         ),
         ("http:\n  tls: { cert: a, key: b }\n", "`http.tls` is not supported"),
+        (
+            "http:\n  allowed_hosts: [a.example, \"https://b.example\"]\n",
+            "`http.allowed_hosts.1`: `https://b.example` is no host",
+        ),
+        ("http:\n  allowed_hosts: [\"\"]\n", "`http.allowed_hosts.0`: an empty text is no host"),
+        (
+            "http:\n  allowed_origins: [not an origin]\n",
+            "`http.allowed_origins.0`: `not an origin` is no origin such as",
+        ),
+        ("http:\n  allowed_origins: [\"https://a/b\"]\n", "`http.allowed_origins.0`: `https://a/b` is no origin"),
+        ("http:\n  allowed_origins: [\"*\"]\n", "`http.allowed_origins.0`: `*` is no origin"),
         ("http:\n  behind_proxy: 127.0.0.1\n", "`http.behind_proxy`: expected true or false"),
         ("models:\n  prices: { a: { input: 1, output: 1 } }\n", "`models.prices`: `a` names no provider and model"),
         ("models:\n  prices: { a/b: 1 }\n", "expected a map"),
