@@ -21,8 +21,8 @@ fn main() -> ExitCode {
                 work(Arc::clone(&app.station)).await
             })
         },
-        serve: |Serve { home, variables, redactor, listen, background, idle, ask, stretched }| {
-            Box::pin(app::serve(ServeOptions { home, variables, redactor, listen, background, idle, ask, stretched }))
+        serve: |Serve { home, variables, redactor, flags, background, idle, ask, stretched }| {
+            Box::pin(app::serve(ServeOptions { home, variables, redactor, flags, background, idle, ask, stretched }))
         },
     };
     process::leave_no_image();

@@ -4,7 +4,7 @@ use super::{App, Parts, open, settings, take_up_files, unlock};
 use crate::SCHEMA;
 use crate::adapters::http::{self, Activity, Deps, Routers};
 use crate::clock::{ClockExt, SharedClock, SystemClock};
-use crate::config::{self, STATION_YML};
+use crate::config::{self, STATION_YML, ServeFlags};
 use crate::error::{Error, Result};
 use crate::home::{self, Handshake, Home, LocalKey, LocalListener, OwnerLock, Subreaper};
 use crate::redact::{Redactor, STATION};
@@ -44,8 +44,7 @@ pub struct ServeOptions {
     /// The process's environment, read once at start.
     pub variables: BTreeMap<String, String>,
     pub redactor: Redactor,
-    /// Instead of `http.listen`.
-    pub listen: Option<SocketAddr>,
+    pub flags: ServeFlags,
     /// No TCP, and another owner is left in peace.
     pub background: bool,
     /// Ends after this time without client and live run.
@@ -59,11 +58,9 @@ pub struct ServeOptions {
 /// Serves until the end. `Ok` also when, in the background, another owner was faster.
 pub async fn serve(options: ServeOptions) -> Result<()> {
     let clock = SystemClock::shared();
-    let ServeOptions { home, variables, redactor, listen, background, idle, ask, stretched } = options;
+    let ServeOptions { home, variables, redactor, flags, background, idle, ask, stretched } = options;
     let mut settings = settings(&home, &variables)?;
-    if let Some(address) = listen {
-        settings.listen_as_flagged(address);
-    }
+    settings.flagged(flags);
     if !background {
         config::check_listener(&settings, STATION_YML)?;
     }

@@ -61,7 +61,7 @@ pub use schema::{FILE_SCHEMAS, file_schema, schema_path, schema_texts};
 pub use servers::{ServerEntry, ServersFile, parse_servers, server_hash};
 pub use settings::{
     EnvironmentSettings, HttpSettings, LogFormat, LogSettings, ModelSettings, ProviderApi, ProviderSettings,
-    RunSettings, SecretOr, Settings, ThinkSetting,
+    RunSettings, SecretOr, ServeFlags, Settings, ThinkSetting,
 };
 pub use station_yml::{check_environments, check_listener, load_settings, parse_settings, settings_changed};
 pub use template::{MessageRole, Rendered, render_agent};

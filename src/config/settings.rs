@@ -49,6 +49,15 @@ pub struct HttpSettings {
     pub behind_proxy: bool,
 }
 
+/// What flags of `stn serve` say, which stand above file and variable.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ServeFlags {
+    /// Instead of `http.listen`.
+    pub listen: Option<SocketAddr>,
+    /// As if `http.behind_proxy` were true.
+    pub behind_proxy: bool,
+}
+
 #[derive(Debug, Clone)]
 pub struct LogSettings {
     /// `error`, `warn`, `info`, `debug` or `trace`; of `STN_LOG`, directives for parts of the station too.
@@ -169,10 +178,16 @@ impl Settings {
         names.into_iter()
     }
 
-    /// Listens here instead, because `--listen` says so, which stands above file and variable.
-    pub fn listen_as_flagged(&mut self, address: SocketAddr) {
-        self.http.listen = address;
-        self.origins.insert("http.listen".to_owned(), Origin::Flag("--listen"));
+    /// Takes over what flags say.
+    pub fn flagged(&mut self, flags: ServeFlags) {
+        if let Some(address) = flags.listen {
+            self.http.listen = address;
+            self.origins.insert("http.listen".to_owned(), Origin::Flag("--listen"));
+        }
+        if flags.behind_proxy {
+            self.http.behind_proxy = true;
+            self.origins.insert("http.behind_proxy".to_owned(), Origin::Flag("--behind-proxy"));
+        }
     }
 
     /// A problem with the key at this path, where whoever said it will look; `file` is where the settings stand.

@@ -312,6 +312,22 @@ fn behind_a_proxy_a_key_comes_from_where_the_proxy_says() {
 }
 
 #[test]
+fn a_flag_says_as_the_setting_does_that_a_proxy_stands_in_front() {
+    let home = TestHome::new();
+    let _created = home.stn(&["init"]).ok();
+    home.write("station.yml", "default_environment: development\nhttp: { behind_proxy: false }\n");
+    let far = home.json(&["api-key", "create", "far", "--sources", "10.0.0.0/8"]);
+    let serve = home.serve_with(&["--behind-proxy"]);
+    let http = Http::with_key(&serve.url, far["key"].as_str().unwrap());
+    let from = |from: &str| http.send("GET", "/api/v1/agents", &[("x-forwarded-for", from)], None);
+    let _taken = from("127.0.0.1, 10.1.2.3").with(200);
+    let _elsewhere = from("10.1.2.3, 192.0.2.1").with(403);
+    let _unsaid = http.get("/api/v1/agents").with(400);
+    let shown = home.json(&["config", "get", "http.behind_proxy"]);
+    assert_eq!((&shown["keys"][0]["value"], &shown["keys"][0]["source"]), (&json!(true), &json!("flag")), "{shown}");
+}
+
+#[test]
 fn a_key_is_good_for_90_days_and_at_most_365_and_is_replaced_by_a_second_one() {
     let station = Station::open();
     let until = |arguments: &[&str]| station.home.stn(&[&["api-key", "create", "ci", "--json"], arguments].concat());

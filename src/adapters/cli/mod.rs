@@ -42,6 +42,7 @@ mod tree;
 pub use failure::Failure;
 
 use crate::clock::SystemClock;
+use crate::config::ServeFlags;
 use crate::error::{Error, Result};
 use crate::home::{Home, OwnerLock, Variables};
 use crate::redact::Redactor;
@@ -58,7 +59,6 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
 use std::io::IsTerminal;
-use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -116,8 +116,7 @@ pub struct Serve {
     /// The process's environment.
     pub variables: BTreeMap<String, String>,
     pub redactor: Redactor,
-    /// Instead of `http.listen`.
-    pub listen: Option<SocketAddr>,
+    pub flags: ServeFlags,
     pub background: bool,
     /// End after this time without clients and runs.
     pub idle: Option<Duration>,

@@ -1,7 +1,7 @@
 //! `stn serve`: becoming the owner of the home.
 
 use super::{Serve, terminal};
-use crate::config::parse_duration;
+use crate::config::{ServeFlags, parse_duration};
 use crate::home::Home;
 use crate::redact::Redactor;
 use crate::secrets::Stretched;
@@ -31,6 +31,12 @@ pub(super) fn command() -> Command {
                 .value_parser(address)
                 .conflicts_with("background")
                 .help("Address and port for HTTP, instead of station.yml's"),
+        )
+        .arg(
+            Arg::new("behind-proxy")
+                .long("behind-proxy")
+                .action(ArgAction::SetTrue)
+                .help("A proxy on this machine stands in front, as `http.behind_proxy: true` says"),
         )
         .arg(
             Arg::new("background")
@@ -65,7 +71,10 @@ pub(super) fn options(
         home,
         variables,
         redactor,
-        listen: matches.get_one("listen").copied(),
+        flags: ServeFlags {
+            listen: matches.get_one("listen").copied(),
+            behind_proxy: matches.get_flag("behind-proxy"),
+        },
         background: matches.get_flag("background"),
         idle: matches.get_one("idle").copied(),
         ask: terminal::passphrase,
