@@ -13,6 +13,7 @@ use super::effective;
 use super::faults::Faults;
 use super::fields::{Fields, Source};
 use super::file::{read_settings_file, text};
+use super::placeholder::is_name;
 use super::price;
 use super::problem::FileProblem;
 use super::revision::sha256_hex;
@@ -30,6 +31,9 @@ use std::path::Path;
 const HOSTS_HINT: &str = "write the name that callers use, without `https://` and path; there are no wildcards";
 const ORIGINS_HINT: &str =
     "write scheme, host and port as the browser sends them, without a path; there are no wildcards";
+
+const VARIABLES_HINT: &str =
+    "write the name alone, without `$` and value; letters, digits and `_` are allowed, no digit first";
 
 /// Reads the settings at `path`, which people know as `file`; without the file they are the defaults. `variables` is the process's
 /// environment.
@@ -232,10 +236,16 @@ fn environment(fields: &Fields<'_>, faults: &mut Faults) -> EnvironmentSettings 
     EnvironmentSettings {
         kind: faults.take(kind(fields)).flatten(),
         model: faults.take(fields.model("model")).flatten(),
-        variables_from_process: faults.take(fields.texts("variables_from_process")).unwrap_or_default(),
+        variables_from_process: checked(fields, "variables_from_process", variable, VARIABLES_HINT, faults)
+            .unwrap_or_default(),
         auto_accept_commands: faults.take(fields.boolean("auto_accept_commands")).flatten(),
         at: None,
     }
+}
+
+/// Why no file can use the variable `name` of the process.
+fn variable(name: &str) -> Result<(), &'static str> {
+    if is_name(name) { Ok(()) } else { Err("is no name of a variable") }
 }
 
 fn kind(fields: &Fields<'_>) -> Result<Option<EnvironmentKind>, FileProblem> {

@@ -231,6 +231,11 @@ fn unknown_keys_and_what_comes_later_are_errors_with_their_line() {
             "environments:\n  a: { kind: prodution }\n",
             "is none of development, staging, production; did you mean `production`?",
         ),
+        (
+            "environments:\n  a: { variables_from_process: [HOME, $PATH] }\n",
+            "`environments.a.variables_from_process.1`: `$PATH` is no name",
+        ),
+        ("environments:\n  a: { variables_from_process: [\"\"] }\n", "an empty text is no name of a variable"),
         ("environments:\n  a: { model: gpt }\n", "`environments.a.model`: `gpt` names no provider"),
         ("environments:\n  \"Bad Name\": { model: a/b }\n", "not a valid name"),
         ("providers:\n  o: { api: openai_chat, api_key: \"x {{ secret.A }}\" }\n", "nothing but"),

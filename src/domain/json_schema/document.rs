@@ -12,7 +12,7 @@ use std::collections::{HashMap, HashSet};
 
 /// How deep a schema may be nested as it is written; JSON that was read from a text isn't deeper.
 const MOST_NESTING: usize = 128;
-/// References times what they may have to be told apart from (`$id`, anchors): what finding their targets costs.
+/// References times the places that one of them may mean: what finding their targets costs.
 const MOST_COMPARED: usize = 1_000_000;
 /// Bytes of one `$id`, of which every one inside it repeats the first part.
 const MOST_ID_BYTES: usize = 1_024;
@@ -35,6 +35,8 @@ pub(super) struct Place<'a> {
     /// The resource that it belongs to.
     resource: usize,
     nesting: usize,
+    /// The places that are applied to the same value.
+    applied: Vec<usize>,
 }
 
 /// What an `$id` names: the part of the document that its references begin at.
@@ -42,8 +44,8 @@ struct Resource {
     uri: Uri<String>,
     /// The resource that it stands in. The root stands in itself.
     within: usize,
-    /// Whether the library is sure to take it for one.
-    is_certain: bool,
+    /// How many, it and those around it, the library may not take for one; 0 if it is sure to take this one.
+    uncertain: usize,
 }
 
 struct Anchor {
@@ -63,9 +65,7 @@ pub(super) struct Document<'a> {
     anchors: HashMap<&'a str, Vec<Anchor>>,
     /// Where `$recursiveAnchor` stands.
     recursive: Vec<usize>,
-    /// How many references there are, and how many names that they may mean.
     references: usize,
-    names: usize,
 }
 
 impl<'a> Document<'a> {
@@ -77,11 +77,10 @@ impl<'a> Document<'a> {
             found: HashMap::new(),
             expected: HashSet::from([std::ptr::from_ref(schema)]),
             named: HashMap::from([(uri.to_string(), vec![0])]),
-            resources: vec![Resource { uri, within: 0, is_certain: true }],
+            resources: vec![Resource { uri, within: 0, uncertain: 0 }],
             anchors: HashMap::new(),
             recursive: Vec::new(),
             references: 0,
-            names: 0,
         };
         document.add(schema, 0, Cow::Borrowed(""))?;
         let mut next = 0;
@@ -101,13 +100,27 @@ impl<'a> Document<'a> {
             }
             next += 1;
         }
-        let Self { references, names, .. } = document;
-        if references.saturating_mul(names) > MOST_COMPARED {
-            let reason =
-                format!("it has {references} references, and {names} `$id`s and anchors: too many to look each up");
-            return Err(document.fault(0, reason));
-        }
+        document.resolve()?;
         Ok(document)
+    }
+
+    /// Finds what each place applies to its value.
+    fn resolve(&mut self) -> Result<(), SchemaFault> {
+        let named = self.named.values().map(Vec::len).max().unwrap_or_default();
+        let anchors = self.anchors.values().map(Vec::len).max().unwrap_or_default();
+        let alike = named.saturating_mul(anchors.max(1)).max(self.recursive.len());
+        let uncertain = self.resources.iter().map(|resource| resource.uncertain).max().unwrap_or_default();
+        let (references, meant) = (self.references, alike.saturating_mul(uncertain + 1));
+        if references.saturating_mul(meant) > MOST_COMPARED {
+            let reason = format!(
+                "it has {references} references, of which one may mean {meant} places: too many to look each up"
+            );
+            return Err(self.fault(0, reason));
+        }
+        for at in 0..self.places.len() {
+            self.places[at].applied = self.applied_at(at);
+        }
+        Ok(())
     }
 
     fn add(&mut self, value: &'a Value, within: usize, segment: Cow<'a, str>) -> Result<(), SchemaFault> {
@@ -120,7 +133,7 @@ impl<'a> Document<'a> {
             None => (0, 0, Draft::default().detect(value)),
         };
         self.found.insert(std::ptr::from_ref(value), own);
-        self.places.push(Place { value, within, segment, draft, resource, nesting });
+        self.places.push(Place { value, within, segment, draft, resource, nesting, applied: Vec::new() });
         if nesting > MOST_NESTING {
             return Err(self.fault(own, format!("it is nested more than {MOST_NESTING} deep")));
         }
@@ -136,9 +149,7 @@ impl<'a> Document<'a> {
         let is_expected = self.expected.contains(&std::ptr::from_ref(value));
         for (keyword, said) in value.as_object().into_iter().flatten() {
             let (keyword, text) = (keyword.as_str(), said.as_str());
-            let is_name = IDS.contains(&keyword) || ANCHORS.contains(&keyword) || keyword == "$recursiveAnchor";
             self.references += usize::from(text.is_some() && REFERENCES.contains(&keyword));
-            self.names += usize::from(is_name);
             if let Some(id) = text.filter(|_| IDS.contains(&keyword)) {
                 if let Some(anchor) = id.strip_prefix('#') {
                     self.anchors.entry(anchor).or_default().push(Anchor { place: own, is_dynamic: true });
@@ -171,7 +182,8 @@ impl<'a> Document<'a> {
         }
         self.named.entry(uri.to_string()).or_default().push(own);
         self.places[own].resource = self.resources.len();
-        self.resources.push(Resource { uri, within, is_certain });
+        let uncertain = if is_certain { 0 } else { self.resources[within].uncertain + 1 };
+        self.resources.push(Resource { uri, within, uncertain });
         Ok(())
     }
 
@@ -190,7 +202,11 @@ impl<'a> Document<'a> {
     }
 
     /// The places that are applied to the same value as the one `at`.
-    pub(super) fn applied(&self, at: usize) -> Vec<usize> {
+    pub(super) fn applied(&self, at: usize) -> &[usize] {
+        &self.places[at].applied
+    }
+
+    fn applied_at(&self, at: usize) -> Vec<usize> {
         let place = &self.places[at];
         let Value::Object(members) = place.value else { return Vec::new() };
         let mut applied = Vec::new();
@@ -250,7 +266,7 @@ impl<'a> Document<'a> {
         std::iter::from_fn(move || {
             let own = next?;
             let resource = &self.resources[own];
-            next = (!resource.is_certain && resource.within != own).then_some(resource.within);
+            next = (resource.uncertain > 0).then_some(resource.within);
             Some(resource)
         })
     }

@@ -167,7 +167,7 @@ impl Walk {
                     }
                     Known::Unseen => {
                         self.known[at] = Known::Open;
-                        open.push((at, document.applied(at)));
+                        open.push((at, document.applied(at).to_vec()));
                     }
                 }
             }
@@ -194,12 +194,12 @@ impl Walk {
 
     fn sum(&self, document: &Document<'_>, at: usize) -> Below {
         let none = Below { ways: 0, ..Below::NOTHING };
-        let all = document.applied(at).into_iter().fold(none, |all, at| {
-            let one = self.below(at);
+        let all = document.applied(at).iter().fold(none, |all, at| {
+            let one = self.below(*at);
             Below {
                 steps: all.steps.max(one.steps + 1),
                 ways: all.ways.saturating_add(one.ways),
-                conditions: all.conditions.max(one.conditions + u64::from(is_condition(document, at))),
+                conditions: all.conditions.max(one.conditions + u64::from(is_condition(document, *at))),
             }
         });
         Below { ways: all.ways.max(1), ..all }

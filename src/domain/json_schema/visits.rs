@@ -31,7 +31,9 @@ struct Applied {
     times: u64,
     /// The ways through what it applies to one value.
     ways: u64,
-    path: Vec<String>,
+    /// The place that it stands in, and under which name.
+    within: usize,
+    segment: String,
 }
 
 /// What a schema applies where.
@@ -45,8 +47,10 @@ impl Plan {
     pub(super) fn new(document: &Document<'_>, below: impl Fn(usize) -> Below) -> Self {
         let places = (0..document.places.len()).map(|at| {
             let Below { ways, conditions, .. } = below(at);
-            let mut applied = Applied { same: document.applied(at), times: 1, ways, ..Applied::default() };
-            if let Value::Object(members) = document.places[at].value {
+            let mut applied = Applied { same: document.applied(at).to_vec(), times: 1, ways, ..Applied::default() };
+            let place = &document.places[at];
+            (applied.within, applied.segment) = (place.within, place.segment.to_string());
+            if let Value::Object(members) = place.value {
                 applied.read(document, at, members);
                 if members.contains_key("unevaluatedProperties") || members.contains_key("unevaluatedItems") {
                     applied.times += conditions.max(u64::from(members.contains_key("contains")));
@@ -63,17 +67,23 @@ impl Plan {
         counting.count(0, value);
         match counting.beyond {
             None => Ok(()),
-            Some(at) => {
-                let path: Vec<String> = self.places[at].path.iter().map(|segment| quoted_place(segment)).collect();
-                Err(format!("`#/{}`", path.join("/")))
-            }
+            Some(at) => Err(self.shown(at)),
         }
+    }
+
+    fn shown(&self, at: usize) -> String {
+        let (mut path, mut at) = (Vec::new(), at);
+        while at != 0 {
+            path.push(quoted_place(&self.places[at].segment));
+            at = self.places[at].within;
+        }
+        path.reverse();
+        format!("`#/{}`", path.join("/"))
     }
 }
 
 impl Applied {
     fn read(&mut self, document: &Document<'_>, at: usize, members: &Map<String, Value>) {
-        self.path = document.fault(at, String::new()).path;
         // Before 2020-12 `prefixItems` is nothing, and `items` is for all of them.
         let has_prefix = matches!(document.places[at].draft, Draft::Draft202012 | Draft::Unknown);
         for (keyword, said) in members {
