@@ -24,6 +24,7 @@ use crate::tools::model::{LocalServers, Models, ProviderVariables};
 use crate::tools::{self, Environment, Environments, FileProblems, NoWorkers, Station};
 use futures_util::future::join_all;
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -351,13 +352,21 @@ async fn known_environments(
     }
     let directories: Vec<_> =
         rows.iter().flat_map(|row| [home.agents_dir(&row.name), home.workspace_dir(&row.name)]).collect();
-    blocking(move || directories.iter().try_for_each(|directory| create_directory(directory))).await?;
+    blocking(move || {
+        directories.iter().for_each(|directory| create_directory(directory));
+        Ok(())
+    })
+    .await?;
     Ok(rows)
 }
 
-fn create_directory(directory: &Path) -> Result<()> {
-    std::fs::create_dir_all(directory)
-        .map_err(|cause| Error::unavailable(format!("can't create `{}`: {cause}", directory.display())).source(cause))
+/// One that can't be made stops nobody else: what is missing or odd is told when the environment's files are read.
+fn create_directory(directory: &Path) {
+    // Whatever is there already is what its owner has put there.
+    let is_missing = std::fs::symlink_metadata(directory).is_err_and(|error| error.kind() == ErrorKind::NotFound);
+    if is_missing && let Err(error) = std::fs::create_dir_all(directory) {
+        tracing::error!(directory = %directory.display(), %error, "a directory of an environment can't be created");
+    }
 }
 
 /// The directories that are environments. One whose name can't be an environment's is left alone and said so.

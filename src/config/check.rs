@@ -178,7 +178,15 @@ pub fn environment_directories(directory: &Path) -> Result<Vec<Result<Name, File
     for entry in std::fs::read_dir(directory).map_err(unreadable)? {
         let entry = entry.map_err(unreadable)?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        if name.starts_with('.') || !entry.path().is_dir() {
+        if name.starts_with('.') {
+            continue;
+        }
+        if !entry.path().is_dir() {
+            if entry.path().is_symlink() && !entry.path().exists() {
+                let problem =
+                    FileProblem::new(&format!("environments/{name}"), "it is a link to a directory that doesn't exist");
+                found.push(Err(problem.hint("put a directory in its place, or there")));
+            }
             continue;
         }
         found.push(Name::new(&name).map_err(|invalid| {

@@ -30,6 +30,8 @@ const MANIFEST: &str = "manifest.json";
 #[derive(Debug, Clone)]
 pub struct EnvironmentFiles {
     pub agents: Vec<AgentFile>,
+    /// Why nobody can tell which agents there are, which is among the problems too: then those that are known stay.
+    pub agents_unread: Option<FileProblem>,
     pub servers: Vec<ServerEntry>,
     /// Faults that belong to no agent and no server.
     pub problems: Vec<FileProblem>,
@@ -66,7 +68,7 @@ pub fn allow_listed(names: &[String], process: &BTreeMap<String, String>) -> BTr
 
 /// Reads `directory`, which people know as `shown` (`environments/development`), as it will be once `promised` is written. `process` holds
 /// the allow-listed variables of the process. Only a directory that can't be listed is an error; then nothing may be concluded about what
-/// is missing.
+/// is missing. Where that is `agents/`, servers and variables are read all the same.
 pub fn load_environment(
     directory: &Path,
     shown: &str,
@@ -77,6 +79,7 @@ pub fn load_environment(
     let reader = Reader { root, shown, promised };
     let mut files = EnvironmentFiles {
         agents: Vec::new(),
+        agents_unread: None,
         servers: Vec::new(),
         problems: Vec::new(),
         warnings: Vec::new(),
@@ -87,7 +90,11 @@ pub fn load_environment(
     let mut hashed = Hashed::new();
     reader.variables(&mut files, &mut hashed);
     reader.servers(process, &mut files, &mut hashed)?;
-    reader.agents(&mut files)?;
+    if let Err(problem) = reader.agents(&mut files) {
+        files.problems.push(problem.clone());
+        files.agents_unread = Some(problem);
+    }
+    files.problems.extend(reader.workspace());
     let agents = files.agents.iter().map(|agent| agent.file.clone());
     files.read = hashed.iter().map(|(name, _)| reader.shown(name)).chain(agents).collect();
     files.hash_without_agents = content_hash(hashed.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())));
@@ -100,6 +107,17 @@ fn unreadable(shown: &str, error: std::io::Error) -> Error {
         _ => Error::unavailable(format!("the directory `{shown}` can't be read: {error}")),
     }
     .source(error)
+}
+
+fn unlistable(shown: &str, error: &std::io::Error) -> FileProblem {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => FileProblem::new(shown, "it is a link to a directory that doesn't exist")
+            .hint("put a directory in its place, or there"),
+        std::io::ErrorKind::NotADirectory => {
+            FileProblem::new(shown, "it is no directory").hint("put a directory in its place")
+        }
+        _ => FileProblem::new(shown, format!("the directory can't be read: {error}")).hint("check its permissions"),
+    }
 }
 
 struct Reader<'a> {
@@ -133,7 +151,11 @@ impl Reader<'_> {
         hashed: &mut Hashed,
     ) -> Result<()> {
         let mut found: BTreeMap<Name, ServerEntry> = BTreeMap::new();
-        for name in self.list("", "json", files)? {
+        let unlisted = |problem: FileProblem| {
+            let error = Error::unavailable(format!("`{}`: {}", problem.file, problem.message));
+            error.hint(problem.hint.unwrap_or_default())
+        };
+        for name in self.list("", "json", files).map_err(unlisted)? {
             if name.ends_with(OPENAPI) {
                 let problem = FileProblem::new(&self.shown(&name), "this version attaches no OpenAPI descriptions");
                 files.warnings.push(problem.hint("attach an MCP server that speaks for it").warning());
@@ -169,9 +191,9 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn agents(&self, files: &mut EnvironmentFiles) -> Result<()> {
+    fn agents(&self, files: &mut EnvironmentFiles) -> Result<(), FileProblem> {
         let folder = "agents";
-        if !self.is_there(folder).map_err(|error| unreadable(&self.shown(folder), error))? {
+        if !self.is_there(folder).map_err(|error| unlistable(&self.shown(folder), &error))? {
             return Ok(());
         }
         let mut found: BTreeMap<Name, AgentFile> = BTreeMap::new();
@@ -209,6 +231,20 @@ impl Reader<'_> {
         Ok(())
     }
 
+    /// What is wrong with the directory that belongs to agents, which a start makes if there is nothing.
+    fn workspace(&self) -> Option<FileProblem> {
+        let (relative, shown) = ("workspace", self.shown("workspace"));
+        if self.is_there(relative).is_ok_and(|there| !there) {
+            return None;
+        }
+        let error = match fs::metadata(self.root.join(relative)) {
+            Ok(found) if found.is_dir() => return None,
+            Ok(_) => std::io::ErrorKind::NotADirectory.into(),
+            Err(error) => error,
+        };
+        Some(unlistable(&shown, &error))
+    }
+
     /// An error says that nobody can tell.
     fn is_there(&self, relative: &str) -> std::io::Result<bool> {
         match fs::symlink_metadata(self.root.join(relative)) {
@@ -219,16 +255,17 @@ impl Reader<'_> {
     }
 
     /// The names in `folder` that end in `.extension`, in order. Hidden files are left alone.
-    fn list(&self, folder: &str, extension: &str, files: &mut EnvironmentFiles) -> Result<Vec<String>> {
+    fn list(&self, folder: &str, extension: &str, files: &mut EnvironmentFiles) -> Result<Vec<String>, FileProblem> {
         let path = self.root.join(folder);
         let shown = self.shown(folder);
-        let inside = fs::canonicalize(&path).map_err(|error| unreadable(&shown, error))?;
+        let inside = fs::canonicalize(&path).map_err(|error| unlistable(&shown, &error))?;
         if !inside.starts_with(&self.root) {
-            return Err(Error::invalid_input(format!("the directory `{shown}` is a link out of its environment")));
+            let problem = FileProblem::new(&shown, "the directory is a link out of its environment");
+            return Err(problem.hint("put a directory in the place of the link"));
         }
         let mut names = Vec::new();
-        for entry in fs::read_dir(&inside).map_err(|error| unreadable(&shown, error))? {
-            let name = entry.map_err(|error| unreadable(&shown, error))?.file_name();
+        for entry in fs::read_dir(&inside).map_err(|error| unlistable(&shown, &error))? {
+            let name = entry.map_err(|error| unlistable(&shown, &error))?.file_name();
             if Path::new(&name).extension().is_none_or(|found| found != extension) {
                 continue;
             }
@@ -321,7 +358,7 @@ fn names_no_servers(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::plan::KnownAgent;
+    use super::super::plan::{KnownAgent, PlanAction, PlanKind, plan};
     use super::super::revision::in_force_hash;
     use super::*;
     use crate::domain::AgentState;
@@ -440,8 +477,53 @@ mod tests {
         };
         agents(home.path().to_owned()).unwrap();
         // Below a file nothing can be looked up, whoever asks.
-        let error = agents(home.path().join("file")).unwrap_err();
-        assert!(error.message().contains("`environments/development/agents` can't be read"), "{error}");
+        let problem = agents(home.path().join("file")).unwrap_err();
+        assert!(problem.to_string().starts_with("environments/development/agents: it is no directory"), "{problem}");
+    }
+
+    #[test]
+    fn an_odd_agents_directory_is_a_problem_and_its_servers_and_known_agents_stay() {
+        let outside = tempfile::tempdir().unwrap();
+        let servers = "{ \"mcpServers\": { \"files\": { \"builtin\": \"filesystem\" } } }";
+        let home = home(&[("agents/a.prompt", PROMPT), ("s.json", servers)]);
+        let before = load(&home);
+        let known = [KnownAgent {
+            name: before.agents[0].name.clone(),
+            revision: before.agents[0].revision.clone(),
+            state: AgentState::Ok,
+            file: before.agents[0].file.clone(),
+            agents: Vec::new(),
+        }];
+        fs::rename(home.path().join("agents"), home.path().join("old")).unwrap();
+        for (target, reason) in [
+            (outside.path(), "out of its environment"),
+            (Path::new("missing"), "doesn't exist"),
+            (Path::new("s.json"), "is no directory"),
+        ] {
+            std::os::unix::fs::symlink(target, home.path().join("agents")).unwrap();
+            let after = load(&home);
+            let problem = after.agents_unread.clone().unwrap();
+            assert!(problem.message.contains(reason) && after.problems == [problem.clone()], "{problem:?}");
+            assert_eq!(after.servers.len(), 1);
+            assert_eq!(in_force_hash(&after, &known), in_force_hash(&before, &known), "{reason}");
+            let items = plan(&after, &known, &[]).items;
+            let agent = items.iter().find(|item| item.kind == PlanKind::Agent).unwrap();
+            assert_eq!((agent.action, &agent.problem), (PlanAction::Error, &Some(problem)));
+            fs::remove_file(home.path().join("agents")).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_workspace_that_is_no_directory_is_a_problem_and_a_missing_one_is_none() {
+        let home = home(&[("file", "")]);
+        assert_eq!(load(&home).problems, []);
+        for (target, reason) in [("missing", "doesn't exist"), ("file", "no directory")] {
+            std::os::unix::fs::symlink(target, home.path().join("workspace")).unwrap();
+            let problems = load(&home).problems;
+            assert!(problems[0].to_string().starts_with("environments/development/workspace: "), "{problems:?}");
+            assert!(problems[0].message.contains(reason), "{problems:?}");
+            fs::remove_file(home.path().join("workspace")).unwrap();
+        }
     }
 
     #[test]

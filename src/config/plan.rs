@@ -106,7 +106,10 @@ fn plan_agents(files: &EnvironmentFiles, known: &[KnownAgent], items: &mut Vec<P
         items.push(PlanItem { warnings: agent.warnings.clone(), ..item });
     }
     for gone in known.into_values() {
-        items.push(item(PlanKind::Agent, gone.name.as_str(), PlanAction::Delete, &gone.file, None));
+        // While their directory can't be read, nobody knows whether its file is still there.
+        let unread = files.agents_unread.as_ref();
+        let action = if unread.is_some() { PlanAction::Error } else { PlanAction::Delete };
+        items.push(item(PlanKind::Agent, gone.name.as_str(), action, &gone.file, unread));
     }
 }
 
@@ -179,6 +182,7 @@ mod tests {
         EnvironmentFiles {
             warnings: Vec::new(),
             agents,
+            agents_unread: None,
             servers: parsed.servers,
             problems: parsed.problems,
             variables: Ok(BTreeMap::new()),

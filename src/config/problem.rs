@@ -63,6 +63,15 @@ impl FileProblem {
         }
     }
 
+    /// What keeps the directory `file` from being read at all.
+    pub fn of(file: &str, error: &Error) -> Self {
+        let problem = Self::new(file, error.message());
+        match error.hint_text() {
+            Some(hint) => problem.hint(hint),
+            None => problem,
+        }
+    }
+
     #[must_use]
     pub(super) fn at(mut self, position: Position) -> Self {
         let number = |found: usize| u32::try_from(found).ok();

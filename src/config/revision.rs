@@ -91,7 +91,8 @@ pub fn in_force_hash(files: &EnvironmentFiles, agents: &[KnownAgent]) -> String 
             Some((&known.file, &known.revision))
         }
     });
-    in_force.fold(files.hash_without_agents.clone(), |hash, (file, revision)| {
+    let unread = agents.iter().filter(|_| files.agents_unread.is_some()).map(|known| (&known.file, &known.revision));
+    in_force.chain(unread).fold(files.hash_without_agents.clone(), |hash, (file, revision)| {
         swapped(&hash, below_environment(file), None, Some(revision))
     })
 }

@@ -12,6 +12,7 @@ mod canary;
 mod config;
 mod conformance;
 mod coverage;
+mod directories;
 mod doors;
 mod files;
 mod filesystem;

@@ -123,7 +123,7 @@ impl Looked {
 pub async fn apply(station: &Arc<Station>, environment: &Arc<Environment>, audit: AuditEntry) -> Result<Looked> {
     let _one_at_a_time = environment.files.lock().await;
     files::finish(&station.home, environment, None).await?;
-    let looked = look(station, environment).await?;
+    let looked = look(station, environment).await.inspect_err(|error| tell(environment, error))?;
     commit(station, environment, &looked, audit).await?;
     attach(environment, &looked).await?;
     Ok(looked)
@@ -142,7 +142,7 @@ pub(in crate::tools) async fn take_up_locked(
     audit: AuditEntry,
 ) -> Result<Looked> {
     files::finish(&station.home, environment, None).await?;
-    let looked = look(station, environment).await?;
+    let looked = look(station, environment).await.inspect_err(|error| tell(environment, error))?;
     let known = environment.store.config_revision().await?;
     if looked.changes_something()
         || accepts_more(station, environment, &looked)
@@ -152,6 +152,11 @@ pub(in crate::tools) async fn take_up_locked(
     }
     attach(environment, &looked).await?;
     Ok(looked)
+}
+
+/// Whoever looks at the environment sees why nothing of it was taken up.
+fn tell(environment: &Environment, error: &Error) {
+    environment.problems.set(vec![FileProblem::of(&format!("environments/{}", environment.name), error)]);
 }
 
 /// The setting was turned on since: commands that have waited for somebody needn't any more.
