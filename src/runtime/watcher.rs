@@ -1,8 +1,11 @@
 //! Takes the files of an environment up soon after they were saved, as a sync does.
 //!
 //! Directories are watched, never single files: an editor replaces a file by another of the same name. Of an environment that is its
-//! directory and `agents/`; its `workspace/` belongs to agents. Whatever happens is only a hint that something may be different: what is
-//! different is what a look at the files finds, so that a hint too many costs a look and nothing else.
+//! directory, `agents/`, and those in which lies what their links lead to or through; its `workspace/` belongs to agents. Whatever happens
+//! is only a hint that something may be different: what is different is what a look at the files finds, so that a hint too many costs a
+//! look and nothing else.
+
+mod links;
 
 use crate::clock::{ClockExt, SharedClock};
 use crate::config::FileProblem;
@@ -10,8 +13,9 @@ use crate::domain::{AuditEntry, Name};
 use crate::lifecycle::Tasks;
 use crate::tools::environment::sync;
 use crate::tools::{Environment, Station};
+use links::Trails;
 use notify::{Config, Event, EventKind, PollWatcher, RecommendedWatcher, RecursiveMode, Watcher};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -36,12 +40,14 @@ pub fn watch(station: &Arc<Station>, tasks: &Tasks) {
     let changed: BTreeMap<Name, Arc<Notify>> =
         environments.iter().map(|environment| (environment.name.clone(), Arc::default())).collect();
     let root = station.home.environments_dir();
-    let eyes = Arc::new(Eyes::open(Hints { root: root.clone(), changed: changed.clone() }));
+    let hints = Arc::new(Hints { root: root.clone(), changed: changed.clone(), trails: Mutex::default() });
+    let eyes = Arc::new(Eyes::open(&hints));
     eyes.look_at(&root);
     for environment in environments {
         let Some(changed) = changed.get(&environment.name).cloned() else { continue };
-        let folder =
-            Folder { directory: station.home.environment_dir(&environment.name), changed, eyes: Arc::clone(&eyes) };
+        let (name, directory) = (environment.name.clone(), station.home.environment_dir(&environment.name));
+        let (eyes, hints, also) = (Arc::clone(&eyes), Arc::clone(&hints), BTreeSet::new());
+        let mut folder = Folder { name, directory, changed, eyes, hints, also };
         folder.look();
         let (station, ended) = (Arc::clone(station), tasks.soft().clone());
         tasks.spawn("file watcher", async move { folder.follow(&station, &environment, &ended).await });
@@ -50,22 +56,33 @@ pub fn watch(station: &Arc<Station>, tasks: &Tasks) {
 
 /// One environment's directory.
 struct Folder {
+    name: Name,
     directory: PathBuf,
     changed: Arc<Notify>,
     eyes: Arc<Eyes>,
+    hints: Arc<Hints>,
+    /// What is watched beside `directory`.
+    also: BTreeSet<PathBuf>,
 }
 
 impl Folder {
     /// Has it watched as it is now: it may have been replaced by another of the same name.
-    fn look(&self) {
+    fn look(&mut self) {
         self.eyes.look_at(&self.directory);
-        self.eyes.look_at(&self.directory.join("agents"));
+        let trails = Trails::of(&self.directory);
+        let mut also = trails.directories();
+        also.retain(|directory| *directory != self.directory && *directory != self.hints.root);
+        self.hints.follow(&self.name, trails);
+        self.also.difference(&also).for_each(|directory| self.eyes.leave(directory));
+        also.iter().for_each(|directory| self.eyes.look_at(directory));
+        self.also = also;
     }
 
-    async fn follow(&self, station: &Arc<Station>, environment: &Arc<Environment>, ended: &CancellationToken) {
+    async fn follow(&mut self, station: &Arc<Station>, environment: &Arc<Environment>, ended: &CancellationToken) {
+        let changed = Arc::clone(&self.changed);
         let next = async || {
-            self.changed.notified().await;
-            quiet(&station.clock, &self.changed).await;
+            changed.notified().await;
+            quiet(&station.clock, &changed).await;
         };
         while ended.run_until_cancelled(next()).await.is_some() {
             // Before the files are read, so that nothing is missed between.
@@ -110,24 +127,26 @@ struct Eyes(Mutex<Box<dyn Watcher + Send>>);
 
 impl Eyes {
     /// The system's own way to tell, else looking through the directories now and then.
-    fn open(hints: Hints) -> Self {
-        let hints = Arc::new(hints);
-        let told = {
-            let hints = Arc::clone(&hints);
+    fn open(hints: &Arc<Hints>) -> Self {
+        let told = || {
+            let hints = Arc::clone(hints);
             move |event| hints.take(event)
         };
         let own: notify::Result<Box<dyn Watcher + Send>> =
-            RecommendedWatcher::new(told, Config::default()).map(|watcher| Box::new(watcher) as _);
+            RecommendedWatcher::new(told(), Config::default()).map(|watcher| Box::new(watcher) as _);
         let watcher = own.or_else(|error| {
             tracing::warn!(%error, every = ?POLL_EVERY, "the system doesn't tell when files change: they are looked at now and then");
-            let told = move |event| hints.take(event);
             let config = Config::default().with_poll_interval(POLL_EVERY);
-            PollWatcher::new(told, config).map(|watcher| Box::new(watcher) as _)
+            PollWatcher::new(told(), config).map(|watcher| Box::new(watcher) as _)
         });
         Self(Mutex::new(watcher.unwrap_or_else(|error| {
             tracing::error!(%error, "files aren't watched: `stn sync` takes them up");
             Box::new(notify::NullWatcher)
         })))
+    }
+
+    fn leave(&self, directory: &Path) {
+        let _may_be_gone = self.0.lock().unwrap_or_else(PoisonError::into_inner).unwatch(directory);
     }
 
     /// Watches what is in `directory`, not below. One that isn't there is told of by the one above it, once it is.
@@ -148,9 +167,15 @@ struct Hints {
     /// The directory with the environments.
     root: PathBuf,
     changed: BTreeMap<Name, Arc<Notify>>,
+    /// Of environments that were looked at.
+    trails: Mutex<BTreeMap<Name, Trails>>,
 }
 
 impl Hints {
+    fn follow(&self, environment: &Name, trails: Trails) {
+        self.trails.lock().unwrap_or_else(PoisonError::into_inner).insert(environment.clone(), trails);
+    }
+
     fn take(&self, event: notify::Result<Event>) {
         match event {
             Ok(event) if event.need_rescan() => self.all(),
@@ -168,6 +193,12 @@ impl Hints {
     }
 
     fn path(&self, path: &Path) {
+        for (environment, trails) in &*self.trails.lock().unwrap_or_else(PoisonError::into_inner) {
+            let is_prompt = path.parent() == trails.agents.as_deref() && path.parent().is_some() && is_prompt(path);
+            if is_prompt || trails.paths.contains(path) {
+                self.changed.get(environment).into_iter().for_each(|changed| changed.notify_one());
+            }
+        }
         let Some(inside) = path.strip_prefix(&self.root).ok().and_then(Path::to_str) else { return };
         let mut parts = inside.splitn(2, '/');
         let (environment, rest) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
@@ -187,12 +218,20 @@ impl Hints {
 
 /// Whether what an environment says can change with this path in its directory. Editors' own files don't count.
 fn matters(path: &str) -> bool {
-    let name = path.rsplit('/').next().unwrap_or_default();
     match path.strip_prefix("agents/") {
-        Some(file) => !file.contains('/') && name.ends_with(".prompt") && !name.starts_with('.'),
+        Some(file) => !file.contains('/') && is_prompt(Path::new(file)),
         None if path.contains('/') => false,
-        None => matches!(name, "" | "agents" | "variables.yml") || (name.ends_with(".json") && !name.starts_with('.')),
+        None => matches!(path, "" | "agents" | "variables.yml") || has_ending(Path::new(path), ".json"),
     }
+}
+
+fn is_prompt(path: &Path) -> bool {
+    has_ending(path, ".prompt")
+}
+
+fn has_ending(path: &Path, ending: &str) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    name.ends_with(ending) && !name.starts_with('.')
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use crate::support::home::{Serve, TestHome, within};
 use serde_json::{Value, json};
 use std::fs;
+use std::os::unix::fs::symlink;
 
 const AGENTS: &str = "environments/development/agents";
 
@@ -66,6 +67,49 @@ fn directories_may_be_replaced_by_others_of_the_same_name() {
     waits_for(&home, "first", "state", &json!("ok"));
     home.write_agent("development", "second", "");
     waits_for(&home, "second", "state", &json!("ok"));
+}
+
+#[test]
+fn files_behind_links_are_seen_when_their_target_or_a_link_between_changes() {
+    let (home, _serve) = watched_home();
+    let environment = home.path().join("environments/development");
+    // As a ConfigMap is mounted: a link per file, and one that they all lead through.
+    let version = |name: &str, steps: u32| {
+        let directory = environment.join("agents").join(name);
+        fs::create_dir(&directory).unwrap();
+        fs::write(directory.join("mapped.prompt"), format!("---\nmax_steps: {steps}\n---\nBe brief.\n")).unwrap();
+        symlink(name, environment.join("agents/..new")).unwrap();
+        fs::rename(environment.join("agents/..new"), environment.join("agents/..data")).unwrap();
+    };
+    version("..r1", 3);
+    symlink("..data/mapped.prompt", environment.join("agents/mapped.prompt")).unwrap();
+    waits_for(&home, "mapped", "max_steps", &json!(3));
+    version("..r2", 4);
+    waits_for(&home, "mapped", "max_steps", &json!(4));
+
+    let shared = environment.join("shared");
+    fs::create_dir(&shared).unwrap();
+    let save = |steps: u32| {
+        fs::write(shared.join("s.tmp"), format!("---\nmax_steps: {steps}\n---\nBe brief.\n")).unwrap();
+        fs::rename(shared.join("s.tmp"), shared.join("s.prompt")).unwrap();
+    };
+    save(5);
+    symlink("../shared/s.prompt", environment.join("agents/s.prompt")).unwrap();
+    waits_for(&home, "s", "max_steps", &json!(5));
+    save(6);
+    waits_for(&home, "s", "max_steps", &json!(6));
+}
+
+#[test]
+fn prompts_in_a_directory_that_agents_is_a_link_to_are_seen() {
+    let (home, _serve) = watched_home();
+    let environment = home.path().join("environments/development");
+    fs::rename(environment.join("agents"), environment.join("moved")).unwrap();
+    symlink("moved", environment.join("agents")).unwrap();
+    home.write_agent("development", "first", "max_steps: 3\n");
+    waits_for(&home, "first", "max_steps", &json!(3));
+    home.write_agent("development", "first", "max_steps: 4\n");
+    waits_for(&home, "first", "max_steps", &json!(4));
 }
 
 #[test]
