@@ -70,21 +70,10 @@ pub fn settings(home: &Home, variables: &BTreeMap<String, String>) -> Result<Set
 /// Refuses a home with the database of another program where a store of ours would be. Nothing is changed.
 pub fn refuse_foreign_stores(home: &Home) -> Result<()> {
     refuse_foreign(&home.control_db())?;
-    let directory = home.stores_dir();
-    let unreadable = |cause: std::io::Error| {
-        Error::unavailable(format!("can't read `{}`: {cause}", directory.display())).source(cause)
-    };
-    let entries = match std::fs::read_dir(&directory) {
-        Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        entries => entries.map_err(unreadable)?,
-    };
-    for entry in entries {
-        let path = entry.map_err(unreadable)?.path();
-        if path.extension().is_some_and(|kind| kind == "db") {
-            refuse_foreign(&path)?;
-        }
-    }
-    Ok(())
+    // What can't be read is told by whoever has to open it.
+    let entries = std::fs::read_dir(home.stores_dir()).into_iter().flatten().flatten();
+    let mut stores = entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|kind| kind == "db"));
+    stores.try_for_each(|path| refuse_foreign(&path))
 }
 
 /// Where a home has its schemas, as the sample files name it for editors; the other layout has its cache elsewhere.

@@ -192,7 +192,7 @@ fn a_home_of_the_go_station_is_left_as_it_is_while_its_database_is_there_and_beg
     fs::rename(&database, home.beside().join("theirs.db")).unwrap();
     assert!(!home.stn(&["init"]).ok().stderr.contains("hello"), "there is no such agent");
     let agents = home.json(&["agent", "list"]);
-    assert_eq!(agents["items"][0]["name"], "log-reader", "{agents:#}");
+    assert_eq!(agents["items"][0]["name"], "log_reader", "{agents:#}");
     let run = home.json(&["agent", "run", "Log_READER", "hello", "--model", "offline/rules-1"]);
     assert_eq!((&run["status"], &run["environment"]), (&json!("completed"), &json!("default")), "{run:#}");
     // Another program's database in the place of an environment's.
