@@ -271,7 +271,8 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Queues a run, or inserts it already claimed when a worker is reserved. One that is there under its key is answered as it is.
     async fn submit(&self, submit: Submit) -> Result<Submitted>;
 
-    /// Takes up to `want` queued runs of agents that aren't paused, oldest first; each gets the next epoch. None while audit lines can't be written.
+    /// Takes up to `want` queued runs of agents that aren't paused: those that others wait for, then the rest, oldest first. Each gets the
+    /// next epoch. None while audit lines can't be written.
     async fn claim(&self, owner: &Owner, want: u32) -> Result<Vec<Claim>>;
 
     /// The whole journal of a run, by `(seq, try)`.

@@ -20,6 +20,7 @@ cases!(
     what_is_asked_below_is_shown_with_all_who_wait_and_told_to_them,
     what_two_calls_wait_for_people_side_by_side_is_given_once,
     a_caller_has_time_while_a_pause_holds_what_it_has_called,
+    a_caller_has_the_time_that_nobody_owned_the_home,
     a_budget_is_what_the_whole_tree_below_has_used_whatever_has_become_of_it,
 );
 
@@ -175,12 +176,17 @@ async fn a_caller_is_overdue_unless_somebody_below_waits_for_a_person(case: Subj
     case.store.answer(called[0], None, resume, case.entry("run.respond")).await?;
     assert_eq!(case.store.overdue(case.now()).await?, [], "the wait for a person counts for nobody");
     case.advance(60_000);
+    assert_eq!(case.store.overdue(case.now()).await?, [], "nor does that for a worker that goes on");
+    let child = case.claim("b").await?;
+    case.advance(59_998);
+    assert_eq!(case.store.overdue(case.now()).await?, []);
+    case.advance(1);
     assert_eq!(case.store.overdue(case.now()).await?, [run]);
     assert!(case.store.time_out(run).await?);
     assert!(!case.store.time_out(run).await?);
     let ended = case.run(run).await?;
     assert_eq!((ended.status, ended.error_kind), (RunStatus::Failed, Some(RunErrorKind::Timeout)));
-    assert_eq!(case.run(called[0]).await?.status, RunStatus::Cancelled);
+    assert_eq!(case.store.called_off().await?, [child.run.id]);
     Ok(())
 }
 
@@ -248,6 +254,7 @@ async fn what_two_calls_wait_for_people_side_by_side_is_given_once(case: Subject
         let resume = Answer { decision: Decision::Retry, result: None };
         case.store.answer(*child, None, resume, case.entry("run.respond")).await?;
     }
+    assert_eq!(case.store.claim(&owner("b"), 2).await?.len(), 2);
     case.advance(59_000);
     assert_eq!(case.store.overdue(case.now()).await?, [], "the wait for a person counts for nobody");
     case.advance(1_000);
@@ -300,5 +307,27 @@ async fn a_budget_is_what_the_whole_tree_below_has_used_whatever_has_become_of_i
     let other = case.submit(&agent).await?.run.id;
     assert_eq!(case.store.budgets(other).await?, []);
     assert_eq!(case.store.budgets(case.new_id()?).await?, [], "there is no such run");
+    Ok(())
+}
+
+async fn a_caller_has_the_time_that_nobody_owned_the_home(case: Subject) -> Result<()> {
+    for has_begun in [false, true] {
+        let (claim, called) = calling(&case, &[1]).await?;
+        let submitted = case.now();
+        assert_eq!(case.store.wait_for_children(&claim.grant).await?, Written::Done);
+        if has_begun {
+            assert_eq!(case.claim("a").await?.run.id, called[0]);
+        }
+        case.advance(600_000);
+        case.store.take_over(&owner("next")).await?;
+        assert_eq!(case.store.overdue(case.now()).await?, [], "the call first has to go on");
+        let child = case.claim("next").await?;
+        assert_eq!(child.run.id, called[0]);
+        assert_eq!(case.store.overdue(case.now()).await?, []);
+        assert_eq!(case.store.finish(&child.grant, done("read")).await?, Written::Done);
+        let again = case.claim("next").await?;
+        assert_eq!(again.deadline, claim.deadline + (case.now().since(submitted)), "begun: {has_begun}");
+        assert_eq!(case.store.finish(&again.grant, done("over")).await?, Written::Done);
+    }
     Ok(())
 }

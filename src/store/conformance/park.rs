@@ -51,13 +51,13 @@ async fn the_time_parked_does_not_count(case: Subject) -> Result<()> {
         case.advance(pause);
         let resume = Answer { decision: Decision::Retry, result: None };
         case.store.answer(claim.run.id, None, resume, case.entry("run.respond")).await?;
-        // Waiting for a worker does count.
+        // Nor does the time until a worker goes on.
         case.advance(1_000);
-        case.claim("b").await.map(|again| assert!(again.deadline >= claim.deadline))?;
+        case.claim("b").await?;
     }
     let last = crate::store::Grant { run_id: claim.run.id, epoch: claim.grant.epoch + 2 };
     assert_eq!(case.store.release(&last).await?, Written::Done);
-    assert_eq!(case.claim("c").await?.deadline, claim.deadline + Duration::from_millis(95_000));
+    assert_eq!(case.claim("c").await?.deadline, claim.deadline + Duration::from_millis(97_000));
     Ok(())
 }
 

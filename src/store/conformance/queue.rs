@@ -1,10 +1,10 @@
 //! Claim, release, take over.
 
 use super::cases;
-use super::fixture::{Subject, agent_write, begins, model_call, owner, stolen};
-use crate::domain::{EventType, RunStatus};
+use super::fixture::{Subject, agent_write, begins, model_call, owner, stolen, tool_call};
+use crate::domain::{EventType, ParentStep, RunStatus};
 use crate::error::Result;
-use crate::store::{JournalBatch, Submit, Written};
+use crate::store::{Intent, JournalBatch, Submit, Written};
 use std::time::Duration;
 
 cases!(
@@ -12,7 +12,9 @@ cases!(
     a_claim_is_pinned_to_what_the_run_was_submitted_with,
     a_released_run_goes_on_within_the_same_attempt,
     a_new_owner_takes_over_what_others_left_running,
-    the_deadline_counts_from_the_first_start,
+    runs_that_others_wait_for_are_claimed_first,
+    the_deadline_counts_the_time_in_somebodys_hands,
+    what_passed_between_two_owners_counts_for_no_timeout,
 );
 
 async fn the_oldest_runs_are_claimed_first_and_each_once(case: Subject) -> Result<()> {
@@ -85,7 +87,21 @@ async fn a_new_owner_takes_over_what_others_left_running(case: Subject) -> Resul
     Ok(())
 }
 
-async fn the_deadline_counts_from_the_first_start(case: Subject) -> Result<()> {
+async fn runs_that_others_wait_for_are_claimed_first(case: Subject) -> Result<()> {
+    let claim = case.running().await?;
+    let call = Intent { name: "agent__reader".into(), ..tool_call(1, 1) };
+    assert_eq!(case.store.journal(&claim.grant, begins(vec![call])).await?, Written::Done);
+    let agent = case.agent("reader").await?;
+    let stranger = case.submit(&agent).await?.run.id;
+    case.advance(1);
+    let parent = Some(ParentStep { run: claim.run.id, step: 1 });
+    let called = case.store.submit(Submit { parent, ..case.submission(&agent)? }).await?.run.id;
+    let claimed: Vec<_> = case.store.claim(&owner("b"), 2).await?.into_iter().map(|claim| claim.run.id).collect();
+    assert_eq!(claimed, [called, stranger]);
+    Ok(())
+}
+
+async fn the_deadline_counts_the_time_in_somebodys_hands(case: Subject) -> Result<()> {
     let agent = case.agent("reader").await?;
     case.submit(&agent).await?;
     case.advance(30_000);
@@ -94,6 +110,19 @@ async fn the_deadline_counts_from_the_first_start(case: Subject) -> Result<()> {
     assert_eq!(claim.deadline, deadline);
     case.advance(10_000);
     assert_eq!(case.store.release(&claim.grant).await?, Written::Done);
-    assert_eq!(case.claim("a").await?.deadline, deadline);
+    case.advance(600_000);
+    assert_eq!(case.claim("a").await?.deadline, deadline + Duration::from_millis(600_000));
+    Ok(())
+}
+
+async fn what_passed_between_two_owners_counts_for_no_timeout(case: Subject) -> Result<()> {
+    let claim = case.running().await?;
+    case.advance(2_000);
+    assert_eq!(case.store.journal(&claim.grant, begins(vec![model_call(1)])).await?, Written::Done);
+    // Killed with a call under way, whose time is lost with it.
+    case.advance(600_000);
+    assert_eq!(case.store.take_over(&owner("new")).await?, 1);
+    case.advance(5_000);
+    assert_eq!(case.claim("new").await?.deadline, claim.deadline + Duration::from_millis(605_000));
     Ok(())
 }

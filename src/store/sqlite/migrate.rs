@@ -18,6 +18,7 @@ pub(super) const CONTROL: &[&str] = &[
     "",
     "",
     "",
+    "",
 ];
 
 /// Migrations of an environment's store, in order.
@@ -32,6 +33,7 @@ pub(super) const ENVIRONMENT: &[&str] = &[
     include_str!("migrations/0008_paused_without_file.sql"),
     include_str!("migrations/0009_given_time.sql"),
     include_str!("migrations/0010_servers_away.sql"),
+    include_str!("migrations/0011_calls_first.sql"),
 ];
 
 const _: () = assert!(CONTROL.len() == ENVIRONMENT.len());

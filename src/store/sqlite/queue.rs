@@ -6,7 +6,7 @@ use super::{agents, ending, park, runs};
 use crate::domain::{AgentDefinition, AgentId, EventType, Name, RunErrorKind, RunId, RunStatus, Timestamp};
 use crate::error::{Error, Result};
 use crate::store::{Claim, Ending, Grant, Owner, Written};
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension};
 use serde_json::json;
 use std::time::Duration;
 
@@ -20,14 +20,15 @@ pub(super) const OLDEST: &str = "SELECT id FROM runs
                                  WHERE status = 'queued'
                                  AND agent_id NOT IN (SELECT id FROM agents WHERE paused_at IS NOT NULL)
                                  AND agent_id NOT IN (SELECT agent_id FROM paused_without_file)
-                                 ORDER BY created_at, id LIMIT ?1";
+                                 ORDER BY parent_run_id IS NULL, created_at, id LIMIT ?1";
 
 /// Runs that are queued for a worker.
 pub(super) fn length(conn: &Connection) -> Result<i64> {
     Ok(conn.prepare_cached(LENGTH)?.query_row([], |row| row.get(0))?)
 }
 
-/// Takes up to `want` queued runs, oldest first. None while the audit file is behind: their first intent would be refused.
+/// Takes up to `want` queued runs, oldest first, and before them those that others wait for: a tree is brought to its end before the next
+/// one is begun, and no caller's time passes while its call stands behind strangers. None while the audit file is behind: their first intent would be refused.
 pub(super) fn claim(tx: &mut Tx<'_>, environment: &Name, owner: &Owner, want: u32) -> Result<Vec<Claim>> {
     let mut claims = Vec::new();
     if tx.audit_is_behind() {
@@ -52,6 +53,7 @@ pub(super) fn claim_one(
 ) -> Result<Option<Claim>> {
     let first = state.started_at.is_none();
     state.turn_to(RunStatus::Running)?;
+    park::count_wait(tx, &mut state)?;
     state.epoch += 1;
     state.attempt += i64::from(!state.keep_attempt);
     state.keep_attempt = false;
@@ -127,22 +129,17 @@ pub(super) fn release(tx: &mut Tx<'_>, environment: &Name, grant: &Grant) -> Res
     Ok(Written::Done)
 }
 
-/// Back to the queue, out of anybody's hands. There the pause of its agent may hold it.
+/// Back to the queue, out of anybody's hands. Nobody works on it from now on.
 pub(super) fn requeue(tx: &Tx<'_>, state: &mut RunState) -> Result<()> {
+    requeue_since(tx, state, tx.now)
+}
+
+fn requeue_since(tx: &Tx<'_>, state: &mut RunState, since: Timestamp) -> Result<()> {
     state.turn_to(RunStatus::Queued)?;
     state.owner = None;
     state.waiting_for = None;
-    state.parked_at = is_paused(tx.conn, state.id)?.then_some(tx.now);
+    state.parked_at = Some(since);
     state.save(tx)
-}
-
-fn is_paused(conn: &Connection, run: RunId) -> Result<bool> {
-    let mut statement = conn.prepare_cached(
-        "SELECT EXISTS (SELECT 1 FROM agents a WHERE a.id = r.agent_id AND a.paused_at IS NOT NULL)
-             OR EXISTS (SELECT 1 FROM paused_without_file p WHERE p.agent_id = r.agent_id)
-         FROM runs r WHERE r.id = ?1",
-    )?;
-    Ok(statement.query_row([run], |row| row.get(0))?)
 }
 
 /// What is queued of an agent is held from now on.
@@ -167,6 +164,8 @@ pub(super) fn let_go(tx: &Tx<'_>, agent: AgentId) -> Result<()> {
     for run in held {
         let Some(mut state) = RunState::load(tx.conn, run)? else { continue };
         park::count_wait(tx, &mut state)?;
+        // One that has begun goes on waiting, for a worker.
+        state.parked_at = state.started_at.map(|_| tx.now);
         state.save(tx)?;
     }
     Ok(())
@@ -179,6 +178,7 @@ pub(super) fn take_over(tx: &mut Tx<'_>, environment: &Name, owner: &Owner) -> R
         .prepare_cached("SELECT id FROM runs WHERE status = 'running' AND waiting_for IS NULL AND owner IS NOT ?1 ORDER BY created_at, id")?
         .query_map([&owner.0], |row| row.get(0))?
         .collect::<rusqlite::Result<_>>()?;
+    stop_callers_time(tx)?;
     let mut freed = 0;
     for id in left {
         let Some(mut state) = RunState::load(tx.conn, id)? else { continue };
@@ -186,9 +186,28 @@ pub(super) fn take_over(tx: &mut Tx<'_>, environment: &Name, owner: &Owner) -> R
         if state.cancel_requested {
             ending::end(tx, environment, state, Ending::Cancelled)?;
         } else {
-            requeue(tx, &mut state)?;
+            // What was done after its last event is lost, and then nobody worked on it.
+            let since = last_event(tx.conn, id)?.unwrap_or(tx.now);
+            requeue_since(tx, &mut state, since)?;
             freed += 1;
         }
     }
     Ok(freed)
+}
+
+fn last_event(conn: &Connection, run: RunId) -> Result<Option<Timestamp>> {
+    let mut statement = conn.prepare_cached("SELECT at FROM events WHERE run_id = ?1 ORDER BY seq DESC LIMIT 1")?;
+    Ok(statement.query_row([run], |row| row.get(0)).optional()?)
+}
+
+/// Whoever waits for a call that hasn't begun has lost time too while nobody owned the home. How long that was isn't known, so that all
+/// of the time in the queue is given.
+fn stop_callers_time(tx: &Tx<'_>) -> Result<()> {
+    tx.conn
+        .prepare_cached(
+            "UPDATE runs SET parked_at = created_at
+             WHERE status = 'queued' AND parent_run_id IS NOT NULL AND parked_at IS NULL",
+        )?
+        .execute([])?;
+    Ok(())
 }

@@ -29,7 +29,7 @@ pub(super) struct RunState {
     pub(super) waited_ms: i64,
     /// Up to when the time that its calls waited for people is counted in that.
     pub(super) given_until: Option<Timestamp>,
-    /// Queued: since when the pause of its agent holds it.
+    /// Queued: since when the pause of its agent holds it, or, once it has begun, since when nobody works on it.
     pub(super) parked_at: Option<Timestamp>,
     pub(super) started_at: Option<Timestamp>,
     pub(super) ended_at: Option<Timestamp>,
