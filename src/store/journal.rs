@@ -187,6 +187,8 @@ pub struct Ancestor {
     pub run: RunId,
     pub agent_id: AgentId,
     pub agent: Name,
+    /// It was started with keys that its caller brought.
+    pub caller_credentials: bool,
 }
 
 /// Which runs. Newest first, by `(created_at, id)`.

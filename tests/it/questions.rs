@@ -131,3 +131,19 @@ fn whoever_runs_a_parent_is_told_at_every_door_what_its_child_asks() {
     assert_eq!(home.stn(&["run", "wait", &id]).ok().stdout, "All done.\n");
     assert_eq!(watching.end().ok().stdout, "All done.\n");
 }
+
+#[test]
+fn whoever_answers_a_question_brings_the_key_that_went_with_the_owner() {
+    let question = json!({ "question": "Which way?" });
+    let fake = FakeLlm::start([Turn::calling("ask_user", &question), Turn::saying("All done.")]);
+    let mut home = TestHome::with_agent("worker", "");
+    home.write_agent("development", "worker", "tools: [ask_user]\n");
+    home.set("OPENAI_API_KEY", "test").set("OPENAI_BASE_URL", &format!("{}/v1", fake.url));
+    let id = home.start_run("worker", "go");
+    let asked = home.stn(&["run", "wait", &id]);
+    assert!(asked.code == 6 && asked.stderr.contains("Which way?"), "{asked:?}");
+    home.kill_owner();
+    assert_eq!(home.stn(&["run", "wait", &id]).code, 6, "another owner, which has no key");
+    let _answered = home.stn(&["run", "respond", &id, "left"]).ok();
+    assert_eq!(home.run_in(&id, "completed")["output"], "All done.");
+}

@@ -143,7 +143,7 @@ pub(super) fn cancel_below(tx: &mut Tx<'_>, environment: &Name, run: RunId) -> R
     Ok(())
 }
 
-/// Nobody's time runs while a person is waited for, or a pause holds a run: what passed since `since` is given to those too that wait for the run. What two of their
+/// Nobody's time runs while a person or a worker that goes on is waited for, or a pause holds a run: what passed since `since` is given to those too that wait for the run. What two of their
 /// calls waited for at the same time is given once.
 pub(super) fn give_time(tx: &Tx<'_>, run: &RunState, since: Timestamp) -> Result<()> {
     let mut next = run.parent;
@@ -164,19 +164,20 @@ pub(super) fn give_time(tx: &Tx<'_>, run: &RunState, since: Timestamp) -> Result
 /// The run and those whose calls led to it, the first one first.
 pub(super) fn lineage(conn: &Connection, run: RunId) -> Result<Vec<Ancestor>> {
     let mut statement = conn.prepare_cached(
-        "WITH RECURSIVE up (id, parent, agent_id, agent_name, depth) AS (
-             SELECT id, parent_run_id, agent_id, agent_name, 0 FROM runs WHERE id = ?1
+        "WITH RECURSIVE up (id, parent, depth) AS (
+             SELECT id, parent_run_id, 0 FROM runs WHERE id = ?1
              UNION ALL
-             SELECT r.id, r.parent_run_id, r.agent_id, r.agent_name, depth + 1 FROM runs r JOIN up ON r.id = up.parent
+             SELECT r.id, r.parent_run_id, depth + 1 FROM runs r JOIN up ON r.id = up.parent
          )
-         SELECT id, agent_id, agent_name FROM up ORDER BY depth DESC",
+         SELECT r.id, r.agent_id, r.agent_name, r.caller_credentials FROM up JOIN runs r ON r.id = up.id ORDER BY depth DESC",
     )?;
-    let rows = statement
-        .query_map([run], |row| Ok(Ancestor { run: row.get(0)?, agent_id: row.get(1)?, agent: row.get(2)? }))?;
+    let rows = statement.query_map([run], |row| {
+        Ok(Ancestor { run: row.get(0)?, agent_id: row.get(1)?, agent: row.get(2)?, caller_credentials: row.get(3)? })
+    })?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// Those that wait for others beyond their time, where nobody below waits for a person or is held by a pause.
+/// Those that wait for others beyond their time, where nobody below waits for a person, for a worker that goes on, or is held by a pause.
 pub(super) fn overdue(conn: &Connection, now: Timestamp) -> Result<Vec<RunId>> {
     let mut late = conn.prepare_cached(
         "SELECT id FROM runs WHERE status = 'running' AND waiting_for = 'child' AND started_at + timeout_ms + waited_ms <= ?1

@@ -2,8 +2,8 @@
 
 use super::find;
 use crate::domain::{
-    ASK_USER, Answer, Decision, Effect, Request, Run, RunStatus, Scope, StepKind, StepStatus, UNANSWERED, WaitingFor,
-    nearest,
+    ASK_USER, Answer, Decision, Effect, Request, Run, RunId, RunStatus, Scope, StepKind, StepStatus, UNANSWERED,
+    WaitingFor, nearest,
 };
 use crate::error::{Error, Result};
 use crate::tools::{Call, EnvironmentUse, Exposure, Method, ToolSpec};
@@ -61,18 +61,33 @@ pub async fn respond(call: Call, input: Input) -> Result<Run> {
             return Err(error.hint("`answer` is for questions, `decision` for everything else that a run waits for"));
         }
     };
-    let brought = call.ctx.provider_variables.as_ref().filter(|_| run.waiting_for == Some(WaitingFor::Provider));
-    if let Some(brought) = brought {
-        // Before the commit: from then on a worker may take the run up, and would miss them.
-        call.station.models.remember(run.id, Arc::clone(brought));
-    }
+    // Before the commit: from then on a worker may take the run up, and would miss them.
+    let brought = bring_keys(&call, &run).await?;
     let answered = call.environment()?.store.answer(run.id, input.step, answer, call.audit(run.id)).await;
-    if brought.is_some() && answered.is_err() {
-        call.station.models.forget(run.id);
+    if answered.is_err() {
+        brought.into_iter().for_each(|run| call.station.models.forget(run));
     }
     let run = answered?;
     call.station.admission.wake();
     Ok(run)
+}
+
+/// Keeps the keys that the caller brings for the run, and for those that wait for it, where they were started with such keys and have none
+/// any more: their owner may have ended since. Returns whose keys these are now.
+async fn bring_keys(call: &Call, run: &Run) -> Result<Vec<RunId>> {
+    let Some(brought) = &call.ctx.provider_variables else { return Ok(Vec::new()) };
+    let models = &call.station.models;
+    let awaits_keys = |id: RunId| id == run.id && run.waiting_for == Some(WaitingFor::Provider);
+    let lineage = call.environment()?.store.lineage(run.id).await?;
+    let lacking: Vec<RunId> = lineage
+        .into_iter()
+        .filter(|one| one.caller_credentials && (awaits_keys(one.run) || models.brought(one.run).is_none()))
+        .map(|one| one.run)
+        .collect();
+    for id in &lacking {
+        models.remember(*id, Arc::clone(brought));
+    }
+    Ok(lacking)
 }
 
 /// The run itself asks nothing: those that it waits for do.
