@@ -5,8 +5,7 @@ mod result;
 pub use result::read_result;
 
 use super::context::{Call, Context, Environment, Progress, Station, config_revision};
-use super::dispatch::{Deed, authorize, find_environment, finished, limited, object, redacted};
-use super::spec::EnvironmentUse;
+use super::dispatch::{Deed, authorize, object, redacted};
 use crate::domain::{AuditEntry, AuditOutcome, Scope, ValueSchema};
 use crate::error::{Error, Result};
 use crate::gateway::{CallOptions, CatalogTool, may_match};
@@ -17,12 +16,6 @@ use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
-
-/// The longest that an attached call may take, whatever its server allows.
-const HARD_CAP: Duration = Duration::from_secs(3600);
-
-/// What a caller whose time is up is told.
-const ENDED: &str = "the call was cancelled; whether its server acted is not known: look before you repeat it";
 
 /// How long a caller waits for servers that are still in their first start.
 pub const FIRST_START: Duration = Duration::from_secs(10);
@@ -36,36 +29,7 @@ pub struct Permitted {
     environment: Arc<Environment>,
 }
 
-/// The act of a client: `tool_call`, or the tool's own name.
-pub async fn act(station: &Arc<Station>, ctx: Context, name: &str, arguments: Value) -> Result<Box<RawValue>> {
-    let mut input = object(name, Value::Null)?;
-    let deed = Deed::tool_call(name);
-    let environment =
-        find_environment(station, &ctx, &deed, (Scope::ToolsCall, EnvironmentUse::Required), &mut input).await?;
-    let environment =
-        environment.ok_or_else(|| Error::internal("an attached tool was called without an environment"))?;
-    let redactor = environment.redactor.clone();
-    act_in(station, ctx, environment, deed, arguments).await.map_err(|error| redacted(&redactor, error))
-}
-
-async fn act_in(
-    station: &Arc<Station>,
-    ctx: Context,
-    environment: Arc<Environment>,
-    deed: Deed,
-    arguments: Value,
-) -> Result<Box<RawValue>> {
-    // Before the name is looked up: that takes time, and tells which tools there are.
-    authorize(station, &ctx, Scope::ToolsCall, &deed, Some(&environment)).await?;
-    let gone = ctx.cancel.child_token();
-    let _leaving = gone.clone().drop_guard();
-    let inner = Context { cancel: gone, ..ctx.clone() };
-    let (owned, name) = (Arc::clone(station), deed.target.unwrap_or_default());
-    let work = async move { call(&owned, inner, &environment, &name, arguments).await };
-    limited(station, &ctx, HARD_CAP, ENDED, finished(station, work)).await
-}
-
-/// The same for whoever may call tools, in an environment that is already found.
+/// A call for a client, in an environment that is already found.
 pub async fn call(
     station: &Arc<Station>,
     ctx: Context,

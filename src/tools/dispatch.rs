@@ -1,7 +1,6 @@
 //! The one road. Everything that makes something happen builds an [`Act`] with a [`Context`] and comes through here:
 //! find, environment, authorize, validate, run under deadline and cancellation, answer.
 
-use super::attached;
 use super::context::{Call, Context, Environment, Station, config_revision};
 use super::refused::refused;
 use super::spec::{AuditPolicy, EnvironmentUse, Exposure, Tool, ToolSpec};
@@ -32,7 +31,7 @@ const GOES_ON: &str = "it goes on without you: look at what it changes before yo
 /// Something to do.
 #[derive(Debug, Clone)]
 pub enum Act {
-    /// A tool of the table, or an attached one as `<server>__<tool>`.
+    /// A tool of the table. What attached servers offer is called by `tool_call`.
     Tool { name: String, arguments: Value },
     /// Following the events of a run.
     Subscribe { run: String },
@@ -43,8 +42,6 @@ pub enum Act {
 pub enum Answer {
     /// A tool's output.
     Output(Value),
-    /// The result of an attached tool, exactly as its server gave it.
-    Attached(Box<serde_json::value::RawValue>),
     /// The followed run, and its events from now on.
     Following { run: RunId, environment: Arc<Environment>, follower: Follower },
 }
@@ -54,7 +51,6 @@ impl Answer {
     pub fn into_value(self) -> Option<Value> {
         match self {
             Self::Output(value) => Some(value),
-            Self::Attached(raw) => Some(attached::read_result(&raw)),
             Self::Following { .. } => None,
         }
     }
@@ -106,7 +102,6 @@ async fn answer(station: &Arc<Station>, ctx: Context, act: Act) -> Result<Answer
     let answered = match act {
         Act::Tool { name, arguments } => match station.table.get(&name) {
             Some(tool) => native(station, ctx, tool, arguments).await.map(Answer::Output),
-            None if name.contains("__") => attached::act(station, ctx, &name, arguments).await.map(Answer::Attached),
             None => Err(unknown(station, &name)),
         },
         Act::Subscribe { run } => subscribe(station, ctx, &run).await,
@@ -184,7 +179,7 @@ async fn subscribe(station: &Arc<Station>, ctx: Context, run: &str) -> Result<An
 
 /// What changes something is finished once it has begun, whether its caller waits or not: its transaction, its file and its audit row
 /// belong together. What waits inside it ends when the caller is gone, because `Context::cancel` fires then.
-pub(super) async fn finished<T: Send + 'static>(
+async fn finished<T: Send + 'static>(
     station: &Station,
     work: impl Future<Output = Result<T>> + Send + 'static,
 ) -> Result<T> {
@@ -201,7 +196,7 @@ pub(super) async fn finished<T: Send + 'static>(
 }
 
 /// Runs `work` until it is done, the caller goes away, or time is up; the earlier deadline counts. `hint` says what then becomes of it.
-pub(super) async fn limited<T>(
+async fn limited<T>(
     station: &Station,
     ctx: &Context,
     deadline: Duration,
@@ -229,7 +224,7 @@ pub(super) fn object(tool: &str, arguments: Value) -> Result<Map<String, Value>>
 
 /// Takes `environment` out of the input, or finds it by the run, or falls back to the caller's, for a deed that needs this scope. A denial
 /// of `deed` leaves an audit row.
-pub(super) async fn find_environment(
+async fn find_environment(
     station: &Arc<Station>,
     ctx: &Context,
     deed: &Deed,
