@@ -90,6 +90,11 @@ impl AgentDefinition {
     }
 }
 
+/// The command that lets a paused agent go on, as messages show it.
+pub fn resume_command(agent: &Name, environment: &Name) -> String {
+    format!("`stn agent resume {agent} -e {environment}`")
+}
+
 /// An agent, as every door shows it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Agent {

@@ -27,7 +27,7 @@ mod time;
 mod tool;
 mod user;
 
-pub use agent::{Agent, AgentDefinition, AgentState, OnInDoubt, ScheduleSpec};
+pub use agent::{Agent, AgentDefinition, AgentState, OnInDoubt, ScheduleSpec, resume_command};
 pub use api_key::{KeyLimits, KeyRecord, KeyRefusal};
 pub use audit::{AuditEntry, AuditOutcome};
 pub use counted::counted;

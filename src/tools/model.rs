@@ -354,6 +354,11 @@ impl Models {
             let error = Error::unavailable(format!("provider `{name}` has no API key in environment `{environment}`"))
                 .field("model");
             return Err(match defaults::key_variables(name) {
+                // Elsewhere a variable that is set may be the one that isn't let in.
+                Some(keys) if self.settings.kind(environment) != EnvironmentKind::Development => error.hint(format!(
+                    "set `providers.{name}.api_key` in station.yml, or name {keys} under \
+                     `environments.{environment}.variables_from_process` and set it"
+                )),
                 Some(keys) => error.hint(format!("set {keys}, or `providers.{name}.api_key` in station.yml")),
                 None => error.hint(format!(
                     "set `providers.{name}.api_key` in station.yml, or `base_url` alone for a server that wants no key"

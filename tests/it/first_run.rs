@@ -26,7 +26,7 @@ fn the_first_command_in_an_empty_home_answers_with_what_a_tool_read() {
         assert!(output.stdout.contains(fact), "`{fact}` is missing in:\n{}", output.stdout);
     }
     for told in [
-        "model offline/rules-1 (no model is configured and no provider key is set)",
+        "model offline/rules-1 (no model is configured and no provider key is set, such as OPENAI_API_KEY",
         r#"filesystem__read_text_file {"path":"README.md"}"#,
         "no language model was used",
     ] {

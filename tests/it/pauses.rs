@@ -37,7 +37,7 @@ fn whoever_means_a_paused_agent_without_a_file_is_told_what_it_holds_and_can_let
             "its file is gone",
             "a run of it hasn't ended",
             "paused since 2",
-            "stn agent resume worker",
+            "stn agent resume worker -e development",
             "stn run cancel",
         ] {
             assert!(refused.stderr.contains(part), "`{part}` in {}", refused.stderr);
@@ -76,7 +76,10 @@ fn a_run_that_a_pause_holds_says_so_to_whoever_looks_waits_or_watches() {
     let client = StdioClient::connect(&home);
     let over_mcp =
         client.request("tools/call", &json!({ "name": "run_wait", "arguments": { "run": id, "wait_ms": 1 } }));
-    assert!(over_mcp["result"]["content"].to_string().contains("stn agent resume worker"), "{over_mcp:#}");
+    assert!(
+        over_mcp["result"]["content"].to_string().contains("stn agent resume worker -e development"),
+        "{over_mcp:#}"
+    );
     let _resumed = home.stn(&["agent", "resume", "worker"]).ok();
     for one in following {
         assert_eq!(one.end().ok().stdout, "All done.\n");

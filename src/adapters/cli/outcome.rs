@@ -3,7 +3,7 @@
 use super::failure::{Failure, INTERRUPTED};
 use super::output::Output;
 use super::target::Target;
-use crate::domain::{Event, EventType, Request, Run, RunId, RunStatus, WaitingFor};
+use crate::domain::{Event, EventType, Request, Run, RunId, RunStatus, WaitingFor, resume_command};
 use crate::error::{Error, Result};
 use serde_json::{Map, Value};
 
@@ -105,8 +105,8 @@ pub(super) async fn tell(target: &Target, output: Output, run: &Value, notice: N
 
 /// Why nobody takes a queued run, if that is so.
 pub(super) fn is_held(run: &Run) -> Option<String> {
-    let resume = || format!("`stn agent resume {} -e {}` lets it go on", run.agent.name, run.environment);
-    run.agent_paused.then(|| format!("run {} is queued, and its agent is paused; {}", run.id, resume()))
+    let resume = || resume_command(&run.agent.name, &run.environment);
+    run.agent_paused.then(|| format!("run {} is queued, and its agent is paused; {} lets it go on", run.id, resume()))
 }
 
 /// Waiting for a child or a timer is the run's own affair; `input_required` is ours.

@@ -1,6 +1,6 @@
 //! What an answer looks like to an MCP client.
 
-use crate::domain::{Request, Run, RunStatus, WaitingFor};
+use crate::domain::{Request, Run, RunStatus, WaitingFor, resume_command};
 use crate::error::Error;
 use crate::mcp::serve::{JsonObject, ToolOutcome};
 use serde_json::Value;
@@ -31,11 +31,8 @@ fn what_next(run: &Run) -> String {
             format!("A run that it has called asks a person: {} Use run_wait with run {id} afterwards.", asked())
         }
         RunStatus::Queued if run.agent_paused => {
-            let agent = &run.agent.name;
-            format!(
-                "The run is queued until its agent goes on: `stn agent resume {agent} -e {}`; use run_wait with run {id} afterwards.",
-                run.environment
-            )
+            let resume = resume_command(&run.agent.name, &run.environment);
+            format!("The run is queued until its agent goes on: {resume}; use run_wait with run {id} afterwards.")
         }
         RunStatus::Queued | RunStatus::Running => format!("The run goes on; use run_wait with run {id}."),
         RunStatus::InputRequired if run.waiting_for == Some(WaitingFor::Question) => {

@@ -44,8 +44,7 @@ use plan::Plan;
 const DIALECT: &str = "offline";
 
 /// What goes with every answer and is no part of it.
-pub const NOTICE: &str = "offline provider: no language model was used, tools were chosen by fixed rules; \
-     set OPENAI_API_KEY, ANTHROPIC_API_KEY or GEMINI_API_KEY to use a model";
+pub const NOTICE: &str = "offline provider: no language model was used, tools were chosen by fixed rules";
 
 /// The rules as a provider.
 #[derive(Debug)]

@@ -128,7 +128,7 @@ async fn a_paused_agent_takes_no_run_and_what_was_queued_waits_for_the_resume() 
         crate::tools::call(&bench.station, super::context(), "agent_run", json!({ "agent": "helper", "input": "go" }));
     let refused = refused.await.unwrap_err();
     assert_eq!(refused.kind(), crate::error::ErrorKind::Conflict);
-    assert!(refused.hint_text().unwrap().contains("stn agent resume helper"), "{refused:?}");
+    assert!(refused.hint_text().unwrap().contains("stn agent resume helper -e development"), "{refused:?}");
     for _ in 0..3 {
         bench.clock.advance(std::time::Duration::from_secs(1));
         tokio::task::yield_now().await;

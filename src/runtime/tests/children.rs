@@ -215,7 +215,7 @@ async fn a_child_that_is_paused_or_given_the_wrong_input_is_refused_and_told() {
     assert_eq!((run.output, run.children), (Some(json!("well")), 0), "{:?}", run.error);
     let told = bench.model.last_results();
     assert!(told.iter().all(|result| result.is_error));
-    assert!(told[0].content.contains("stn agent resume child"), "{}", told[0].content);
+    assert!(told[0].content.contains("stn agent resume child -e development"), "{}", told[0].content);
     assert!(told[1].content.contains("userInput"), "{}", told[1].content);
     assert!(told[2].content.contains("JSON object"), "{}", told[2].content);
 }

@@ -3,7 +3,7 @@
 use super::column::Json;
 use super::transaction::Tx;
 use super::{files, queue, servers};
-use crate::domain::{AgentDefinition, AgentId, AuditEntry, Name};
+use crate::domain::{AgentDefinition, AgentId, AuditEntry, Name, resume_command};
 use crate::error::{Error, Result};
 use crate::store::{AgentKey, AgentRow, AgentWrite, FormerAgent};
 use rusqlite::{Connection, OptionalExtension, Row};
@@ -134,10 +134,16 @@ fn resume_without_file(tx: &Tx<'_>, name: &Name) -> Result<bool> {
 }
 
 /// Forgets an agent and promises that its file goes.
-pub(super) fn delete(tx: &mut Tx<'_>, name: &Name, replaces: Option<&str>, audit: AuditEntry) -> Result<bool> {
+pub(super) fn delete(
+    tx: &mut Tx<'_>,
+    environment: &Name,
+    name: &Name,
+    replaces: Option<&str>,
+    audit: AuditEntry,
+) -> Result<bool> {
     tx.require_audit()?;
     let Some(agent) = get(tx.conn, &AgentKey::Name(name.clone()))? else { return Ok(false) };
-    holds_nothing(tx, &agent)?;
+    holds_nothing(tx, environment, &agent)?;
     tx.conn.prepare_cached("DELETE FROM agents WHERE id = ?1")?.execute([agent.id])?;
     files::promise(tx, &agent.file, None, replaces)?;
     servers::put_config_revision(tx, audit.config_revision.as_deref())?;
@@ -146,7 +152,7 @@ pub(super) fn delete(tx: &mut Tx<'_>, name: &Name, replaces: Option<&str>, audit
 }
 
 /// Without its agent nobody could say any more when the runs that a pause holds may go on.
-fn holds_nothing(tx: &Tx<'_>, agent: &AgentRow) -> Result<()> {
+fn holds_nothing(tx: &Tx<'_>, environment: &Name, agent: &AgentRow) -> Result<()> {
     let held = unended(tx.conn, agent.id)?;
     if agent.paused_at.is_none() || held == 0 {
         return Ok(());
@@ -154,7 +160,8 @@ fn holds_nothing(tx: &Tx<'_>, agent: &AgentRow) -> Result<()> {
     let name = &agent.definition.name;
     let runs = if held == 1 { "a run that hasn't ended".to_owned() } else { format!("{held} runs that haven't ended") };
     Err(Error::conflict(format!("agent `{name}` is paused and has {runs}")).hint(format!(
-        "let them go on with `stn agent resume {name}`, or end them with `stn run cancel`, before it is deleted"
+        "let them go on with {}, or end them with `stn run cancel`, before it is deleted",
+        resume_command(name, environment)
     )))
 }
 

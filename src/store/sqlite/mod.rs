@@ -114,8 +114,8 @@ impl Store for SqliteStore {
     }
 
     async fn agent_delete(&self, name: &Name, replaces: Option<&str>, audit: AuditEntry) -> Result<bool> {
-        let (name, replaces) = (name.clone(), replaces.map(str::to_owned));
-        self.writer.write(move |tx| agents::delete(tx, &name, replaces.as_deref(), audit)).await
+        let (environment, name, replaces) = (self.name.clone(), name.clone(), replaces.map(str::to_owned));
+        self.writer.write(move |tx| agents::delete(tx, &environment, &name, replaces.as_deref(), audit)).await
     }
 
     async fn file_promise(&self, file: &str, bytes: Vec<u8>, replaces: Option<&str>, audit: AuditEntry) -> Result<()> {

@@ -9,7 +9,7 @@ use crate::domain::{
 };
 use crate::error::{Error, Result};
 use crate::store::{Ending, Grant, Written};
-use serde_json::{Value, json};
+use serde_json::json;
 
 /// Takes a run out of its worker's hands until somebody answers.
 pub(super) fn park(
@@ -135,7 +135,7 @@ pub(super) fn answer(
     runs::get(tx.conn, environment, id)?.ok_or_else(missing)
 }
 
-/// The time that a run was parked, or held by a pause, counts for nobody's timeout. Its own doesn't go on before it has begun.
+/// The time that a run was parked, held by a pause, or waited for a worker to go on with it, counts for nobody's timeout. Its own doesn't go on before it has begun.
 pub(super) fn count_wait(tx: &Tx<'_>, state: &mut RunState) -> Result<()> {
     let Some(since) = state.parked_at.take() else { return Ok(()) };
     let millis = tx.now.millis_since(since);
@@ -201,9 +201,15 @@ fn only_resumed(run: RunId, waiting_for: WaitingFor, seq: Option<i64>, answer: &
     if seq.is_none() && answer.decision == Decision::Retry {
         return Ok(Vec::new());
     }
-    let shown = serde_json::to_value(waiting_for).unwrap_or(Value::Null);
-    Err(Error::conflict(format!("run `{run}` waits for {shown}, not for a decision on a step"))
-        .hint("answer `retry` without a step once that is there"))
+    let awaited = match waiting_for {
+        WaitingFor::Provider => "the key that its model is asked with",
+        WaitingFor::Budget => "more budget",
+        _ => "something else",
+    };
+    let command = Request::command(run, waiting_for, None);
+    Err(Error::conflict(format!("run `{run}` waits for {awaited}, not for a decision on a step"))
+        .hint(format!("once that is there: `{command}`"))
+        .field("decision"))
 }
 
 fn settle(tx: &mut Tx<'_>, state: &mut RunState, doubt: Doubt, answer: &Answer) -> Result<()> {

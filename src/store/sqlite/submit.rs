@@ -4,7 +4,7 @@ use super::column::Json;
 use super::run_state::RunState;
 use super::transaction::Tx;
 use super::{children, queue, runs};
-use crate::domain::{AgentId, EventType, Name, PrincipalRef, Run, RunId, counted};
+use crate::domain::{AgentId, EventType, Name, PrincipalRef, Run, RunId, counted, resume_command};
 use crate::error::{Error, Result};
 use crate::store::{Submit, Submitted};
 use rusqlite::{Connection, OptionalExtension, named_params};
@@ -28,7 +28,7 @@ pub(super) fn submit(tx: &mut Tx<'_>, environment: &Name, submit: Submit) -> Res
         return Err(Error::rate_limited(format!("{queued} {are} queued, and the limit is {}", submit.queue_limit))
             .hint("wait until some have ended, or raise `runs.queue_limit`"));
     }
-    let agent_name = pinned_agent(tx, &submit)?;
+    let agent_name = pinned_agent(tx, environment, &submit)?;
     insert(tx, &submit, &agent_name)?;
     let mut state = RunState::load(tx.conn, submit.id)?.ok_or_else(|| vanished(submit.id))?;
     state.emit(tx, EventType::RunQueued, json!({ "status": state.status() }))?;
@@ -80,7 +80,7 @@ pub(super) fn submitted(
 }
 
 /// The name of the agent, which has to exist together with the revision that the run is to be pinned to.
-fn pinned_agent(tx: &Tx<'_>, submit: &Submit) -> Result<Name> {
+fn pinned_agent(tx: &Tx<'_>, environment: &Name, submit: &Submit) -> Result<Name> {
     let agent: Option<(Name, bool, bool)> = tx
         .conn
         .prepare_cached(
@@ -92,7 +92,7 @@ fn pinned_agent(tx: &Tx<'_>, submit: &Submit) -> Result<Name> {
         .optional()?;
     match agent {
         Some((name, true, _)) => Err(Error::conflict(format!("agent `{name}` is paused"))
-            .hint(format!("`stn agent resume {name}` lets it run again"))
+            .hint(format!("{} lets it run again", resume_command(&name, environment)))
             .field("agent")),
         Some((name, false, true)) => Ok(name),
         Some((name, false, false)) => {

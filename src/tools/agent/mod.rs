@@ -14,7 +14,7 @@ use super::context::{Call, Environment};
 use super::environment::sync;
 use super::files;
 use crate::config::{self, ChildAgents};
-use crate::domain::{Agent, AgentDefinition, AuditEntry, Name, nearest};
+use crate::domain::{Agent, AgentDefinition, AuditEntry, Name, nearest, resume_command};
 use crate::error::{Error, Result};
 use crate::store::{AgentKey, AgentRow, FormerAgent};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -115,8 +115,8 @@ fn gone(former: &FormerAgent, environment: &Name) -> Error {
     let mut hint = format!("`stn run list --agent {name} -e {environment}` shows its runs");
     if is_held {
         hint.push_str(&format!(
-            "; `stn agent resume {name} -e {environment}` lets them go on, `stn run cancel RUN` ends one, and with its file back the agent \
-             is as it was, paused"
+            "; {} lets them go on, `stn run cancel RUN` ends one, and with its file back the agent is as it was, paused",
+            resume_command(name, environment)
         ));
     }
     Error::not_found(message.trim_end_matches('.').to_owned()).hint(hint).field("agent")

@@ -91,7 +91,9 @@ impl Models {
         };
         let set = defaults::TABLE.iter().flat_map(|row| row.key_variables).find(|key| is_set(key));
         match set {
-            None => "no model is configured and no provider key is set".to_owned(),
+            None if !self.settings.models.detect => "no model is configured, and `models.detect` is off".to_owned(),
+            None => "no model is configured and no provider key is set, such as OPENAI_API_KEY or ANTHROPIC_API_KEY"
+                .to_owned(),
             Some(key) if self.settings.models.detect => {
                 format!("no model is configured, and {key} isn't used: station.yml has its provider's key or address")
             }

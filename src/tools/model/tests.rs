@@ -92,8 +92,24 @@ fn a_newcomer_in_development_gets_the_offline_rules() {
         .choose(&name("development"), None, None, Some(&caller))
         .now_or_never()
         .unwrap();
-    let reason = "no model is configured and no provider key is set";
+    let reason = "no model is configured and no provider key is set, such as OPENAI_API_KEY or ANTHROPIC_API_KEY";
     assert_eq!(shown(chosen), ("offline/rules-1".to_owned(), reason.to_owned()));
+    let off = models("models: { detect: false }", &[]);
+    let off = off.choose(&name("development"), None, None, None).now_or_never().unwrap();
+    assert_eq!(shown(off).1, "no model is configured, and `models.detect` is off");
+}
+
+#[test]
+fn where_a_variable_is_not_let_in_the_hint_says_how_to_let_it_in() {
+    let models = models("", &["OPENAI_API_KEY"]);
+    for (environment, expected) in [
+        ("development", "set `ANTHROPIC_API_KEY`, or `providers.anthropic.api_key`"),
+        ("staging", "name `ANTHROPIC_API_KEY` under `environments.staging.variables_from_process`"),
+    ] {
+        let refused = models.provider(&name(environment), "anthropic", None).map(|_| ()).unwrap_err();
+        let hint = refused.hint_text().unwrap();
+        assert!(hint.contains(expected), "{hint}");
+    }
 }
 
 #[test]
