@@ -71,11 +71,10 @@ fn is_done(home: &TestHome, fake: &FakeThinker, run: &Value) {
     assert_eq!(fs::read_to_string(home.beside().join("notes.txt")).unwrap(), "noted\n");
 }
 
-fn goes_back(api: Api) {
-    let fake = fake(api, NEVER);
-    let home = home(api, &fake);
+fn goes_back(api: Api, fake: &FakeThinker) {
+    let home = home(api, fake);
     let run = home.json(&["agent", "run", "planner", "go"]);
-    is_done(&home, &fake, &run);
+    is_done(&home, fake, &run);
     assert_eq!([0, 1, 2].map(|turn| fake.bodies(turn).len()), [1; 3]);
 }
 
@@ -112,12 +111,17 @@ fn refuses(api: Api, changes: &[(&str, &str)]) {
 
 #[test]
 fn reasoning_goes_back_to_openai_byte_for_byte_and_in_place() {
-    goes_back(Api::Responses);
+    goes_back(Api::Responses, &fake(Api::Responses, NEVER));
+}
+
+#[test]
+fn items_whose_places_a_server_does_not_name_count_once_and_go_back_byte_for_byte() {
+    goes_back(Api::Responses, &FakeThinker::without_places(&RESPONSES));
 }
 
 #[test]
 fn signatures_go_back_to_gemini_byte_for_byte_and_in_place() {
-    goes_back(Api::Gemini);
+    goes_back(Api::Gemini, &fake(Api::Gemini, NEVER));
 }
 
 #[test]

@@ -42,6 +42,8 @@ struct Shared {
     held: usize,
     /// Gemini only: refuses this tool's JSON Schema, and takes it only in the oldest words.
     picky: Option<&'static str>,
+    /// Responses only: events name the places of their items, and the last one doesn't repeat them. llama-server's don't, and does.
+    places: bool,
     released: watch::Sender<bool>,
     asked: Mutex<Vec<(usize, String)>>,
     refused: Mutex<Vec<String>>,
@@ -50,20 +52,26 @@ struct Shared {
 impl FakeThinker {
     /// Follows `script`; the turn `held` (from 0) has to be released.
     pub fn start(api: Api, script: &[Given], held: usize) -> Self {
-        Self::with(api, script, held, None)
+        Self::with(api, script, held, None, true)
+    }
+
+    /// Responses whose events name no places.
+    pub fn without_places(script: &[Given]) -> Self {
+        Self::with(Api::Responses, script, usize::MAX, None, false)
     }
 
     /// Gemini, which doesn't take the JSON Schema of the tool `picky`.
     pub fn refusing_the_schema_of(picky: &'static str, script: &[Given]) -> Self {
-        Self::with(Api::Gemini, script, usize::MAX, Some(picky))
+        Self::with(Api::Gemini, script, usize::MAX, Some(picky), true)
     }
 
-    fn with(api: Api, script: &[Given], held: usize, picky: Option<&'static str>) -> Self {
+    fn with(api: Api, script: &[Given], held: usize, picky: Option<&'static str>, places: bool) -> Self {
         let shared = Arc::new(Shared {
             api,
             script: script.to_vec(),
             held,
             picky,
+            places,
             released: watch::Sender::new(false),
             asked: Mutex::default(),
             refused: Mutex::default(),
@@ -147,7 +155,7 @@ async fn answer(
         shared.released.subscribe().wait_for(|released| *released).await.unwrap();
     }
     let text = match shared.api {
-        Api::Responses => responses_stream(shared.script[turn]),
+        Api::Responses => responses_stream(shared.script[turn], shared.places),
         Api::Gemini => gemini_stream(shared.script[turn]),
     };
     let pieces: Vec<_> = text.as_bytes().chunks(11).map(|piece| Ok::<_, std::io::Error>(piece.to_vec())).collect();
@@ -318,7 +326,7 @@ fn read_gemini(script: &[Given], body: &str, picky: Option<&str>) -> Result<usiz
 }
 
 /// Items are bare when they are added, come in pieces, and are whole when they are done.
-fn responses_stream(items: Given) -> String {
+fn responses_stream(items: Given, places: bool) -> String {
     let mut stream = String::new();
     let mut event = |kind: &str, rest: String| {
         writeln!(stream, "event: response.{kind}\ndata: {{\"type\":\"response.{kind}\",{rest}}}\n").unwrap();
@@ -335,14 +343,20 @@ fn responses_stream(items: Given) -> String {
             "message" => ("output_text.delta", &whole["content"][0]["text"]),
             _ => ("reasoning_summary_text.delta", &whole["summary"][0]["text"]),
         };
-        event("output_item.added", format!("\"output_index\":{index},\"item\":{bare}"));
+        let (place, of) = match places {
+            true => (format!("\"output_index\":{index},"), format!("\"output_index\":{index},")),
+            false => (String::new(), format!("\"item_id\":{},", whole["id"])),
+        };
+        event("output_item.added", format!("{place}\"item\":{bare}"));
         let letters: Vec<char> = text.as_str().unwrap_or_default().chars().collect();
         for piece in letters.chunks(4) {
-            event(kind, format!("\"output_index\":{index},\"delta\":{}", json!(piece.iter().collect::<String>())));
+            event(kind, format!("{of}\"delta\":{}", json!(piece.iter().collect::<String>())));
         }
-        event("output_item.done", format!("\"output_index\":{index},\"item\":{item}"));
+        event("output_item.done", format!("{place}\"item\":{item}"));
     }
-    event("completed", r#""response":{"status":"completed","usage":{"input_tokens":7,"output_tokens":3}}"#.into());
+    let output = if places { String::new() } else { format!("\"output\":[{}],", items.join(",")) };
+    let usage = r#""usage":{"input_tokens":7,"output_tokens":3}"#;
+    event("completed", format!("\"response\":{{\"status\":\"completed\",{output}{usage}}}"));
     stream
 }
 
