@@ -261,11 +261,12 @@ pub async fn open(parts: Parts) -> Result<App> {
         None => Arc::new(NoWorkers),
     };
     let models = Models::new(Arc::clone(&settings), ProviderVariables::from_map(&variables), http, Arc::clone(&clock));
+    let table = tools::table();
     let station = Arc::new(Station {
-        models: models.with_secrets(values).behind(redactor.clone()).looking_for(LocalServers::usual()),
+        models: models.with_secrets(values).behind(redactor.clone(), &table).looking_for(LocalServers::usual()),
         started_at: clock.now(),
         mode: lock.info().mode.as_str(),
-        table: tools::table(),
+        table,
         process_variables: variables,
         http_listen: OnceLock::new(),
         clock,

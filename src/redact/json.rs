@@ -57,7 +57,7 @@ fn string(view: &View, text: &str) -> Option<String> {
 }
 
 /// Replaces what a known value spans several parts of: a secret that is JSON itself, handed on as such. The smallest array or object that
-/// holds all of it goes.
+/// holds all of it goes. In what [`parts`] wrote nothing is found ([`View::replacement`]).
 fn spanning(view: &View, value: &mut Value) -> bool {
     if !view.any(value.to_string().as_bytes()) {
         return false;

@@ -3,12 +3,19 @@
 use super::SHORTEST;
 use super::spellings::spellings;
 use aho_corasick::{AhoCorasick, BuildError};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
 /// How much of a spelling the automaton looks for; what follows is compared. So its size doesn't grow with a long value's length, and what
 /// was cut off behind this much of a value is found too.
 const HEAD: usize = 64;
+
+/// What takes the place of a value whose name can't be told. A spelling that is part of it is not looked for: it would be found in what it
+/// was replaced by.
+pub(super) const NAMELESS: &str = "[redacted]";
+
+/// How a marker with a name begins. What is part of it isn't looked for either.
+const MARKER: &str = "[redacted:";
 
 /// All spellings of the known values of one scope.
 pub(super) struct Patterns {
@@ -37,10 +44,10 @@ impl Patterns {
         let mut all = BTreeMap::new();
         for (name, value) in named {
             for spelling in spellings(value) {
-                all.entry(spelling.into_bytes()).or_insert_with(|| format!("[redacted:{name}]"));
+                all.entry(spelling.into_bytes()).or_insert_with(|| format!("{MARKER}{name}]"));
             }
         }
-        all.retain(|spelling, _| spelling.len() >= SHORTEST);
+        all.retain(|spelling, _| spelling.len() >= SHORTEST && !is_marker(spelling));
         if all.is_empty() {
             return Ok(None);
         }
@@ -66,16 +73,40 @@ impl Patterns {
 
     /// The places of all known values, in no order; they may overlap. One ends where the text begins to differ from the value.
     pub(super) fn found<'a>(&'a self, bytes: &'a [u8]) -> impl Iterator<Item = Found> + 'a {
-        self.automaton.find_overlapping_iter(bytes).map(|found| {
-            let (start, same) = (found.start(), &self.heads[found.pattern().as_usize()]);
-            let far = same.clone().map(|pattern| (common(&self.sorted[pattern].0, &bytes[start..]), pattern)).max();
-            let (mut length, pattern) = far.unwrap_or((found.len(), same.start));
+        // By head: where the last value that begins so ends. One that begins again inside itself is only compared from there on: else the
+        // time would grow with the square of a text that repeats itself, as the value does.
+        let mut covered: HashMap<usize, usize> = HashMap::new();
+        self.automaton.find_overlapping_iter(bytes).filter_map(move |found| {
+            let (start, head) = (found.start(), found.pattern().as_usize());
+            if found.len() < HEAD {
+                return Some(Found { start, end: found.end(), pattern: self.heads[head].start });
+            }
+            let known = covered.get(&head).map_or(0, |end| end.saturating_sub(start)).max(HEAD);
+            let (mut length, pattern) = self.farthest(head, known, &bytes[start..])?;
+            covered.insert(head, start + length);
             // Not in the middle of a character that the text goes on with.
-            while bytes.get(start + length).is_some_and(|byte| byte & 0xC0 == 0x80) && length > found.len() {
+            while bytes.get(start + length).is_some_and(|byte| byte & 0xC0 == 0x80) && length > HEAD {
                 length -= 1;
             }
-            Found { start, end: start + length, pattern }
+            Some(Found { start, end: start + length, pattern })
         })
+    }
+
+    /// Which of the spellings with this head goes on the farthest in `text`, behind the `known` bytes that need no comparing, and how far.
+    /// `None` where all of it is covered by what was found before.
+    fn farthest(&self, head: usize, known: usize, text: &[u8]) -> Option<(usize, usize)> {
+        let rest = text.get(known..)?;
+        let further = |pattern: usize| {
+            let tail = self.sorted[pattern].0.get(known..)?;
+            Some((known + common(tail, rest), pattern))
+        };
+        let same = self.heads[head].clone();
+        if known > HEAD {
+            return same.filter_map(further).max().filter(|(length, _)| *length > known);
+        }
+        // They are sorted, and so what has most in common stands beside the place where the text would.
+        let behind = same.start + self.sorted[same.clone()].partition_point(|(spelling, _)| &spelling[HEAD..] <= rest);
+        (behind.saturating_sub(1)..=behind).filter(|pattern| same.contains(pattern)).filter_map(further).max()
     }
 
     /// What takes the place of `found`.
@@ -102,6 +133,11 @@ impl Patterns {
 pub(super) fn repeats_itself(value: &str) -> bool {
     let bytes = value.as_bytes();
     bytes.len() > HEAD && bytes[1..].windows(HEAD).any(|part| part == head(bytes))
+}
+
+/// Whether `spelling` would be found in what it was replaced by.
+fn is_marker(spelling: &[u8]) -> bool {
+    [MARKER, NAMELESS].iter().any(|marker| marker.as_bytes().windows(spelling.len()).any(|part| part == spelling))
 }
 
 fn head(spelling: &[u8]) -> &[u8] {

@@ -227,3 +227,50 @@ fn a_long_value_is_found_whole_and_as_far_as_it_was_cut() {
     told.push_str(&stream.finish_str());
     assert_eq!(told, "<[redacted:LONG]>[redacted:LONG]!");
 }
+
+#[test]
+fn what_is_part_of_its_own_marker_is_replaced_where_it_stands_and_redacting_twice_equals_once() {
+    let redactor = knowing(&[("postgres", "postgres"), ("DB_A", "password"), ("password_B", "tok-of-B-1")]);
+    redactor.add(PROVIDERS, "providers.lm-studio.api_key", &"lm-studio".into());
+    redactor.add(STATION, "word", &"redacted".into());
+    redactor.add(STATION, "mark", &"[redacted".into());
+    redactor.add(STATION, "marker", &"redacted:".into());
+    let once = redactor.json(json!({
+        "input": "is postgres up?", "model": { "provider": "lm-studio", "id": "m1" }, "password": ["tok-of-B-1", 1],
+    }));
+    assert_eq!(
+        once,
+        json!({
+            "input": "is [redacted] up?", "model": { "provider": "[redacted]", "id": "m1" }, "[redacted:DB_A]": ["[redacted]", 1],
+        })
+    );
+    assert_eq!(redactor.json(once.clone()), once);
+    let text = redactor.json_text(r#"{"a":"postgres","b":1}"#).into_owned();
+    assert_eq!(text, r#"{"a":"[redacted]","b":1}"#);
+    assert!(matches!(redactor.json_text(&text), Cow::Borrowed(_)));
+    let text = redactor.text("lm-studio: postgres, password").into_owned();
+    assert_eq!(text, "[redacted]: [redacted], [redacted:DB_A]");
+    assert!(matches!(redactor.text(&text), Cow::Borrowed(_)));
+    let mut stream = redactor.stream();
+    let told = ["is post", "gres up", "?"].map(|piece| stream.push_str(piece)).concat() + &stream.finish_str();
+    assert_eq!(told, "is [redacted] up?");
+}
+
+#[test]
+fn a_text_that_repeats_itself_as_a_value_does_is_read_once() {
+    // A tenth of this, compared anew from each byte on, is minutes of work.
+    let value = "a".repeat(60_000);
+    let redactor = knowing(&[("REPEATS", &value)]);
+    let text = "a".repeat(1_000_000);
+    assert_eq!(redactor.text(&text), "[redacted:REPEATS]");
+    assert_eq!(redactor.text(&format!("<{}!>", &text[..5000])), "<[redacted:REPEATS]!>");
+}
+
+#[test]
+fn of_values_that_begin_alike_the_one_that_goes_on_the_farthest_is_found() {
+    let head = "h".repeat(30) + &"0123456789".repeat(4);
+    let [one, two] = ["-one-behind-it", "-two-and-more"].map(|tail| format!("{head}{tail}"));
+    let redactor = knowing(&[("ONE", &one), ("TWO", &two)]);
+    assert_eq!(redactor.text(&format!("<{one}><{two}>")), "<[redacted:ONE]><[redacted:TWO]>");
+    assert_eq!(redactor.text(&format!("<{head}-two!>")), "<[redacted:TWO]!>");
+}

@@ -1,6 +1,6 @@
 //! What one holder of a redactor looks for: the patterns of the scopes that concern it.
 
-use super::patterns::{Found, Patterns};
+use super::patterns::{Found, NAMELESS, Patterns};
 use std::sync::Arc;
 
 /// The patterns of one scope or several.
@@ -46,9 +46,11 @@ impl View {
         })
     }
 
-    /// What takes the place of `span`.
+    /// What takes the place of `span`: a marker with the secret's name, or one without where the name holds a known value itself, as that
+    /// of a key `lm-studio` for the provider `lm-studio` does. So nothing is found in what has been redacted.
     pub(super) fn replacement(&self, span: &Span) -> &str {
-        self.scopes[span.scope].replacement(&span.found)
+        let marker = self.scopes[span.scope].replacement(&span.found);
+        if self.any(marker.as_bytes()) { NAMELESS } else { marker }
     }
 
     /// `bytes` without the known values; `None` when there was none.

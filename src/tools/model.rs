@@ -17,6 +17,7 @@ use crate::llm::{
 };
 use crate::redact::{Redactor, scope_of};
 use crate::secrets::Values;
+use crate::tools::Table;
 use access::{Access, Source};
 pub use local::LocalServers;
 use secrecy::SecretString;
@@ -112,6 +113,8 @@ pub struct Models {
     /// A provider is built for every run, and what is down is down for all of them.
     retries: Mutex<HashMap<Place, Arc<RetryBudget>>>,
     redactor: Redactor,
+    /// What answers call by name. A key that is part of one of these is no secret: servers that want none are given such a word.
+    words: Vec<String>,
 }
 
 /// A choice, and whether it stands on variables that the caller brought along.
@@ -136,6 +139,7 @@ impl Models {
             last_look: tokio::sync::Mutex::default(),
             retries: Mutex::default(),
             redactor: Redactor::default(),
+            words: Vec::new(),
         }
     }
 
@@ -146,10 +150,12 @@ impl Models {
         self
     }
 
-    /// Makes all keys known to `redactor`, those that are there and those that come, and puts it before every provider.
+    /// Makes all keys known to `redactor`, those that are there and those that come, and puts it before every provider. Not those that are
+    /// part of a word of `table` or of a name in `station.yml`.
     #[must_use]
-    pub fn behind(mut self, redactor: Redactor) -> Self {
+    pub fn behind(mut self, redactor: Redactor, table: &Table) -> Self {
         self.redactor = redactor;
+        self.words = known::words(&self.settings, table);
         self.make_known();
         self
     }

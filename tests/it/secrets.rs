@@ -317,6 +317,7 @@ fn a_secret_that_is_a_word_of_the_stations_own_is_refused() {
         "  completed ",
         "first line\nenvironment_list\n",
         &"ab".repeat(100),
+        &format!("the first line\n{}", "ab".repeat(100)),
         "environment",
         "agent_create",
         "production",
@@ -324,11 +325,30 @@ fn a_secret_that_is_a_word_of_the_stations_own_is_refused() {
     ] {
         let refused = home.stn_with_input(&["secret", "set", "WEAK", "--json"], own);
         assert_eq!(refused.code, 2, "`{own}`: {refused:?}");
-        let why = if own.starts_with("abab") { "repeats its beginning" } else { "word that Station itself uses" };
+        let why = if own.contains("abab") { "repeats its beginning" } else { "word that Station itself uses" };
         assert!(refused.stderr.contains(why), "{refused:?}");
     }
     assert_eq!(home.json(&["secret", "list"])["items"], json!([]));
     assert_eq!(home.json(&["agent", "run", "hello", "hi"])["status"], "completed");
+}
+
+#[test]
+fn a_key_that_is_the_name_of_its_provider_is_a_word_and_no_secret() {
+    let llm = FakeLlm::start([Turn::saying("Hello.")]);
+    let home = TestHome::new();
+    home.write(
+        "station.yml",
+        &format!(
+            "providers: {{ lm-studio: {{ api: openai_chat, base_url: '{}/v1', api_key: lm-studio }} }}\n\
+             environments: {{ development: {{ model: lm-studio/m1 }} }}\n",
+            llm.url
+        ),
+    );
+    let _created = home.stn(&["init"]).ok();
+    let run = home.json(&["agent", "run", "hello", "is lm-studio up?"]);
+    assert_eq!((&run["status"], &run["model"]["provider"]), (&json!("completed"), &json!("lm-studio")), "{run}");
+    assert_eq!(home.json(&["run", "list"])["items"][0]["id"], run["id"]);
+    assert!(home.json(&["config", "get"])["keys"].is_array());
 }
 
 #[test]

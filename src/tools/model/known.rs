@@ -1,11 +1,13 @@
 //! The keys that models are called with, as the redactor has to know them.
 
 use super::{Models, ProviderVariables};
-use crate::config::SecretOr;
+use crate::config::{SecretOr, Settings};
 use crate::domain::Name;
-use crate::llm::ProviderConfig;
+use crate::llm::{ProviderConfig, defaults};
 use crate::redact::{PROVIDERS, scope_of};
-use secrecy::SecretString;
+use crate::tools::Table;
+use crate::tools::secret::words;
+use secrecy::{ExposeSecret, SecretString};
 
 /// A header whose name has one of these carries a credential; the values of others would be found in innocent text.
 const CREDENTIALS: [&str; 7] = ["auth", "key", "token", "secret", "cookie", "password", "credential"];
@@ -16,20 +18,28 @@ impl Models {
         self.make_variables_known(&self.process);
         for (name, settings) in &self.settings.providers {
             if let Some(SecretOr::Plain(key)) = &settings.api_key {
-                self.redactor.add(PROVIDERS, &of_key(name), key);
+                self.know(PROVIDERS, &of_key(name), key);
             }
             for (header, value) in settings.headers.iter().filter(|(header, _)| is_credential(header)) {
                 if let SecretOr::Plain(value) = value {
-                    self.redactor.add(PROVIDERS, &of_header(name, header), value);
+                    self.know(PROVIDERS, &of_header(name, header), value);
                 }
             }
+        }
+    }
+
+    /// A word that answers have to say is none to hide: `lm-studio` as the key of the provider `lm-studio`.
+    fn know(&self, scope: &str, name: &str, value: &SecretString) {
+        let key = value.expose_secret().trim();
+        if !self.words.iter().any(|word| word.contains(key)) {
+            self.redactor.add(scope, name, value);
         }
     }
 
     /// The keys that a caller brought along. Addresses are no secrets.
     pub(super) fn make_variables_known(&self, variables: &ProviderVariables) {
         for (name, value) in variables.0.iter().filter(|(name, _)| name.ends_with("_API_KEY")) {
-            self.redactor.add(PROVIDERS, name, value);
+            self.know(PROVIDERS, name, value);
         }
     }
 
@@ -37,12 +47,21 @@ impl Models {
     pub(super) fn make_key_known(&self, environment: &Name, config: &ProviderConfig) {
         let scope = scope_of(environment);
         if let Some(key) = &config.api_key {
-            self.redactor.add(&scope, &of_key(&config.name), key);
+            self.know(&scope, &of_key(&config.name), key);
         }
         for (header, value) in config.headers.iter().filter(|(header, _)| is_credential(header)) {
-            self.redactor.add(&scope, &of_header(&config.name, header), &SecretString::from(value.clone()));
+            self.know(&scope, &of_header(&config.name, header), &SecretString::from(value.clone()));
         }
     }
+}
+
+/// The words of Station's own answers, and the names that `station.yml` has: of providers, environments and models.
+pub(super) fn words(settings: &Settings, table: &Table) -> Vec<String> {
+    let usual = defaults::TABLE.iter().flat_map(|row| [row.provider, row.model]);
+    let own = words::of(table).into_iter().chain(usual).chain(settings.providers.keys().map(String::as_str));
+    let models = settings.environments.iter().flat_map(|(name, own)| [Some(name.as_str()), own.model.as_deref()]);
+    let models = models.chain([settings.models.default.as_deref()]).flatten();
+    own.chain(models).chain(settings.models.prices.keys().map(String::as_str)).map(str::to_owned).collect()
 }
 
 fn of_key(provider: &str) -> String {

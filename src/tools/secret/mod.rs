@@ -3,7 +3,7 @@
 pub mod delete;
 pub mod list;
 pub mod set;
-mod words;
+pub(super) mod words;
 
 use super::context::{Call, Environment};
 use crate::config;

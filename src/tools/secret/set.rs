@@ -75,8 +75,10 @@ fn fit_to_be_looked_for(call: &Call, value: &str) -> Result<()> {
              answers would make them unreadable",
         ));
     }
-    if repeats_itself(value) {
-        return Err(refused("the value repeats its beginning: looking for it in logs and answers would take too long"));
+    if texts_of(value).into_iter().any(repeats_itself) {
+        return Err(refused(
+            "the value, or a line of it, repeats its beginning: looking for it in logs and answers would take too long",
+        ));
     }
     Ok(())
 }

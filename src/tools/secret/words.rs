@@ -1,30 +1,44 @@
 //! The words of Station itself: a secret that is one of them, or a part of one, would vanish from every answer together with it.
 
-use crate::tools::Station;
+use crate::tools::{Station, Table};
 use serde_json::Value;
+use std::collections::BTreeSet;
 
-/// Whether `value` is part of a word that Station's own answers are made of: the name of a tool, a field or an environment, or what a field
-/// may say.
+/// Whether `value` is part of a word that Station's own answers are made of, or of an environment's name.
 pub(super) fn is_own(station: &Station, value: &str) -> bool {
-    let tools = station.table.iter().any(|tool| {
-        tool.spec.name.contains(value) || schema_says(&tool.spec.input, value) || schema_says(&tool.spec.output, value)
-    });
-    tools || station.environments.all().iter().any(|environment| environment.name.as_str().contains(value))
+    let names = station.environments.all();
+    names.iter().any(|environment| environment.name.as_str().contains(value))
+        || of(&station.table).iter().any(|word| word.contains(value))
 }
 
-fn schema_says(schema: &Value, value: &str) -> bool {
+/// The words of all answers: the names of tools and fields, and what a field may say.
+pub(in crate::tools) fn of(table: &Table) -> BTreeSet<&str> {
+    let mut words = BTreeSet::new();
+    for tool in table.iter() {
+        words.insert(tool.spec.name);
+        of_schema(&tool.spec.input, &mut words);
+        of_schema(&tool.spec.output, &mut words);
+    }
+    words
+}
+
+/// The names of the properties in `schema`, and what they may say.
+pub(super) fn of_schema<'a>(schema: &'a Value, words: &mut BTreeSet<&'a str>) {
     match schema {
-        Value::Object(object) => object.iter().any(|(key, inside)| match (key.as_str(), inside) {
-            ("properties", Value::Object(properties)) => {
-                properties.iter().any(|(name, schema)| name.contains(value) || schema_says(schema, value))
+        Value::Object(object) => {
+            for (key, inside) in object {
+                match (key.as_str(), inside) {
+                    ("properties", Value::Object(properties)) => {
+                        words.extend(properties.keys().map(String::as_str));
+                        properties.values().for_each(|schema| of_schema(schema, words));
+                    }
+                    ("enum", Value::Array(said)) => words.extend(said.iter().filter_map(Value::as_str)),
+                    ("const", Value::String(word)) => _ = words.insert(word),
+                    _ => of_schema(inside, words),
+                }
             }
-            ("enum", Value::Array(words)) => {
-                words.iter().any(|word| word.as_str().is_some_and(|word| word.contains(value)))
-            }
-            ("const", Value::String(word)) => word.contains(value),
-            _ => schema_says(inside, value),
-        }),
-        Value::Array(items) => items.iter().any(|item| schema_says(item, value)),
-        _ => false,
+        }
+        Value::Array(items) => items.iter().for_each(|item| of_schema(item, words)),
+        _ => {}
     }
 }
