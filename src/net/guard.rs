@@ -54,6 +54,11 @@ impl Guard {
             || self.hosts.iter().any(|allowed| *allowed == host || (port.is_some() && *allowed == authority))
     }
 
+    /// Whether the origin is one of those that were given, and not only this listener's own.
+    pub fn lists(&self, origin: &HeaderValue) -> bool {
+        normal_origin(text(origin)).is_some_and(|origin| self.origins.contains(&origin))
+    }
+
     /// Programs send no `Origin`; whatever sends one is a browser and must be allowed by name. Only what this very listener has served on
     /// loopback may call it unnamed, as the protocol's conformance suite wants: such a page can be nobody else's.
     fn admit_origin(&self, headers: &HeaderMap) -> Result<()> {

@@ -1,6 +1,6 @@
 //! The outermost layer: every request gets a number and counts as somebody being here; every error becomes a problem document.
 
-use super::Doors;
+use super::{Doors, cors};
 use crate::adapters::rest::Problem;
 use crate::error::Error;
 use crate::net::RequestId;
@@ -26,9 +26,10 @@ pub(super) async fn number_and_render(State(doors): State<Doors>, mut request: R
     if is_bare_refusal(&response) {
         let error = Error::invalid_input("this route doesn't take that method")
             .hint("the `Allow` header lists those that it does");
-        let allowed = response.headers_mut().remove(ALLOW);
+        let mut before = std::mem::take(response.headers_mut());
         response = Problem::with_status(error, StatusCode::METHOD_NOT_ALLOWED).into_response();
-        response.headers_mut().extend(allowed.map(|allowed| (ALLOW, allowed)));
+        let kept = [ALLOW].into_iter().chain(cors::SHARING);
+        response.headers_mut().extend(kept.filter_map(|name| Some((name.clone(), before.remove(name)?))));
     }
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
         *response.body_mut() = problem.render(id.as_str()).into();

@@ -1,11 +1,12 @@
 //! HTTP: the routers of the doors put together, what stands before every route, and the listeners.
 //!
 //! From the outside in: `envelope.rs` numbers every request and renders every error, a panic becomes one of those, `net::Guard` looks at
-//! `Host` and `Origin`, `auth.rs` says who is calling, and `source.rs` from where. Over the local socket the listener has checked the peer
+//! `Host` and `Origin`, `cors.rs` lets listed pages ask and read, `auth.rs` says who is calling, and `source.rs` from where. Over the local socket the listener has checked the peer
 //! already, so that `local.rs` takes the place of the last two. Routes belong to `rest/`, `mcp/` and `local.rs`.
 
 mod activity;
 mod auth;
+mod cors;
 mod envelope;
 mod health;
 mod keys;
@@ -121,6 +122,7 @@ pub fn routers(deps: Deps) -> Routers {
         .clone()
         .fallback(unknown.clone())
         .layer(from_fn_with_state(doors.clone(), auth::require_key))
+        .layer(from_fn_with_state(doors.clone(), cors::share))
         .layer(from_fn_with_state(doors.clone(), auth::admit));
     let socket = common.merge(local::routes(&doors)).fallback(unknown).layer(from_fn(local::as_local_owner));
     let finish = |router: Router| {

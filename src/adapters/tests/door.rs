@@ -200,6 +200,37 @@ async fn an_allowed_host_and_origin_are_served_by_every_door() {
         let initialize = json!({ "jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params });
         let opened = send(&test.routers.tcp, "POST /mcp", &headers, Some(initialize)).await.read().await;
         assert_eq!(opened.status, 200, "{origin}: {}", opened.text);
-        assert_eq!(send(&test.routers.tcp, "GET /api/v1/agents", &headers, None).await.read().await.status, 200);
+        let listed = send(&test.routers.tcp, "GET /api/v1/agents", &headers, None).await.read().await;
+        assert_eq!((listed.status, listed.header("access-control-allow-origin")), (200, origin));
+        let wrong = send(&test.routers.tcp, "PUT /api/v1/agents", &headers, None).await.read().await;
+        assert_eq!((wrong.status, wrong.header("access-control-allow-origin")), (405, origin));
     }
+}
+
+#[tokio::test]
+async fn a_listed_page_may_ask_before_it_has_shown_its_key_and_reads_what_it_is_answered() {
+    let mut settings = Settings::default();
+    settings.http.allowed_origins = vec!["https://app.example".into()];
+    let test = TestStation::with(settings).await;
+    let wanted = ("access-control-request-headers", "authorization, X-Other,Mcp-Session-Id, content-type");
+    let asking = [HOST, ("origin", "https://app.example"), ("access-control-request-method", "POST"), wanted];
+    for path in ["OPTIONS /api/v1/agents/hello/queue", "OPTIONS /mcp"] {
+        let asked = send(&test.routers.tcp, path, &asking, None).await.read().await;
+        assert_eq!((asked.status, asked.header("access-control-allow-origin")), (204, "https://app.example"), "{path}");
+        assert_eq!(asked.header("access-control-allow-headers"), "authorization, mcp-session-id, content-type");
+        assert!(asked.header("access-control-allow-methods").contains("POST"), "{asked:?}");
+        assert_eq!(asked.header("access-control-allow-credentials"), "");
+    }
+    assert!(test.deps.station.control.audit_after(0, 10).await.unwrap().is_empty(), "nobody has failed to log in");
+    let keyless = send(&test.routers.tcp, "GET /api/v1/agents", &asking[..2], None).await.read().await;
+    assert_eq!((keyless.status, keyless.header("access-control-allow-origin")), (401, "https://app.example"));
+    assert_eq!(keyless.header("vary"), "Origin");
+    assert!(keyless.header("access-control-expose-headers").contains("Mcp-Session-Id"), "{keyless:?}");
+    for (origin, status) in [("https://evil.test", 403), ("http://127.0.0.1:8080", 401)] {
+        let foreign = [HOST, ("origin", origin), asking[2], asking[3]];
+        let refused = send(&test.routers.tcp, "OPTIONS /api/v1/agents", &foreign, None).await.read().await;
+        assert_eq!((refused.status, refused.header("access-control-allow-origin")), (status, ""), "{origin}");
+    }
+    let plain = send(&test.routers.tcp, "OPTIONS /api/v1/agents", &asking[..2], None).await.read().await;
+    assert_eq!(plain.status, 401, "no question of a browser's");
 }

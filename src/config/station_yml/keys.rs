@@ -57,7 +57,11 @@ pub(super) static HTTP: Keys = Keys {
     known: &[
         key("listen", Form::Listen, "Address and port, such as 127.0.0.1:8080."),
         key("allowed_hosts", Form::Texts, "Values of Host that are answered, beside the loopback names."),
-        key("allowed_origins", Form::Texts, "Values of Origin that are answered."),
+        key(
+            "allowed_origins",
+            Form::Texts,
+            "Pages, by their Origin, that may call the station and read what it answers, with a key.",
+        ),
         key(
             "behind_proxy",
             Form::Flag,
