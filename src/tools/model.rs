@@ -20,8 +20,9 @@ use crate::secrets::Values;
 use crate::tools::Table;
 use access::{Access, Source};
 pub use local::LocalServers;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -91,6 +92,49 @@ impl ProviderVariables {
 
 /// A provider's name and its address, absent = the dialect's own.
 type Place = (String, Option<String>);
+
+/// A provider, with what it shows to its server.
+#[derive(Debug, Clone)]
+pub struct Built {
+    pub provider: Arc<dyn Provider>,
+    /// Absent for one that was given.
+    shown: Option<Shown>,
+}
+
+/// What of a provider may change while a run is under way.
+#[derive(Clone)]
+struct Shown {
+    base_url: Option<String>,
+    api_key: Option<SecretString>,
+    headers: Vec<(String, SecretString)>,
+}
+
+impl Shown {
+    fn of(config: &ProviderConfig) -> Self {
+        let headers = config.headers.iter().map(|(name, value)| (name.clone(), value.clone().into())).collect();
+        Self { base_url: config.base_url.clone(), api_key: config.api_key.clone(), headers }
+    }
+}
+
+impl PartialEq for Shown {
+    fn eq(&self, other: &Self) -> bool {
+        let keys = [self, other].map(|shown| shown.api_key.as_ref().map(|key| key.expose_secret()));
+        let same = |(one, other): (&(String, SecretString), &(String, SecretString))| {
+            one.0 == other.0 && one.1.expose_secret() == other.1.expose_secret()
+        };
+        self.base_url == other.base_url
+            && keys[0] == keys[1]
+            && self.headers.len() == other.headers.len()
+            && self.headers.iter().zip(&other.headers).all(same)
+    }
+}
+
+/// Tells nothing of what it holds.
+impl fmt::Debug for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shown").finish_non_exhaustive()
+    }
+}
 
 /// Chooses models and builds their providers.
 #[derive(Debug)]
@@ -263,21 +307,23 @@ impl Models {
         self.brought.lock().unwrap_or_else(PoisonError::into_inner).remove(&run);
     }
 
-    /// The provider that the run is pinned to. `Ok(None)`: the key that it was started with is gone, and the station has none of its own.
+    /// The provider that the run is pinned to, with the key as it is now: `before`, which has learned what its server takes, unless key,
+    /// headers or address have changed. `Ok(None)`: the key that it was started with is gone, and the station has none of its own.
     pub fn provider_for(
         &self,
         environment: &Name,
         run: RunId,
         choice: &ModelChoice,
         from_caller: bool,
-    ) -> Result<Option<Arc<dyn Provider>>> {
+        before: Option<&Built>,
+    ) -> Result<Option<Built>> {
         let brought = self.brought.lock().unwrap_or_else(PoisonError::into_inner).get(&run).cloned();
         // Nobody's word is no way to go on either: without the caller's address the default one would be somebody else's server.
         let is_gone = |access: &Access| access.source == Source::Nobody;
         if from_caller && self.access(environment, &choice.provider, brought.as_deref())?.as_ref().is_none_or(is_gone) {
             return Ok(None);
         }
-        self.provider(environment, &choice.provider, brought.as_deref()).map(Some)
+        self.build(environment, &choice.provider, brought.as_deref(), before).map(Some)
     }
 
     /// The whole name of a model that an agent names without its provider, as files of the Go Station do: by its family, else as one of
@@ -318,7 +364,7 @@ impl Models {
                 .hint("write `provider/model`, such as `openai/gpt-5.4-mini`")
                 .field("model")
         })?;
-        self.provider(environment, provider, caller)?;
+        self.build(environment, provider, caller, None)?;
         if !self.given.contains_key(provider) && self.api(provider)? == Api::Offline && id != OFFLINE.model {
             return Err(Error::invalid_input(format!("model `{}` doesn't exist", name.escape_debug()))
                 .hint(format!("the only model of provider `{provider}` is `{provider}/{}`", OFFLINE.model))
@@ -338,18 +384,24 @@ impl Models {
         }
     }
 
-    fn provider(
+    fn build(
         &self,
         environment: &Name,
         name: &str,
         caller: Option<&ProviderVariables>,
-    ) -> Result<Arc<dyn Provider>> {
+        before: Option<&Built>,
+    ) -> Result<Built> {
         if let Some(given) = self.given.get(name) {
-            return Ok(self.redacted(environment, Arc::clone(given)));
+            return Ok(Built { provider: self.redacted(environment, Arc::clone(given)), shown: None });
         }
         let config = self.config(environment, name, caller)?;
+        let shown = Some(Shown::of(&config));
+        if let Some(same) = before.filter(|before| before.shown == shown) {
+            return Ok(same.clone());
+        }
         self.make_key_known(environment, &config);
-        Ok(self.redacted(environment, llm::provider(config, self.http.clone(), Arc::clone(&self.clock))))
+        let provider = llm::provider(config, self.http.clone(), Arc::clone(&self.clock));
+        Ok(Built { provider: self.redacted(environment, provider), shown })
     }
 
     /// What the provider is built with.

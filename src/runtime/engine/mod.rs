@@ -34,8 +34,8 @@ pub(super) use stop::Signals;
 
 use crate::config::{self, Rendered};
 use crate::domain::{AgentDefinition, AuditEntry, AuditOutcome, Cause, Name, Origin, Principal, Run, RunErrorKind};
-use crate::llm::Provider;
 use crate::store::{Claim, Ending, Grant};
+use crate::tools::model::Built;
 use crate::tools::{Context, Environment, Station};
 use child::ChildCall;
 use futures_util::FutureExt;
@@ -133,8 +133,8 @@ struct Executor<'a, 'g> {
     history: History,
     /// It, or a run whose call it is, may use only so much.
     limited: bool,
-    /// Built for the first turn that needs it.
-    provider: Option<Arc<dyn Provider>>,
+    /// That of the last turn.
+    provider: Option<Built>,
     /// Calls of agents whose intents are about to be committed.
     children: Vec<ChildCall>,
     /// A question's intent is about to be committed.

@@ -115,22 +115,20 @@ impl Executor<'_, '_> {
         format!("{}/{}", model.provider, model.id)
     }
 
-    /// The provider that the run is pinned to.
+    /// The provider that the run is pinned to. Asked for anew with every turn: its key may have been replaced, or taken away.
     fn provider(&mut self) -> Result<Arc<dyn Provider>, Stop> {
-        if let Some(provider) = &self.provider {
-            return Ok(Arc::clone(provider));
-        }
         let attempt = self.attempt;
         let found = attempt.station.models.provider_for(
             &attempt.environment.name,
             attempt.run.id,
             &attempt.run.model,
             attempt.caller_credentials,
+            self.provider.as_ref(),
         );
-        let provider = found
+        let built = found
             .map_err(|error| Stop::failed(RunErrorKind::Provider, explain(&error)))?
             .ok_or_else(|| Stop::Park { waiting_for: WaitingFor::Provider, steps: Vec::new() })?;
-        Ok(Arc::clone(self.provider.insert(provider)))
+        Ok(Arc::clone(&self.provider.insert(built).provider))
     }
 
     fn journal_asking(&mut self, asking: Asking) {

@@ -298,7 +298,7 @@ fn a_run_that_stands_on_its_callers_key_waits_when_that_is_gone() {
         "the key is not let in there"
     );
     let has_provider =
-        |station: &Models| station.provider_for(&development, run, &chosen.model, true).unwrap().is_some();
+        |station: &Models| station.provider_for(&development, run, &chosen.model, true, None).unwrap().is_some();
     station.remember(run, Arc::clone(&caller));
     assert!(has_provider(&station));
     station.forget(run);

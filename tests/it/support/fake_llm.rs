@@ -189,6 +189,7 @@ struct Shared {
 struct Asked {
     at: Instant,
     turn: usize,
+    key: String,
     body: Value,
 }
 
@@ -234,6 +235,12 @@ impl FakeLlm {
         asked.iter().filter(|asked| asked.turn == turn).map(|asked| asked.body.clone()).collect()
     }
 
+    /// What the requests for the turn came with as their key.
+    pub fn keys(&self, turn: usize) -> Vec<String> {
+        let asked = self.shared.asked.lock().unwrap();
+        asked.iter().filter(|asked| asked.turn == turn).map(|asked| asked.key.clone()).collect()
+    }
+
     /// The time between each request for the turn and the next.
     pub fn gaps(&self, turn: usize) -> Vec<Duration> {
         let asked = self.shared.asked.lock().unwrap();
@@ -251,7 +258,8 @@ async fn chat_completions(State(shared): State<Arc<Shared>>, headers: HeaderMap,
     if header(&headers, "authorization").strip_prefix("Bearer ").is_none_or(str::is_empty) {
         return refusal(401, None, "You didn't provide an API key");
     }
-    shared.answer(&body, Turn::openai, chat_refuses).await
+    let key = header(&headers, "authorization");
+    shared.answer(key, &body, Turn::openai, chat_refuses).await
 }
 
 async fn messages(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: String) -> Response {
@@ -262,7 +270,8 @@ async fn messages(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: S
         return refusal(400, None, "anthropic-version: header is required");
     }
     let script = shared.script.clone();
-    shared.answer(&body, Turn::anthropic, |body| anthropic_refuses(&script, body)).await
+    let key = header(&headers, "x-api-key");
+    shared.answer(key, &body, Turn::anthropic, |body| anthropic_refuses(&script, body)).await
 }
 
 fn header<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
@@ -272,6 +281,7 @@ fn header<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
 impl Shared {
     async fn answer(
         &self,
+        key: &str,
         body: &str,
         write: impl Fn(&Turn) -> String,
         check: impl Fn(&Value) -> Result<(), String>,
@@ -287,7 +297,7 @@ impl Shared {
         };
         let earlier = {
             let mut asked = self.asked.lock().unwrap();
-            asked.push(Asked { at: now(), turn, body: body.clone() });
+            asked.push(Asked { at: now(), turn, key: key.to_owned(), body: body.clone() });
             asked.iter().filter(|asked| asked.turn == turn).count() - 1
         };
         if let Err(reason) = check(&body) {
