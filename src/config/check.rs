@@ -30,6 +30,14 @@ pub struct ConfigReport {
     pub read: Vec<String>,
 }
 
+impl ConfigReport {
+    /// Adds a warning of what only a station that runs can know.
+    pub fn warn(&mut self, file: &str, message: impl Into<String>, hint: impl Into<String>) {
+        self.problems.push(FileProblem::new(file, message).hint(hint).warning());
+        self.warnings += 1;
+    }
+}
+
 /// Reads `station.yml` under the variables of the process and every environment's directory; with `only`, that environment's directory and
 /// what `station.yml` says about it. An error when there is no such directory.
 ///

@@ -142,6 +142,11 @@ impl Catalog {
         Self { tools }
     }
 
+    /// All of them, by full name.
+    pub fn iter(&self) -> impl Iterator<Item = &CatalogTool> {
+        self.tools.iter().map(Arc::as_ref)
+    }
+
     /// The tool with this full name.
     pub fn find(&self, name: &str) -> Option<&CatalogTool> {
         find_tool(&self.tools, name).map(Arc::as_ref)

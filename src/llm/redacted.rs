@@ -1,11 +1,12 @@
 //! A provider behind the redactor, whatever its dialect: no model is told a secret, and none that a model says all the same goes further.
 
 use super::{
-    FailedAttempt, Finish, Message, Native, Provider, ProviderError, ToolCall, ToolResult, TurnLimits, TurnReply,
-    TurnRequest, TurnSink,
+    FailedAttempt, Finish, Message, Native, Provider, ProviderError, ToolCall, ToolDefinition, ToolResult, TurnLimits,
+    TurnReply, TurnRequest, TurnSink,
 };
 use crate::redact::{RedactedStream, Redactor};
 use async_trait::async_trait;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// Redacts what goes out and what comes back.
@@ -23,8 +24,9 @@ impl Redacted {
     /// The last line of defence: what the request is made of has been redacted where it came in.
     fn request(&self, request: &TurnRequest) -> TurnRequest {
         let mut request = request.clone();
+        let offered = offered(&request.tools);
         request.system = request.system.map(|text| self.redactor.string(text));
-        request.messages = request.messages.into_iter().map(|message| self.message(message)).collect();
+        request.messages = request.messages.into_iter().map(|message| self.message(message, &offered)).collect();
         for tool in &mut request.tools {
             tool.description = tool.description.take().map(|text| self.redactor.string(text));
             self.redactor.json_in_place(&mut tool.input_schema);
@@ -32,12 +34,12 @@ impl Redacted {
         request
     }
 
-    fn message(&self, message: Message) -> Message {
+    fn message(&self, message: Message, offered: &HashSet<String>) -> Message {
         match message {
             Message::User { text } => Message::User { text: self.redactor.string(text) },
             Message::Assistant { text, calls, native } => Message::Assistant {
                 text: self.redactor.string(text),
-                calls: self.calls(calls),
+                calls: self.calls(calls, offered),
                 native: native.and_then(|native| self.native(native)),
             },
             Message::ToolResults(results) => Message::ToolResults(
@@ -49,10 +51,11 @@ impl Redacted {
         }
     }
 
-    fn calls(&self, calls: Vec<ToolCall>) -> Vec<ToolCall> {
+    /// The name of a tool that was offered is no word of the model's, and without it the call would be of nothing.
+    fn calls(&self, calls: Vec<ToolCall>, offered: &HashSet<String>) -> Vec<ToolCall> {
         let call = |call: ToolCall| ToolCall {
             id: self.redactor.string(call.id),
-            name: self.redactor.string(call.name),
+            name: if offered.contains(&call.name) { call.name } else { self.redactor.string(call.name) },
             arguments: self.redactor.json_text(&call.arguments).into_owned(),
         };
         calls.into_iter().map(call).collect()
@@ -66,10 +69,10 @@ impl Redacted {
         (native.may_be_changed() || native.blocks.get() == before).then_some(native)
     }
 
-    fn reply(&self, reply: TurnReply) -> TurnReply {
+    fn reply(&self, reply: TurnReply, offered: &HashSet<String>) -> TurnReply {
         TurnReply {
             text: self.redactor.string(reply.text),
-            calls: self.calls(reply.calls),
+            calls: self.calls(reply.calls, offered),
             native: reply.native.and_then(|native| self.native(native)),
             finish: match reply.finish {
                 Finish::Other(word) => Finish::Other(self.redactor.string(word)),
@@ -87,6 +90,10 @@ impl Redacted {
             ..error
         }
     }
+}
+
+fn offered(tools: &[ToolDefinition]) -> HashSet<String> {
+    tools.iter().map(|tool| tool.name.clone()).collect()
 }
 
 #[async_trait]
@@ -108,7 +115,7 @@ impl Provider for Redacted {
         let answered = self.provider.turn(&self.request(request), &mut pieces, limits).await;
         pieces.finish();
         match answered {
-            Ok(reply) => Ok(self.reply(reply)),
+            Ok(reply) => Ok(self.reply(reply, &offered(&request.tools))),
             Err(error) => Err(self.error(error)),
         }
     }
@@ -159,7 +166,7 @@ impl TurnSink for Pieces<'_> {
 mod tests {
     use super::*;
     use crate::domain::Effect;
-    use crate::llm::{ProviderErrorKind, ToolDefinition};
+    use crate::llm::ProviderErrorKind;
     use serde_json::json;
     use serde_json::value::RawValue;
     use std::sync::Mutex;
@@ -298,6 +305,20 @@ mod tests {
         assert_eq!(reply.native, None, "changed blocks are no good to whoever made them");
         assert_eq!(reply.finish, Finish::Other("[redacted:KEY]".into()));
         assert_eq!(reply.notice.as_deref(), Some("[redacted:KEY]"));
+    }
+
+    #[test]
+    fn a_call_keeps_the_name_of_a_tool_that_was_offered_and_no_other() {
+        let redactor = Redactor::default();
+        redactor.add("development", "WORD", &"postgres".into());
+        let provider = Redacted::new(redactor, Arc::new(Parrot::default()));
+        let offered = HashSet::from(["postgres__query".to_owned()]);
+        let call = |name: &str| ToolCall { id: "c".into(), name: name.into(), arguments: "{}".into() };
+        let calls = provider.calls(vec![call("postgres__query"), call("postgres__other")], &offered);
+        assert_eq!(
+            calls.iter().map(|call| call.name.as_str()).collect::<Vec<_>>(),
+            ["postgres__query", "[redacted:WORD]__other"]
+        );
     }
 
     #[tokio::test]

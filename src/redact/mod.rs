@@ -105,6 +105,15 @@ impl Redactor {
         });
     }
 
+    /// Forgets those values of `scope` that `forget` accepts.
+    pub fn forget(&self, scope: &str, forget: impl Fn(&str) -> bool) {
+        self.change(scope, |values| {
+            let before = values.len();
+            values.retain(|(_, value)| !forget(value.expose_secret()));
+            values.len() < before
+        });
+    }
+
     /// Forgets the values of `scope`.
     pub fn remove(&self, scope: &str) {
         self.change(scope, |values| !std::mem::take(values).is_empty());

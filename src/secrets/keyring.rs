@@ -74,8 +74,8 @@ impl Secrets {
         &self.values
     }
 
-    /// Sets a secret: a new one, or a new version in the place of the one before.
-    pub async fn set(&self, name: &str, value: SecretString, audit: AuditEntry) -> Result<SecretRow> {
+    /// Sets a secret: a new one, or a new version in the place of the one before. Also whether the value is another than before.
+    pub async fn set(&self, name: &str, value: SecretString, audit: AuditEntry) -> Result<(SecretRow, bool)> {
         let mut ring = self.ring.lock().await;
         let (generation, key) = self.sealing_key(&mut ring).await?;
         // Known before it is kept: from here on it may show up anywhere.
@@ -87,8 +87,9 @@ impl Secrets {
             envelope::seal(&key, generation, &at, plain.expose_secret().as_bytes())
         });
         let row = self.store.secret_put(name, generation, seal, audit).await?;
+        let is_another = !self.values.is(name, &value);
         self.values.put(name, Some(value));
-        Ok(row)
+        Ok((row, is_another))
     }
 
     /// Forgets a secret. `false` when there was none. Its value stays known to the redactor: it may still be on its way.
@@ -97,6 +98,12 @@ impl Secrets {
         let deleted = self.store.secret_delete(name, audit).await?;
         self.values.remove(name);
         Ok(deleted)
+    }
+
+    /// Lets the redactor forget those values of earlier secrets that `forget` accepts, unless another secret has it now.
+    pub fn forget_former(&self, forget: impl Fn(&str) -> bool) {
+        let is_in_use = |value: &str| !self.values.among(|now| (now == value).then_some(())).is_empty();
+        self.redactor.forget(&scope_of(&self.environment), |value| forget(value) && !is_in_use(value));
     }
 
     /// Secrets after `after`, by name. The records stay sealed.

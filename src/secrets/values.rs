@@ -35,6 +35,19 @@ impl Values {
         known.get(name)?.as_ref().map(|value| value.expose_secret().len())
     }
 
+    /// Whether `value` is the one of the secret `name`.
+    pub(super) fn is(&self, name: &str, value: &SecretString) -> bool {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        matches!(known.get(name), Some(Some(now)) if now.expose_secret() == value.expose_secret())
+    }
+
+    /// The secrets of whose values `look` says something, by name, with what it says.
+    pub fn among<T>(&self, look: impl Fn(&str) -> Option<T>) -> Vec<(String, T)> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let looked_at = known.iter().filter_map(|(name, value)| Some((name, value.as_ref()?)));
+        looked_at.filter_map(|(name, value)| Some((name.clone(), look(value.expose_secret())?))).collect()
+    }
+
     /// The value of the secret `name`, which `needed_by` needs. `unavailable`, with the command that sets it, where there is none.
     pub fn get(&self, name: &str, needed_by: &dyn fmt::Display) -> Result<SecretString> {
         let environment = &self.environment;

@@ -333,9 +333,96 @@ fn a_secret_that_is_a_word_of_the_stations_own_is_refused() {
 }
 
 #[test]
+fn a_value_that_is_part_of_a_name_is_refused_told_of_when_it_becomes_one_and_freed_with_its_secret() {
+    let home = TestHome::new();
+    let _created = home.stn(&["init"]).ok();
+    home.write_agent("development", "deploy-bot", "input: { schema: { passphrase: string } }\n");
+    home.write_servers("development", &Counter::beside(&home).servers(&json!({})));
+    let _serve = home.serve();
+    within("the server", || (server(&home, "counter")["state"] == "ready").then_some(()));
+    for (name, value, what) in [
+        ("BOT", "deploy-bot", "the name of agent `deploy-bot`"),
+        ("FIELD", "passphrase", "a field of an agent: `passphrase`"),
+        ("TOOL", "counter__", "the name of tool `counter__"),
+        ("postgres", "postgres", "the name of secret `postgres`"),
+    ] {
+        let refused = home.stn_with_input(&["secret", "set", name], value);
+        assert!(refused.code == 2 && refused.stderr.contains(what), "{refused:?}");
+    }
+    let _set = set(&home, "LATER", "later-bot");
+    assert_eq!(home.json(&["config", "check"])["warnings"], 0);
+    home.write_agent("development", "later-bot", "");
+    let _synced = home.stn(&["sync"]).ok();
+    let report = home.json(&["config", "check"]);
+    let warning = &report["problems"][0];
+    assert_eq!((&report["warnings"], &warning["file"]), (&json!(1), &json!("secret LATER of environment development")));
+    assert!(
+        warning["message"].as_str().unwrap().contains("name of agent") && !warning.to_string().contains("later-bot")
+    );
+    let names = || home.json(&["agent", "list"])["items"].to_string();
+    assert!(!names().contains("later-bot"), "{}", names());
+    let _another = set(&home, "LATER", SECOND);
+    assert!(names().contains("later-bot"), "{}", names());
+    assert_eq!(home.json(&["config", "check"])["warnings"], 0);
+    let _deleted = home.stn(&["secret", "delete", "LATER"]).ok();
+    let kept = home.stn(&["agent", "run", "hello", SECOND, "--json"]).ok().stdout;
+    assert!(!kept.contains(SECOND), "what isn't part of a name stays known: {kept}");
+}
+
+#[test]
+fn setting_a_secret_to_what_it_is_leaves_its_servers_alone() {
+    let home = TestHome::new();
+    let _created = home.stn(&["init"]).ok();
+    let counter = Counter::beside(&home);
+    let mut local = counter.server(&json!({}));
+    local["env"] = json!({ "TOKEN": "{{ secret.TOKEN }}" });
+    home.write_servers("development", &json!({ "counter": local }));
+    let _serve = home.serve();
+    let _set = set(&home, "TOKEN", FIRST);
+    within("the server", || (server(&home, "counter")["state"] == "ready").then_some(()));
+    let starts = counter.starts();
+    assert_eq!(set(&home, "TOKEN", FIRST)["version"], 2);
+    assert_eq!((&server(&home, "counter")["state"], counter.starts()), (&json!("ready"), starts.clone()));
+    let _set = set(&home, "TOKEN", SECOND);
+    within("the server to start again", || (counter.starts().len() > starts.len()).then_some(()));
+}
+
+#[test]
+fn a_run_asks_each_turn_with_the_key_as_it_is_then() {
+    let none = || Turn::calling("nothing", &json!({}));
+    let llm = FakeLlm::start([none().held(), none(), none()]);
+    let settings = llm.settings().replace("api_key: test", "api_key: '{{ secret.MODEL }}'");
+    let home = TestHome::with_agent("asker", &settings);
+    let _set = set(&home, "MODEL", FIRST);
+    let queued = |input: &str| {
+        let queued = home.json(&["agent", "run", "asker", input, "--detach"]);
+        queued["id"].as_str().unwrap().to_owned()
+    };
+    let run = queued("go");
+    llm.wait_for(0);
+    let _set = set(&home, "MODEL", SECOND);
+    llm.release();
+    let _ended = home.run_in(&run, "failed");
+    assert_eq!(llm.keys(0), [format!("Bearer {FIRST}")]);
+    assert_eq!((llm.keys(1), llm.keys(2)), (vec![format!("Bearer {SECOND}")], vec![format!("Bearer {SECOND}")]));
+
+    let held = FakeLlm::start([none().held(), Turn::saying("Done.")]);
+    home.write("station.yml", &held.settings().replace("api_key: test", "api_key: '{{ secret.MODEL }}'"));
+    home.kill_owner();
+    let run = queued("once more");
+    held.wait_for(0);
+    let _deleted = home.stn(&["secret", "delete", "MODEL"]).ok();
+    held.release();
+    let failed = home.run_in(&run, "failed");
+    assert!(failed.to_string().contains("stn secret set MODEL"), "{failed}");
+    assert_eq!(held.asked(1), 0, "a deleted key is sent nowhere");
+}
+
+#[test]
 fn a_key_that_is_the_name_of_its_provider_is_a_word_and_no_secret() {
     let llm = FakeLlm::start([Turn::saying("Hello.")]);
     let home = TestHome::new();
+    let _created = home.stn(&["init"]).ok();
     home.write(
         "station.yml",
         &format!(
@@ -344,7 +431,6 @@ fn a_key_that_is_the_name_of_its_provider_is_a_word_and_no_secret() {
             llm.url
         ),
     );
-    let _created = home.stn(&["init"]).ok();
     let run = home.json(&["agent", "run", "hello", "is lm-studio up?"]);
     assert_eq!((&run["status"], &run["model"]["provider"]), (&json!("completed"), &json!("lm-studio")), "{run}");
     assert_eq!(home.json(&["run", "list"])["items"][0]["id"], run["id"]);
@@ -355,9 +441,9 @@ fn a_key_that_is_the_name_of_its_provider_is_a_word_and_no_secret() {
 fn a_secret_hides_itself_in_its_own_environment_and_leaves_the_audit_readable() {
     let home = TestHome::new();
     let _created = home.stn(&["init"]).ok();
+    let _set = set(&home, "BLIND", "forecaster");
     home.write_agent("development", "forecaster", "");
     let _synced = home.stn(&["sync"]).ok();
-    let _set = set(&home, "BLIND", "forecaster");
     let _set = home.stn_with_input(&["secret", "set", "DATABASE", "-e", "production"], "Winter2026!prod-db").ok();
     let _paused = home.stn(&["agent", "pause", "forecaster"]).ok();
     let audited = home.read("audit/development.jsonl");

@@ -3,6 +3,7 @@
 use crate::config::{self, ConfigReport};
 use crate::domain::Scope;
 use crate::error::{Error, Result};
+use crate::tools::secret::names;
 use crate::tools::{Call, EnvironmentUse, Method, ToolSpec};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -34,5 +35,19 @@ pub async fn check(call: Call, _: Input) -> Result<ConfigReport> {
     let only = only.map(|environment| environment.name.clone());
     let known: Vec<_> = call.station.environments.all().iter().map(|environment| environment.name.clone()).collect();
     let looking = tokio::task::spawn_blocking(move || config::check(&home, &variables, only.as_ref(), Some(&known)));
-    looking.await.map_err(|cause| Error::internal("reading the files was interrupted").source(cause))?
+    let mut report =
+        looking.await.map_err(|cause| Error::internal("reading the files was interrupted").source(cause))??;
+    for environment in &environments {
+        for (secret, name) in names::in_the_way(environment).await? {
+            let place = &environment.name;
+            // Who may look at the files may not be one who may know the value, and the answer is for all environments.
+            let name = environment.redactor.string(name);
+            report.warn(
+                &format!("secret {secret} of environment {place}"),
+                format!("its value, or a line of it, is part of {name}: what is called so is neither shown nor found by its name"),
+                format!("set another value with `stn secret set {secret} -e {place}`, or choose another name"),
+            );
+        }
+    }
+    Ok(report)
 }

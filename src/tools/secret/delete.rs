@@ -1,5 +1,6 @@
 //! `secret_delete`: forgets a secret. What refers to it stops working, and says so.
 
+use super::names::Names;
 use super::{check_name, missing};
 use crate::domain::{Effect, Scope};
 use crate::error::Result;
@@ -32,9 +33,11 @@ pub fn spec() -> ToolSpec {
 pub async fn delete(call: Call, input: Input) -> Result<Output> {
     let environment = call.environment()?;
     check_name(&input.name)?;
+    let names = Names::of(environment).await?;
     if !environment.secrets.delete(&input.name, call.audit(&input.name)).await? {
         return Err(missing(&call, &input.name));
     }
     environment.gateway.secret_changed(&input.name);
+    names.free(environment);
     Ok(Output { deleted: input.name })
 }

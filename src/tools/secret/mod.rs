@@ -2,6 +2,7 @@
 
 pub mod delete;
 pub mod list;
+pub(super) mod names;
 pub mod set;
 pub(super) mod words;
 

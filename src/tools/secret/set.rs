@@ -1,5 +1,6 @@
 //! `secret_set`: keeps a value under a name, encrypted. A person's act: a model that knew the value would have to be trusted with it.
 
+use super::names::Names;
 use super::{LONGEST, SecretValue, SecretView, check_name, view, words};
 use crate::domain::{Effect, EnvironmentKind, Scope, counted};
 use crate::error::{Error, Result};
@@ -22,7 +23,7 @@ pub fn spec() -> ToolSpec {
     ToolSpec::new::<Input, SecretView>("secret_set", Scope::SecretsWrite)
         .describe(
             "Set a secret",
-            "Keeps a value under a name, encrypted, or a new version of it. Servers that use it are started again. Nobody can read it back.",
+            "Keeps a value under a name, encrypted, or a new version of it. Servers that use it are started again if it is another value. Nobody can read it back.",
         )
         .changes(Effect::Destructive, false)
         .exposure(Exposure::PersonOnly)
@@ -59,8 +60,19 @@ pub async fn set(call: Call, input: Input) -> Result<SecretView> {
         .field("value"));
     }
     fit_to_be_looked_for(&call, value.expose_secret())?;
-    let row = environment.secrets.set(&input.name, value, call.audit(&input.name)).await?;
-    environment.gateway.secret_changed(&input.name);
+    let names = Names::of(environment).await?.and_secret(&input.name);
+    if let Some(name) = names.holding(value.expose_secret()) {
+        return Err(Error::invalid_input(format!(
+            "the value, or a line of it, is part of {name}: taking it out of logs and answers would break what is called so"
+        ))
+        .hint("use a value that nobody could guess")
+        .field("value"));
+    }
+    let (row, is_another) = environment.secrets.set(&input.name, value, call.audit(&input.name)).await?;
+    if is_another {
+        environment.gateway.secret_changed(&input.name);
+        names.free(environment);
+    }
     Ok(view(environment, row))
 }
 
