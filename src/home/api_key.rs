@@ -9,7 +9,7 @@ use std::fmt;
 use subtle::{Choice, ConstantTimeEq};
 
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-const ID_CHARS: usize = 10;
+pub(super) const ID_CHARS: usize = 10;
 const SECRET_CHARS: usize = 43;
 const CRC_CHARS: usize = 6;
 

@@ -1,10 +1,12 @@
 //! The first use of a home: its directories, the sample files, the local owner's key. Doing it again changes nothing, several processes
 //! may do it at once, and no file that exists is ever overwritten.
 
+use super::api_key::ID_CHARS;
 use super::private::refuse_exposed;
 use super::{ApiKey, Home, Layout, failed, misconfigured};
 use crate::error::{Error, Result};
 use secrecy::ExposeSecret;
+use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -14,6 +16,12 @@ const PRIVATE_DIR: u32 = 0o700;
 const SHARED_DIR: u32 = 0o755;
 const PRIVATE_FILE: u32 = 0o600;
 const SHARED_FILE: u32 = 0o644;
+
+/// How a file is called that isn't whole yet, before an id.
+const TEMPORARY: &str = ".new-";
+
+/// How often a file is written again that somebody else has cleared away.
+const MOST_ATTEMPTS: u32 = 5;
 
 /// Makes `home` usable. The `samples` (paths relative to the home's configuration directory, and contents) are written only into a home
 /// that has neither settings nor environments, so that samples which somebody deleted stay deleted. True when they were.
@@ -31,6 +39,7 @@ fn create_on(
     let secrets = home.secrets_dir();
     let facts = fs::symlink_metadata(&secrets).map_err(|cause| failed("examine", &secrets, cause))?;
     refuse_exposed(&secrets, &facts)?;
+    clear_away(home, samples)?;
     let fresh = write_samples(home, samples)?;
     if !home.local_key().exists() {
         let key = ApiKey::generate()?.reveal();
@@ -49,6 +58,29 @@ fn create_directories(home: &Home) -> Result<()> {
         create_dir(&private, PRIVATE_DIR)?;
     }
     create_dir(&home.environments_dir(), SHARED_DIR)
+}
+
+/// Removes what a first use that was cut off has left beside the files that it was about to place: among `secrets/` it is the second copy
+/// of a key. Whoever is placing one right now writes it again.
+fn clear_away(home: &Home, samples: &[(&str, &[u8])]) -> Result<()> {
+    let mut places = BTreeSet::from([home.secrets_dir()]);
+    for (relative, _) in samples {
+        places.extend(inside_config(home, relative)?.parent().map(Path::to_path_buf));
+    }
+    for place in places {
+        let entries = match fs::read_dir(&place) {
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => continue,
+            entries => entries.map_err(|cause| failed("read", &place, cause))?,
+        };
+        let leftovers = entries.filter_map(std::result::Result::ok).filter(|entry| {
+            entry.file_name().to_str().is_some_and(is_temporary) && entry.file_type().is_ok_and(|kind| kind.is_file())
+        });
+        for leftover in leftovers {
+            // Somebody else may have been here first; and what can't be removed is no reason not to start.
+            let _gone = fs::remove_file(leftover.path());
+        }
+    }
+    Ok(())
 }
 
 fn create_dir(path: &Path, mode: u32) -> Result<()> {
@@ -102,13 +134,27 @@ pub(super) fn place(path: &Path, contents: &[u8], mode: u32) -> Result<()> {
     if path.symlink_metadata().is_ok() {
         return Ok(());
     }
-    let temporary = path.with_file_name(format!(".new-{}", ApiKey::generate()?.id()));
-    let placed = write_new(&temporary, contents, mode).and_then(|()| fs::hard_link(&temporary, path));
+    let temporary = path.with_file_name(format!("{TEMPORARY}{}", ApiKey::generate()?.id()));
+    let attempt = || write_new(&temporary, contents, mode).and_then(|()| fs::hard_link(&temporary, path));
+    let mut placed = attempt();
+    for _ in 0..MOST_ATTEMPTS {
+        match &placed {
+            // Another process, which is clearing away, took it for a leftover.
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => placed = attempt(),
+            _ => break,
+        }
+    }
     let _leftover = fs::remove_file(&temporary);
     match placed {
         Err(cause) if cause.kind() != io::ErrorKind::AlreadyExists => Err(failed("write", path, cause)),
         _ => Ok(()),
     }
+}
+
+/// Whether [`place`] names a file so while it isn't whole.
+fn is_temporary(name: &str) -> bool {
+    let is_id = |id: &str| id.len() == ID_CHARS && id.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    name.strip_prefix(TEMPORARY).is_some_and(is_id)
 }
 
 fn write_new(path: &Path, contents: &[u8], mode: u32) -> io::Result<()> {
@@ -192,6 +238,20 @@ mod tests {
         assert!(create(&home, SAMPLES).unwrap());
         assert!(home.root().join("environments/default/agents/hello.prompt").exists());
         assert!(!home.cache_dir().join("first-use").exists());
+    }
+
+    #[test]
+    fn what_a_cut_off_first_use_left_is_cleared_away_and_nothing_that_only_looks_like_it() {
+        let home = TestHome::missing();
+        create(&home, SAMPLES).unwrap();
+        let agents = home.root().join("environments/default/agents");
+        let left = [home.secrets_dir().join(".new-0aZ9bY8cX7"), agents.join(".new-abcdefghij")];
+        let kept =
+            [agents.join(".new-agent"), agents.join(".new-abcdefghij.prompt"), home.root().join(".new-a_cdefghij")];
+        left.iter().chain(&kept).for_each(|path| fs::write(path, "half").unwrap());
+        assert!(!create(&home, SAMPLES).unwrap());
+        assert_eq!(left.map(|path| path.exists()), [false; 2]);
+        assert_eq!(kept.map(|path| path.exists()), [true; 3]);
     }
 
     #[test]

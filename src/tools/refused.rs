@@ -18,7 +18,12 @@ pub(super) fn refused(
     let (message, hint) = match refusal {
         Refusal::Elsewhere { granted } => (
             format!("{name} may not do `{action}` {there}: it was granted rights {}", list(&granted)),
-            format!("an admin can change that{}", change(who)),
+            match (place, granted.first()) {
+                (Some(_), Some(one)) => {
+                    format!("do it there (`-e {one}`, or `environment`); an admin can change that{}", change(who))
+                }
+                _ => format!("an admin can change that{}", change(who)),
+            },
         ),
         Refusal::Role(role) => {
             let needs = format!("{name} ({}) may not do `{action}` {there}: it needs `{needed}`", role.as_str());

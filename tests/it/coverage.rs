@@ -370,5 +370,5 @@ fn has_a_key(station: &TestStation, run: RunId) -> bool {
         Name::new("development").unwrap(),
         ModelChoice { provider: "openai".into(), id: "gpt".into(), reason: "brought".into() },
     );
-    station.app.station.models.provider_for(&development, run, &openai, true).unwrap().is_some()
+    station.app.station.models.provider_for(&development, run, &openai, true, None).unwrap().is_some()
 }

@@ -375,3 +375,51 @@ fn a_source_that_fails_too_often_is_held_back_at_every_door_and_a_good_key_from_
     let _good = station.stn(&key.text, &["agent", "list"]).ok();
     let _good = station.with(&key.text).get("/api/v1/agents").with(200);
 }
+
+#[test]
+fn a_key_that_may_only_run_agents_is_given_the_answer_of_its_run() {
+    let station = Station::open();
+    let key = station.key(&json!({ "name": "runner", "scopes": ["agents:run"] }));
+    let ran = station.stn(&key.text, &["agent", "run", "hello", "hi"]);
+    assert!(ran.code == 0 && !ran.stdout.trim().is_empty(), "{ran:?}");
+    assert!(ran.stderr.contains("`runs:read`") && !ran.stderr.contains("doesn't exist"), "{ran:?}");
+    let told = station.stn(&key.text, &["agent", "run", "hello", "hi", "--json"]);
+    let told: Value = serde_json::from_str(&told.stdout).unwrap();
+    assert_eq!(told["status"], "completed");
+    assert_eq!(station.home.json(&["run", "list"])["items"].as_array().unwrap().len(), 2, "none was started twice");
+}
+
+#[test]
+fn a_key_for_one_environment_is_told_how_to_go_there_and_one_that_could_do_nothing_is_refused() {
+    let station = Station::open();
+    let there = station.key(&json!({ "name": "there", "environments": ["production"] }));
+    refused(&station.stn(&there.text, &["agent", "list"]), 3, &["`-e production`", "an admin can change that"]);
+    let nothing = json!({ "name": "x", "environments": ["production"], "scopes": ["keys:write"] });
+    let answer = station.owner.post("/api/v1/api-keys", &nothing).with(400);
+    assert!(answer.body.contains("it could do nothing"), "{}", answer.body);
+    let route = station.home.stn(&["--url", &format!("{}/api/v1", station.serve.url), "--key", &there.text, "status"]);
+    refused(&route, 2, &["it names a route", "leave out `/api/v1`"]);
+}
+
+#[test]
+fn a_users_keys_that_end_with_it_are_told_by_the_audit() {
+    let station = Station::open();
+    let key = station.key_of("anna", "viewer");
+    let _deleted = station.home.stn(&["user", "delete", "anna"]).ok();
+    let audited = station.home.read("audit/station.jsonl");
+    let row = audited.lines().find(|line| line.contains("user.delete")).expect("a row");
+    let row: Value = serde_json::from_str(row).unwrap();
+    assert_eq!(row["details"]["keys"], json!([key.id]), "{row}");
+}
+
+#[test]
+fn a_new_key_that_could_not_be_shown_is_told_with_how_to_end_it() {
+    let station = Station::open();
+    let mut create = station.home.program(env!("CARGO_BIN_EXE_stn"));
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let told = create.args(["api-key", "create", "lost"]).stdout(full).output().unwrap();
+    let told = String::from_utf8(told.stderr).unwrap();
+    let keys = station.home.json(&["api-key", "list"]);
+    let id = keys["items"].as_array().unwrap().iter().find(|key| key["name"] == "lost").unwrap()["id"].clone();
+    assert!(told.contains(&format!("`stn api-key delete {}`", id.as_str().unwrap())), "{told}");
+}

@@ -321,6 +321,7 @@ fn a_secret_that_is_a_word_of_the_stations_own_is_refused() {
         "environment",
         "agent_create",
         "production",
+        "anthropic",
         " \t      ",
     ] {
         let refused = home.stn_with_input(&["secret", "set", "WEAK", "--json"], own);

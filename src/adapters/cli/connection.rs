@@ -88,6 +88,12 @@ impl Remote {
         if !base.username().is_empty() || base.password().is_some() {
             return Err(wrong("it carries a user or a password".into()).hint("give the key with `--key` or STN_KEY"));
         }
+        if let Some(route) =
+            ["/api/v1", "/mcp"].into_iter().find(|route| base.path().trim_end_matches('/').ends_with(route))
+        {
+            let hint = format!("leave out `{route}`: the command adds the route that it needs");
+            return Err(wrong("it names a route of the station".into()).hint(hint));
+        }
         check_outbound(url).map_err(|reason| wrong(reason).hint(OUTBOUND_HINT))?;
         let key = key.map(ApiKey::parse).transpose().map_err(|error| error.hint(about_text(&base)).field("key"))?;
         Ok(Self { base, key: key.map(Arc::new), http })

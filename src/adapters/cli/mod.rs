@@ -314,7 +314,7 @@ impl Session {
             "tool_call" => call::show_result(output, &target.call(spec.name, fields::input(matches, spec)?).await?),
             name => {
                 let answer = target.call(name, fields::input(matches, spec)?).await?;
-                render::show(output, name, &answer)?;
+                render::show(output, name, &answer).map_err(|failure| secret::unseen(failure, name, &answer))?;
                 if name == "run_get" && !output.json {
                     tree::list(target, output, &answer).await?;
                 }

@@ -10,11 +10,14 @@ use super::progress::Progress;
 use super::target::{Target, request_id};
 use crate::clock::ClockExt;
 use crate::domain::{Run, RunId, RunStatus};
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::tools::ToolSpec;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use serde_json::{Map, Value};
 use std::time::Duration;
+
+/// How long one submit waits for the run's end, in milliseconds.
+const SUBMIT_WAIT_MS: u64 = 15_000;
 
 /// How long Ctrl-C waits for the run to let go.
 const CANCEL_WITHIN: Duration = Duration::from_secs(6);
@@ -60,7 +63,7 @@ pub(super) async fn agent_run(
     input.entry("idempotency_key").or_insert(request_id()?.into());
     let interrupt = interrupted();
     tokio::pin!(interrupt);
-    let submit = target.call(spec.name, input);
+    let submit = target.call(spec.name, input.clone());
     tokio::pin!(submit);
     let (submitted, called_off) = tokio::select! {
         biased;
@@ -85,16 +88,45 @@ pub(super) async fn agent_run(
     let progress = Progress::start(output, &run);
     let mut following = Following::new(target, &progress, &run, Until::Settled);
     let followed = tokio::select! {
-        followed = follow_and_bring_keys(&mut following) => Some(followed.map(|()| following.notice)?),
+        followed = follow_and_bring_keys(&mut following) => Some(followed.map(|()| following.notice)),
         () = &mut interrupt => None,
     };
     match followed {
-        Some(notice) => {
+        Some(Ok(notice)) => {
             drop(progress);
             end(target, output, &run, notice).await
         }
+        Some(Err(failure)) if is_hidden(&failure) => {
+            progress.line("the key may start a run and not look at it (`runs:read`): waiting for the answer alone");
+            tokio::select! {
+                answered = answer_of_submit(target, output, spec, input) => answered,
+                () = &mut interrupt => cancel(target, output, progress, &run).await,
+            }
+        }
+        Some(Err(failure)) => Err(failure),
         None => cancel(target, output, progress, &run).await,
     }
+}
+
+/// Whether the caller may not see what is there: it has just been made.
+fn is_hidden(failure: &Failure) -> bool {
+    matches!(failure, Failure::Error(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied))
+}
+
+/// Asks for the run again by its idempotency key, until it is over: whoever submits is answered, also without the right to look at runs.
+async fn answer_of_submit(
+    target: &Target,
+    output: Output,
+    spec: &ToolSpec,
+    mut input: Map<String, Value>,
+) -> Result<u8, Failure> {
+    input.insert("wait_ms".into(), SUBMIT_WAIT_MS.into());
+    let mut run = target.call(spec.name, input.clone()).await?;
+    while is_under_way(&outcome::parse(&run)?) {
+        target.clock.sleep(WAIT_ON_AFTER).await;
+        run = target.call(spec.name, input.clone()).await?;
+    }
+    outcome::tell(target, output, &run, Notice::Heard(None)).await
 }
 
 /// Says that the run is of the agent's last good revision, where its file can't be read. The run goes on whether that can be told or not.

@@ -48,6 +48,19 @@ pub(super) async fn set(target: &Target, output: Output, matches: &ArgMatches, s
     Ok(0)
 }
 
+/// `failure` to show what the tool `name` has answered; where that was a new key, with what to do about one that nobody has seen.
+pub(super) fn unseen(failure: Failure, name: &str, answer: &Value) -> Failure {
+    let id = answer.get("id").and_then(Value::as_str).filter(|_| name == "api_key_create");
+    let Some(id) = id else { return failure };
+    let why = match &failure {
+        Failure::Error(error) | Failure::Configuration(error) => error.message().to_owned(),
+        Failure::ClosedPipe => "whoever read stdout has gone".to_owned(),
+    };
+    Error::unavailable(format!("{why}; the key `{id}` was made, and nobody has seen it"))
+        .hint(format!("`stn api-key delete {id}` ends it; then make another one"))
+        .into()
+}
+
 /// All of stdin, without one line break at its end: `echo` and editors add one.
 fn from_stdin() -> Result<SecretString> {
     let text = zeroize::Zeroizing::new(fields::source("-")?);

@@ -28,7 +28,7 @@ pub(super) fn document(table: &Table) -> Value {
         "info": {
             "title": "Station",
             "version": env!("CARGO_PKG_VERSION"),
-            "description": "A self-hosted runtime for AI agents. Errors are RFC 9457 problem documents. The local owner's key is the bearer.",
+            "description": "A self-hosted runtime for AI agents. Errors are RFC 9457 problem documents. The bearer is an API key (`stn api-key create`), or on the station's own machine the key of its home.",
             "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" },
         },
         "servers": [{ "url": "/" }],

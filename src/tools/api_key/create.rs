@@ -68,7 +68,7 @@ pub async fn create(call: Call, input: Input) -> Result<Output> {
         scopes: input.scopes.map(once),
         sources: input.sources.map(networks).transpose()?,
     };
-    not_empty(&limits)?;
+    not_empty(&limits, &call.station.table)?;
     let now = call.now();
     let expires_at = expiry(now, input.expires_in.as_deref(), input.expires_at)?
         .unwrap_or_else(|| giving.no_longer_than_own(now + DEFAULT_LIFE));

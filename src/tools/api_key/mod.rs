@@ -8,6 +8,7 @@ pub mod update;
 
 use super::context::Call;
 use super::giving::Giving;
+use super::{EnvironmentUse, Table};
 use crate::config::parse_duration;
 use crate::domain::{KeyLimits, KeyRecord, Name, Network, PrincipalRef, Role, Scope, Timestamp, nearest};
 use crate::error::{Error, Result};
@@ -107,15 +108,29 @@ async fn find_living(call: &Call, text: &str) -> Result<KeyRecord> {
         .field("key"))
 }
 
-/// An error for limits that leave nothing: such a key could do nothing, and whoever asks for it means something else.
-fn not_empty(limits: &KeyLimits) -> Result<()> {
+/// An error for limits that leave nothing: such a key could do nothing, and whoever asks for it means something else. What the scopes are for
+/// is said by the tools of `table`.
+fn not_empty(limits: &KeyLimits, table: &Table) -> Result<()> {
     let is_empty = [
         ("environments", limits.environments.as_ref().is_some_and(Vec::is_empty), "all that its owner may act in"),
         ("scopes", limits.scopes.as_ref().is_some_and(Vec::is_empty), "all of its role's"),
         ("sources", limits.sources.as_ref().is_some_and(Vec::is_empty), "anywhere"),
     ];
     let nowhere_held = |role: Role, scopes: &[Scope]| scopes.iter().all(|scope| !role.holds_somewhere(*scope));
+    let of_no_environment = |scope: &Scope| {
+        let mut tools = table.iter().filter(|tool| tool.spec.scope == *scope);
+        tools.all(|tool| tool.spec.environment == EnvironmentUse::None)
+    };
     match is_empty.into_iter().find(|(_, is_empty, _)| *is_empty) {
+        None if limits.environments.is_some()
+            && limits.scopes.as_ref().is_some_and(|scopes| scopes.iter().all(of_no_environment)) =>
+        {
+            Err(Error::invalid_input(
+                "these `scopes` are for the station as a whole, and a key with `environments` is for those alone: it could do nothing",
+            )
+            .hint("leave out `environments`, or give scopes of environments, such as agents:run")
+            .field("scopes"))
+        }
         None => match (limits.role, &limits.scopes) {
             (Some(role), Some(scopes)) if nowhere_held(role, scopes) => Err(Error::invalid_input(format!(
                 "the role {} has none of these `scopes` anywhere: the key could do nothing",
@@ -207,13 +222,24 @@ mod tests {
 
     #[test]
     fn a_key_that_could_do_nothing_is_refused() {
+        let table = crate::tools::table();
         let limits = |role, scopes: &[Scope]| KeyLimits { role, scopes: Some(scopes.to_vec()), ..KeyLimits::default() };
         for (role, scopes) in [(None, &[][..]), (Some(Role::Viewer), &[Scope::AgentsWrite, Scope::AgentsRun])] {
-            assert_eq!(not_empty(&limits(role, scopes)).unwrap_err().field_name(), Some("scopes"));
+            assert_eq!(not_empty(&limits(role, scopes), &table).unwrap_err().field_name(), Some("scopes"));
         }
         // In staging where it was granted by name.
-        assert!(not_empty(&limits(Some(Role::Developer), &[Scope::AgentsWrite, Scope::UsersRead])).is_ok());
-        assert!(not_empty(&limits(None, &[Scope::UsersRead])).is_ok());
+        assert!(not_empty(&limits(Some(Role::Developer), &[Scope::AgentsWrite, Scope::UsersRead]), &table).is_ok());
+        assert!(not_empty(&limits(None, &[Scope::UsersRead]), &table).is_ok());
+        let staging = Some(vec![Name::new("staging").unwrap()]);
+        for (scopes, is_good) in [
+            (&[Scope::KeysWrite, Scope::UsersRead][..], false),
+            (&[Scope::KeysWrite, Scope::AgentsRun], true),
+            (&[Scope::ConfigRead], true),
+            (&[Scope::StationRead], true),
+        ] {
+            let there = KeyLimits { environments: staging.clone(), ..limits(None, scopes) };
+            assert_eq!(not_empty(&there, &table).is_ok(), is_good, "{scopes:?}");
+        }
     }
 
     #[test]

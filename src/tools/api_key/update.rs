@@ -70,7 +70,7 @@ pub async fn update(call: Call, input: Input) -> Result<ApiKeyView> {
             Some(sources) => sources.map(networks).transpose()?,
         },
     };
-    not_empty(&limits)?;
+    not_empty(&limits, &call.station.table)?;
     let expires_at = expiry(call.now(), input.expires_in.as_deref(), input.expires_at)?.unwrap_or(key.expires_at);
     let then = KeyRecord { limits, expires_at, name: input.name.unwrap_or_else(|| key.name.clone()), ..key.clone() };
     giving.key_within_own(Some(&key), &then, &then.id).await?;

@@ -30,10 +30,14 @@ impl Models {
 
     /// A word that answers have to say is none to hide: `lm-studio` as the key of the provider `lm-studio`.
     fn know(&self, scope: &str, name: &str, value: &SecretString) {
-        let key = value.expose_secret().trim();
-        if !self.words.iter().any(|word| word.contains(key)) {
+        if !self.is_in_a_word(value.expose_secret().trim()) {
             self.redactor.add(scope, name, value);
         }
+    }
+
+    /// Whether `text` is part of a word of Station's answers, or of the name of a provider, an environment or a model in `station.yml`.
+    pub fn is_in_a_word(&self, text: &str) -> bool {
+        self.words.iter().any(|word| word.contains(text))
     }
 
     /// The keys that a caller brought along. Addresses are no secrets.

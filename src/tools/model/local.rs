@@ -375,7 +375,8 @@ mod tests {
                 crate::domain::EnvironmentNumber::new(1).unwrap(),
                 1,
             );
-            let provider = models.provider_for(&development, run, &choice.model, choice.from_caller).unwrap().unwrap();
+            let built = models.provider_for(&development, run, &choice.model, choice.from_caller, None);
+            let provider = built.unwrap().unwrap().provider;
             let server = if provider.name() == "ollama" { &ollama } else { &llama };
             let shown = format!("{provider:?}");
             assert!(shown.contains(&server.url), "{shown}");

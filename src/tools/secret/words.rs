@@ -4,10 +4,11 @@ use crate::tools::{Station, Table};
 use serde_json::Value;
 use std::collections::BTreeSet;
 
-/// Whether `value` is part of a word that Station's own answers are made of, or of an environment's name.
+/// Whether `value` is part of a word that Station's own answers are made of, or of the name of an environment, a provider or a model.
 pub(super) fn is_own(station: &Station, value: &str) -> bool {
     let names = station.environments.all();
-    names.iter().any(|environment| environment.name.as_str().contains(value))
+    station.models.is_in_a_word(value)
+        || names.iter().any(|environment| environment.name.as_str().contains(value))
         || of(&station.table).iter().any(|word| word.contains(value))
 }
 

@@ -1,11 +1,12 @@
 //! `user_delete`: nobody comes as this user any more.
 
 use super::find_living;
-use crate::domain::{Effect, Name, Scope};
+use crate::domain::{AuditEntry, Effect, Name, Scope};
 use crate::error::Result;
 use crate::tools::{Call, EnvironmentUse, Exposure, Method, ToolSpec};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -33,6 +34,9 @@ pub fn spec() -> ToolSpec {
 pub async fn delete(call: Call, input: Input) -> Result<Output> {
     let _nobody_gives_meanwhile = call.station.giving.lock().await;
     let user = find_living(&call, &input.user).await?;
-    call.station.control.user_delete(user.id, call.audit(&user.name)).await?;
+    let keys = call.station.control.api_keys(Some(user.id), None, u32::MAX).await?;
+    let ended: Vec<_> = keys.iter().map(|key| &key.id).collect();
+    let audit = AuditEntry { details: Some(json!({ "keys": ended })), ..call.audit(&user.name) };
+    call.station.control.user_delete(user.id, audit).await?;
     Ok(Output { deleted: user.name })
 }
