@@ -240,7 +240,8 @@ async fn a_tool_of_an_attached_server_is_looked_up_only_for_whoever_may_call_it(
     for tool in ["filesystem__list_directory", "filesystem__lst_directory", "nobody__knows"] {
         let context = station.context(granted(Role::Viewer, "development"));
         let request = context.request_id.clone();
-        let denied = tools::call(&station.app.station, context, tool, json!({})).await.unwrap_err();
+        let input = json!({ "tool": tool });
+        let denied = tools::call(&station.app.station, context, "tool_call", input).await.unwrap_err();
         assert_eq!(denied.kind(), ErrorKind::PermissionDenied, "{denied:?}");
         let rows = audit_of(&station.store(Some("development")), &request);
         assert_eq!(rows, [denial("tool.call", Some(tool))]);

@@ -8,6 +8,7 @@ use station::error::Result;
 use station::home::{Home, Layout, OwnerLock, OwnerMode};
 use station::redact::Redactor;
 use station::store::{Claim, Intent, JournalBatch, Owner, Written};
+use station::tools::model::ProviderVariables;
 use station::tools::{self, Context, Environment};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -120,7 +121,13 @@ impl TestStation {
 
     /// A run of `hello` that waits for the provider's key that it was started with.
     pub async fn run_without_its_key(&self) -> RunId {
-        let claim = self.claimed_run().await;
+        let mut context = self.context(Principal::local_owner());
+        let variables = [("OPENAI_API_KEY".to_owned(), "sk-lost".to_owned())].into();
+        context.provider_variables = Some(Arc::new(ProviderVariables::from_map(&variables)));
+        let input = json!({ "agent": "hello", "input": "What is here?" });
+        let run = tools::call(&self.app.station, context, "agent_run", input).await.unwrap();
+        let claim = self.claimed(RunId::parse(run["id"].as_str().unwrap()).unwrap()).await;
+        self.app.station.models.forget(claim.run.id);
         let parked = self.development().store.park(&claim.grant, WaitingFor::Provider, &[]).await.unwrap();
         assert_eq!(parked, Written::Done);
         claim.run.id
@@ -128,6 +135,10 @@ impl TestStation {
 
     async fn claimed_run(&self) -> Claim {
         let id = self.queued_run().await;
+        self.claimed(id).await
+    }
+
+    async fn claimed(&self, id: RunId) -> Claim {
         let claims = self.development().store.claim(&Owner("a worker".into()), 1_000).await.unwrap();
         claims.into_iter().find(|claim| claim.run.id == id).unwrap()
     }
