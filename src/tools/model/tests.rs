@@ -106,7 +106,7 @@ fn where_a_variable_is_not_let_in_the_hint_says_how_to_let_it_in() {
         ("development", "set `ANTHROPIC_API_KEY`, or `providers.anthropic.api_key`"),
         ("staging", "name `ANTHROPIC_API_KEY` under `environments.staging.variables_from_process`"),
     ] {
-        let refused = models.provider(&name(environment), "anthropic", None).map(|_| ()).unwrap_err();
+        let refused = models.build(&name(environment), "anthropic", None, None).map(|_| ()).unwrap_err();
         let hint = refused.hint_text().unwrap();
         assert!(hint.contains(expected), "{hint}");
     }
