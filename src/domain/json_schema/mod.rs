@@ -89,8 +89,8 @@ impl ValueSchema {
 
 fn ambiguous(place: &str, told: &str) -> String {
     format!(
-        "{told}: alternatives of the schema at {place} lead to the same parts of the value, again with every level; let them differ in their \
-         fields, or name once what they share"
+        "{told}: the schema at {place} leads to the same parts of the value in too many ways, as alternatives do that recurse; let them \
+         differ in their fields, or name once what they share"
     )
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Where several alternatives go into the same part of the value (`anyOf` of two schemas that both say what is in `left`), each of its levels
 //! multiplies the ways, and the library can't be stopped. So they are counted before, in one pass over schema and value that remembers what
-//! it has counted. An ordinary recursion (a tree, a list, JSON) leads to each part in few ways however deep the value is.
+//! it has counted, and ends where there are too many. An ordinary recursion (a tree, a list, JSON) leads to each part in few ways however deep the value is.
 
 use super::Below;
 use super::document::Document;
@@ -63,12 +63,12 @@ impl Plan {
 
     /// Refuses a value that gets more than `most` visits, with the place of the schema where they first exceed them, as it is shown.
     pub(super) fn check(&self, value: &Value, most: u64) -> Result<(), String> {
-        let mut counting = Counting { plan: self, counted: HashMap::new(), most, beyond: None };
-        counting.count(0, value);
-        match counting.beyond {
-            None => Ok(()),
-            Some(at) => Err(self.shown(at)),
-        }
+        self.visits(value, most).map(|_| ()).map_err(|at| self.shown(at))
+    }
+
+    /// How many visits the value gets; beyond `most`, the place where they first exceed them.
+    fn visits(&self, value: &Value, most: u64) -> Result<u64, usize> {
+        Counting { plan: self, counted: HashMap::new(), calls: 0, most }.count(0, value)
     }
 
     fn shown(&self, at: usize) -> String {
@@ -119,55 +119,93 @@ pub(super) fn is_condition(document: &Document<'_>, at: usize) -> bool {
         || matches!(&**around, "anyOf" | "oneOf" | "dependentSchemas" | "dependencies")
 }
 
+/// Counts up to this are counted again rather than remembered: of a wide and flat value nearly all would be remembered for nothing.
+const NOT_REMEMBERED: u64 = 32;
+
 struct Counting<'a> {
     plan: &'a Plan,
     /// By place, and by the address of the part of the value.
     counted: HashMap<(usize, *const Value), u64>,
+    /// How often it was counted. Never more than the visits, so that counting ends where they are too many.
+    calls: u64,
     most: u64,
-    beyond: Option<usize>,
 }
 
 impl Counting<'_> {
-    /// The visits of `value` and all of its parts, where the schema at `at` is applied to it. Goes as deep as validation does, which is bounded.
-    fn count(&mut self, at: usize, value: &Value) -> u64 {
+    /// The visits of `value` and all of its parts, where the schema at `at` is applied to it; the place, once they are more than there may
+    /// be. Goes as deep as validation does, which is bounded.
+    fn count(&mut self, at: usize, value: &Value) -> Result<u64, usize> {
+        self.calls += 1;
+        if self.calls > self.most {
+            return Err(at);
+        }
         let applied = &self.plan.places[at];
         if !value.is_array() && !value.is_object() {
-            return applied.ways;
+            return Ok(applied.ways);
         }
         let key = (at, std::ptr::from_ref(value));
         if let Some(count) = self.counted.get(&key) {
-            return *count;
+            return Ok(*count);
         }
-        let mut count = 1_u64;
-        for same in &applied.same {
-            count = count.saturating_add(self.count(*same, value));
-        }
+        let mut count = self.add(1, applied.same.iter(), value)?;
         match value {
             Value::Object(members) => {
                 for (name, member) in members {
                     let named = applied.properties.get(name);
                     let others = if named.is_none() { applied.others.as_slice() } else { &[] };
-                    count = self.add(count, named.into_iter().chain(others).chain(&applied.members), member);
+                    count = self.add(count, named.into_iter().chain(others).chain(&applied.members), member)?;
                 }
             }
             Value::Array(items) => {
                 for (nth, item) in items.iter().enumerate() {
                     let first = applied.first.get(nth);
                     let rest = if first.is_none() { applied.rest.as_slice() } else { &[] };
-                    count = self.add(count, first.into_iter().flatten().chain(rest).chain(&applied.items), item);
+                    count = self.add(count, first.into_iter().flatten().chain(rest).chain(&applied.items), item)?;
                 }
             }
             _ => {}
         }
         count = count.saturating_mul(applied.times);
         if count > self.most {
-            self.beyond.get_or_insert(at);
+            return Err(at);
         }
-        self.counted.insert(key, count);
-        count
+        if count > NOT_REMEMBERED {
+            self.counted.insert(key, count);
+        }
+        Ok(count)
     }
 
-    fn add<'b>(&mut self, count: u64, applied: impl Iterator<Item = &'b usize>, part: &Value) -> u64 {
-        applied.fold(count, |count, at| count.saturating_add(self.count(*at, part)))
+    fn add<'b>(
+        &mut self,
+        mut count: u64,
+        applied: impl Iterator<Item = &'b usize>,
+        part: &Value,
+    ) -> Result<u64, usize> {
+        for at in applied {
+            count = count.saturating_add(self.count(*at, part)?);
+        }
+        Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::ValueSchema;
+    use serde_json::json;
+
+    #[test]
+    fn counting_ends_where_there_are_too_many_visits_however_flat_the_value_is() {
+        let alternatives: Vec<Value> = (0..100).map(|_| json!({ "items": { "$ref": "#/properties/x" } })).collect();
+        let schema = ValueSchema::new(&json!({ "properties": { "x": { "anyOf": alternatives } } })).unwrap();
+        let value = json!({ "x": vec![json!([]); 10_000] });
+        let mut counting = Counting { plan: &schema.plan, counted: HashMap::new(), calls: 0, most: 5_000 };
+        assert!(counting.count(0, &value).is_err());
+        assert!(
+            counting.calls <= 5_001 && counting.counted.len() < 200,
+            "{} {}",
+            counting.calls,
+            counting.counted.len()
+        );
     }
 }
