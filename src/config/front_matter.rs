@@ -1,5 +1,5 @@
-//! A `.prompt` file's two halves: YAML between the first line `---` and the next line that is exactly `---`, and the Handlebars body. The
-//! first half may be missing.
+//! A `.prompt` file's two halves: YAML between a line `---` and the next line that is exactly `---`, and the Handlebars body. The first half
+//! may be missing, and before it may be empty lines and comments, such as a licence: as in dotprompt (google/dotprompt, `js/src/parse.ts`).
 
 use super::problem::Position;
 use super::yaml::Syntax;
@@ -8,35 +8,47 @@ use std::ops::Range;
 
 const FENCE: &str = "---";
 
-/// Byte ranges of the halves, and the number of lines that stand before the body: none without front matter.
+/// Byte ranges of the halves, and the numbers of lines that stand before them: none before the body without front matter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Halves {
     pub(super) yaml: Range<usize>,
     pub(super) body: Range<usize>,
+    pub(super) lines_before_yaml: usize,
     pub(super) lines_before_body: usize,
 }
 
-/// Lines that stand before the YAML: the opening `---`.
-pub(super) const LINES_BEFORE_YAML: usize = 1;
-
-/// Finds the halves. A `---` inside a YAML text is indented or part of a longer line, and so never an end. A text whose first line isn't
-/// `---` has no front matter, as in dotprompt: all of it is the body. Refused is what looks like an opening and is none.
+/// Finds the halves. A `---` inside a YAML text is indented or part of a longer line, and so never an end. A text that begins otherwise is
+/// all body. Refused is what looks like an opening and is none.
 pub(super) fn split(text: &str) -> Result<Halves, Syntax> {
     let begin = bom(text).len();
-    let mut lines = lines(text);
-    match lines.find(|line| !line.text.trim().is_empty()) {
-        None => Err(fault(1, "the file is empty; write the prompt into it".to_owned())),
-        Some(first) if first.number == 1 && first.text == FENCE => {
-            let end = lines.find(|line| line.text == FENCE);
-            let end =
-                end.ok_or_else(|| fault(1, "the front matter is never closed: no line is exactly `---`".to_owned()))?;
-            Ok(Halves { yaml: first.end..end.start, body: end.end..text.len(), lines_before_body: end.number })
-        }
-        Some(first) if first.text.trim() == FENCE => {
-            let message = "front matter opens in the first line, which is exactly `---`, without blanks".to_owned();
+    let body_alone =
+        || Halves { yaml: begin..begin, body: begin..text.len(), lines_before_yaml: 0, lines_before_body: 0 };
+    if text[begin..].trim().is_empty() {
+        return Err(fault(1, "the file is empty; write the prompt into it".to_owned()));
+    }
+    let (mut lines, mut comments) = (lines(text), 0);
+    let first = lines.find(|line| {
+        let is_comment = line.text.starts_with('#');
+        comments += usize::from(is_comment);
+        !is_comment && !line.text.trim().is_empty()
+    });
+    match first {
+        Some(first) if first.text == FENCE => match lines.find(|line| line.text == FENCE) {
+            Some(end) => Ok(Halves {
+                yaml: first.end..end.start,
+                body: end.end..text.len(),
+                lines_before_yaml: first.number,
+                lines_before_body: end.number,
+            }),
+            // A heading with a rule below it, in Markdown.
+            None if comments > 0 => Ok(body_alone()),
+            None => Err(fault(first.number, "the front matter is never closed: no line is exactly `---`".to_owned())),
+        },
+        Some(first) if first.text.trim() == FENCE && comments == 0 => {
+            let message = "front matter opens in a line that is exactly `---`, without blanks".to_owned();
             Err(fault(first.number, message))
         }
-        Some(_) => Ok(Halves { yaml: begin..begin, body: begin..text.len(), lines_before_body: 0 }),
+        _ => Ok(body_alone()),
     }
 }
 
@@ -91,6 +103,9 @@ mod tests {
         assert_eq!(halves("---\na: 1\n---\nbody\n---\nmore"), ("a: 1\n", "body\n---\nmore", 3));
         assert_eq!(halves("---\r\na: 1\r\n---\r\nbody"), ("a: 1\r\n", "body", 3));
         assert_eq!(halves("---\n---\n"), ("", "", 2));
+        assert_eq!(halves("\n\n---\na: 1\n---\nHi"), ("a: 1\n", "Hi", 5));
+        let licensed = "# Copyright\n#\n\n---\na: 1\n---\nHi";
+        assert_eq!((halves(licensed), split(licensed).unwrap().lines_before_yaml), (("a: 1\n", "Hi", 6), 4));
         assert_eq!(halves("\u{feff}---\nx: y\n---"), ("x: y\n", "", 3));
         let table = "---\nmetadata:\n  description: |\n    | a | b |\n    ---\n    |---|---|\n---\nbody";
         assert_eq!(halves(table).1, "body");
@@ -98,7 +113,15 @@ mod tests {
 
     #[test]
     fn a_text_that_opens_no_front_matter_is_all_body() {
-        for text in ["Say hello.", "# Title\n---\nmodel: x\n---\n", "----\nx\n", "\n\nHello\n---\n", "model: x\n"] {
+        for text in [
+            "Say hello.",
+            "# Title\n---\nWords\n",
+            "# Title\n --- \nx\n---\n",
+            "# Title",
+            "----\nx\n",
+            "\n\nHello\n---\n",
+            "model: x\n",
+        ] {
             assert_eq!(halves(text), ("", text, 0));
             assert_eq!(halves(&format!("\u{feff}{text}")), ("", text, 0));
             assert_eq!(opened(text).unwrap(), format!("---\n---\n{text}"));
@@ -116,8 +139,8 @@ mod tests {
             ("---\nmodel: x\n--- \n", "never closed", 1),
             ("---", "never closed", 1),
             ("--- \nmodel: x\n---\nHi", "exactly `---`", 1),
-            ("\n\n---\nmodel: x\n---\nHi", "first line", 3),
-            (" ---\nmodel: x\n---\nHi", "first line", 1),
+            ("\n\n---\nmodel: x\n", "never closed", 3),
+            ("\n ---\nmodel: x\n---\nHi", "exactly `---`", 2),
         ] {
             let syntax = split(text).unwrap_err();
             assert!(syntax.message.contains(part), "{text:?}: {}", syntax.message);

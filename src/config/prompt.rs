@@ -8,7 +8,7 @@ use super::environment::slug;
 use super::faults::{Faults, Faulty};
 use super::fields::{Fields, Source};
 use super::file;
-use super::front_matter::{self, LINES_BEFORE_YAML};
+use super::front_matter;
 use super::input;
 use super::keys::{Form, Key, Keys, Needs, key};
 use super::picoschema;
@@ -165,7 +165,7 @@ pub(super) fn parse_warned(
 ) -> Result<AgentDefinition, Faulty> {
     let text = decode(file, bytes)?;
     let halves = front_matter::split(text).map_err(|syntax| Source::file(file).syntax(syntax))?;
-    let source = Source { lines_before: LINES_BEFORE_YAML, warnings: Some(warnings), ..Source::file(file) };
+    let source = Source { lines_before: halves.lines_before_yaml, warnings: Some(warnings), ..Source::file(file) };
     let yaml = yaml::parse(&text[halves.yaml]).map_err(|syntax| source.syntax(syntax))?;
     let prompt = body(&text[halves.body]);
     let mut definition = empty(name, prompt);
@@ -294,7 +294,7 @@ pub(super) fn problem_of(
     let placed = || {
         let text = decode(file, bytes).ok()?;
         let halves = front_matter::split(text).ok()?;
-        let source = Source { lines_before: LINES_BEFORE_YAML, ..Source::file(file) };
+        let source = Source { lines_before: halves.lines_before_yaml, ..Source::file(file) };
         let yaml = yaml::parse(&text[halves.yaml]).ok()?;
         let fields = Fields::root(source, &yaml.value, &yaml.root).ok()??;
         let items = fields.texts(key).unwrap_or_default();

@@ -651,7 +651,7 @@ fn a_prompt_alone_is_an_agent_at_every_door() {
     for (text, reason) in [
         ("", "the file is empty"),
         ("---\nmodel: a/b\n", "never closed"),
-        ("\n---\nmodel: a/b\n---\nHi\n", "first line"),
+        (" ---\nmodel: a/b\n---\nHi\n", "without blanks"),
     ] {
         home.write(&format!("{AGENTS}/bare.prompt"), text);
         let checked = home.stn(&["config", "check"]);
