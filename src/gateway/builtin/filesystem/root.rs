@@ -49,13 +49,14 @@ pub(super) struct Home {
 
 impl Station {
     /// Where the home is now. The part of it that may be reached is only that under its own name: a link from there to another part opens
-    /// nothing, since whoever can write the files of an environment could open everything with one.
+    /// nothing, since whoever can write the files of an environment could open everything with one. A link out of the home needs nothing
+    /// opened, and one to what the home lies in must open nothing.
     pub(super) fn home(&self) -> Option<Home> {
         let real = self.home.as_ref()?.canonicalize().ok()?;
         let open = self.open.as_ref().and_then(|open| {
             let found = open.canonicalize().ok()?;
             let itself = open.parent()?.canonicalize().ok()?.join(open.file_name()?);
-            (found == itself || !found.starts_with(&real)).then_some(found)
+            (found == itself && found.starts_with(&real)).then_some(found)
         });
         Some(Home { real, open })
     }

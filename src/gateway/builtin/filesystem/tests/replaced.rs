@@ -97,7 +97,11 @@ fn no_root_comes_to_lie_inside_the_stations_home() {
     assert_eq!(read(&linked, "a.txt").unwrap(), "one\ntwo\nthree\n");
     // Above the home, it is out of reach like everywhere.
     relink(&link, ".");
-    assert!(read(&linked, "home/station.yml").unwrap_err().contains("the station's home"));
-    assert_eq!(read(&linked, "secret.txt").unwrap(), "SECRET");
+    relink(&workspace, site.outside.to_str().unwrap());
+    for server in [&linked, &own] {
+        assert!(read(server, "home/station.yml").unwrap_err().contains("the station's home"));
+        assert!(write(server, "home/station.yml", "x").unwrap_err().contains("the station's home"));
+        assert_eq!(read(server, "secret.txt").unwrap(), "SECRET");
+    }
     assert_eq!(fs::read_to_string(home.join("station.yml")).unwrap(), "key: 1\n");
 }
