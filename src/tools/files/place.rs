@@ -131,7 +131,9 @@ impl Place {
     pub(super) fn sweep(&self, owed: &[String]) {
         let Ok(root) = self.root.canonicalize() else { return };
         let owed: Vec<PathBuf> = owed.iter().filter_map(|file| beside(&self.target(file).ok()?).ok()).collect();
-        for directory in [root.clone(), root.join("agents")] {
+        // Where `agents` is a link, it counts where it leads to, and nothing out of this environment is touched.
+        let agents = root.join("agents").canonicalize().ok().filter(|agents| agents.starts_with(&root));
+        for directory in std::iter::once(root.clone()).chain(agents) {
             let entries = fs::read_dir(&directory).into_iter().flatten().filter_map(Result::ok);
             let left = entries.filter_map(|entry| left_at(&entry.path()));
             for left in left.filter(|left| left.starts_with(&root) && !owed.contains(left)) {

@@ -153,7 +153,12 @@ async fn change(call: &Call, name: &str, value: Option<&str>) -> Result<Option<s
     let looked = sync::take_up_locked(&call.station, environment, audit).await.map_err(|error| {
         error.hint(format!("`{file}` has the change; `stn sync {}` puts it in force", environment.name))
     })?;
-    owed.map_or(Ok(Some(looked)), Err)
+    match owed {
+        Some(error) if environment.store.pending_files().await?.iter().any(|pending| pending.file == file) => {
+            Err(error)
+        }
+        _ => Ok(Some(looked)),
+    }
 }
 
 #[cfg(test)]
