@@ -72,7 +72,7 @@ pub struct Claim {
     pub run: Run,
     pub definition: AgentDefinition,
     pub max_steps: i64,
-    /// The run's deadline, counted from its first start; waiting for a person doesn't count.
+    /// The run's deadline, counted from its first start; waiting for a person, or for a worker to go on, doesn't count.
     pub deadline: Timestamp,
     pub caller_credentials: bool,
     /// The pinned tools: what the run was started with, as the engine wrote it with its first journal batch.

@@ -26,7 +26,11 @@ cases!(
 
 /// A claimed run with the open steps `seqs`, each with the run that it has called.
 async fn calling(case: &Subject, seqs: &[i64]) -> Result<(Claim, Vec<RunId>)> {
-    let agent = case.agent("reader").await?;
+    calling_as(case, "reader", seqs).await
+}
+
+async fn calling_as(case: &Subject, agent: &str, seqs: &[i64]) -> Result<(Claim, Vec<RunId>)> {
+    let agent = case.agent(agent).await?;
     case.submit(&agent).await?;
     let claim = case.claim("a").await?;
     let effect = ToolEffect { effect: Effect::Write, idempotent: true, open_world: true, trusted: true };
@@ -311,8 +315,8 @@ async fn a_budget_is_what_the_whole_tree_below_has_used_whatever_has_become_of_i
 }
 
 async fn a_caller_has_the_time_that_nobody_owned_the_home(case: Subject) -> Result<()> {
-    for has_begun in [false, true] {
-        let (claim, called) = calling(&case, &[1]).await?;
+    for (agent, has_begun) in [("reader", false), ("writer", true)] {
+        let (claim, called) = calling_as(&case, agent, &[1]).await?;
         let submitted = case.now();
         assert_eq!(case.store.wait_for_children(&claim.grant).await?, Written::Done);
         if has_begun {

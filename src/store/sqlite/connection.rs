@@ -45,7 +45,7 @@ fn is_foreign(path: &Path) -> Result<bool> {
 }
 
 /// A connection that changes nothing. Without a journal beside it, a file is read as it is; SQLite would otherwise make files beside one in
-/// WAL mode.
+/// WAL mode. With one that a crash has left, SQLite makes the index that belongs to it (`-shm`), and changes neither journal nor database.
 fn open_to_look(path: &Path) -> Result<Connection> {
     let mut flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let wal = PathBuf::from({

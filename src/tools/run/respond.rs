@@ -73,16 +73,18 @@ pub async fn respond(call: Call, input: Input) -> Result<Run> {
 }
 
 /// Keeps the keys that the caller brings for the run, and for those that wait for it, where they were started with such keys and have none
-/// any more: their owner may have ended since. Returns whose keys these are now.
+/// any more: their owner may have ended since. A call that was started with its caller's keys has them through all above it. Returns whose
+/// keys these are now.
 async fn bring_keys(call: &Call, run: &Run) -> Result<Vec<RunId>> {
     let Some(brought) = &call.ctx.provider_variables else { return Ok(Vec::new()) };
     let models = &call.station.models;
     let awaits_keys = |id: RunId| id == run.id && run.waiting_for == Some(WaitingFor::Provider);
     let lineage = call.environment()?.store.lineage(run.id).await?;
-    let lacking: Vec<RunId> = lineage
-        .into_iter()
-        .filter(|one| one.caller_credentials && (awaits_keys(one.run) || models.brought(one.run).is_none()))
+    let through = lineage.iter().rposition(|one| one.caller_credentials).map_or(0, |last| last + 1);
+    let lacking: Vec<RunId> = lineage[..through]
+        .iter()
         .map(|one| one.run)
+        .filter(|id| awaits_keys(*id) || models.brought(*id).is_none())
         .collect();
     for id in &lacking {
         models.remember(*id, Arc::clone(brought));
