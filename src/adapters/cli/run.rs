@@ -197,7 +197,7 @@ async fn waited_for(target: &Target, spec: &ToolSpec, mut input: Map<String, Val
         if let Some(left) = left {
             input.insert("wait_ms".into(), u64::try_from(left.as_millis()).unwrap_or(u64::MAX).into());
         }
-        match target.call(spec.name, input.clone()).await {
+        match target.ask(spec, input.clone()).await {
             Ok(run) if left.is_some_and(|left| left.is_zero()) || !is_under_way(&outcome::parse(&run)?) => {
                 return Ok(run);
             }
