@@ -13,7 +13,6 @@ use axum::http::{HeaderMap, Request, Response, StatusCode, header};
 use axum::response::IntoResponse;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Frame, SizeHint};
 use rmcp::model::ProtocolVersion;
@@ -24,7 +23,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::handler::{Door, Handler};
-use super::session::{self, Fate, Sessions};
+use super::session::{self, Busy, Fate, Sessions};
 use super::{Backend, MAX_MESSAGE_BYTES, ToolSet, envelope};
 use crate::clock::{ClockExt, SharedClock};
 use crate::domain::{Name, Principal, PrincipalRef};
@@ -162,13 +161,10 @@ impl HttpService {
             request.headers_mut().remove(session::HEADER);
         }
         let named = session::id_in(request.headers()).map(SessionId::from);
-        if let Some(id) = named.as_ref().filter(|id| !self.sessions.uses(id, &who)) {
-            let mut response = ended();
-            if self.sessions.is_owned(id) {
-                response.extensions_mut().insert(TurnedAway::OfAnother);
-            }
-            return Err(response);
-        }
+        let busy = match &named {
+            Some(id) => Some(self.sessions.uses(id, &who).ok_or_else(|| self.not_theirs(id))?),
+            None => None,
+        };
         let said_json = claims_json(request.headers());
         let request = self.receive(request).await?;
         if named.is_none() && envelope::initializes(request.body()) {
@@ -177,7 +173,19 @@ impl HttpService {
         let response = self.exchange(request, said_json).await?;
         // rmcp says that of a session that ends while it is asked.
         let has_ended = named.is_some() && response.status() == StatusCode::INTERNAL_SERVER_ERROR;
-        if has_ended { Err(ended()) } else { Ok(response) }
+        if has_ended {
+            return Err(ended());
+        }
+        Ok(response.map(|body| Body::new(Answer { body, busy, taken: None })))
+    }
+
+    /// The session doesn't exist, or isn't theirs who name it.
+    fn not_theirs(&self, id: &SessionId) -> Response<Body> {
+        let mut response = ended();
+        if self.sessions.is_owned(id) {
+            response.extensions_mut().insert(TurnedAway::OfAnother);
+        }
+        response
     }
 
     /// Begins a session. That is gone through with even if whoever asks leaves meanwhile, because a session that is half begun would be
@@ -266,7 +274,7 @@ impl HttpService {
         if let Some(oldest) = oldest {
             self.close(&oldest).await;
         }
-        response.map(|body| Body::new(Opening { body, taken: Some(taken) }))
+        response.map(|body| Body::new(Answer { body, busy: None, taken: Some(taken) }))
     }
 
     /// Done once it is clear that nobody knows of a session: the answer that has its id was given up, or nobody has used it in time.
@@ -290,14 +298,17 @@ impl HttpService {
     }
 }
 
-/// The answer to an `initialize`, which tells when it is being sent.
-struct Opening {
+/// An answer of a session.
+struct Answer {
     body: Body,
-    /// Dropped if that never happens.
+    /// The session's, until the answer is over.
+    #[expect(dead_code, reason = "held, and not looked at")]
+    busy: Option<Busy>,
+    /// Of an `initialize`: tells when it is being sent, and is dropped if that never happens.
     taken: Option<oneshot::Sender<()>>,
 }
 
-impl HttpBody for Opening {
+impl HttpBody for Answer {
     type Data = Bytes;
     type Error = axum::Error;
 

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::http::HeaderMap;
@@ -20,7 +20,8 @@ use crate::domain::{PrincipalKind, PrincipalRef};
 /// How long a session may be silent. Desktop clients are, overnight, and few of them open a new session when theirs is gone.
 const SILENCE: Duration = Duration::from_secs(12 * 60 * 60);
 
-/// How many sessions one principal may hold; with one more, the one that was used least recently is closed. Clients that never close theirs
+/// How many sessions one principal may hold; with one more, the one that was used least recently is closed, of those in which nothing is
+/// being answered if there are any. Clients that never close theirs
 /// are common, and so are those that keep one for days.
 const PER_PRINCIPAL: usize = 100;
 
@@ -52,9 +53,20 @@ struct Session {
     owner: Option<Owner>,
     /// The latest of its uses.
     latest: u64,
+    /// Shared with everything that is being answered in it.
+    busy: Busy,
     closed: CancellationToken,
     /// Fires with the first request or message that names it.
     used: CancellationToken,
+}
+
+/// Held while something is being answered in a session.
+pub(super) type Busy = Arc<()>;
+
+impl Session {
+    fn is_busy(&self) -> bool {
+        Arc::strong_count(&self.busy) > 1
+    }
 }
 
 /// What becomes of a session.
@@ -91,24 +103,25 @@ impl Sessions {
         let mut open = self.open();
         let owner = owner(who);
         open.sessions.get_mut(id)?.owner = Some(owner.clone());
-        let theirs = || open.sessions.iter().filter(|(_, session)| session.owner.as_ref() == Some(&owner));
-        if theirs().count() <= PER_PRINCIPAL {
+        let others = || {
+            let theirs = open.sessions.iter().filter(|(_, session)| session.owner.as_ref() == Some(&owner));
+            theirs.filter(|(other, _)| ***other != *id)
+        };
+        if others().count() < PER_PRINCIPAL {
             return None;
         }
-        theirs().min_by_key(|(_, session)| session.latest).map(|(id, _)| id.clone())
+        others().min_by_key(|(_, session)| (session.is_busy(), session.latest)).map(|(id, _)| id.clone())
     }
 
-    /// Whether `who` has opened the session, which is in use then.
-    pub(super) fn uses(&self, id: &str, who: &PrincipalRef) -> bool {
+    /// A request of `who` in the session, which is busy until what this gives is dropped. `None` if they haven't opened it.
+    pub(super) fn uses(&self, id: &str, who: &PrincipalRef) -> Option<Busy> {
         let mut open = self.open();
         let Open { sessions, uses } = &mut *open;
-        let Some(session) = sessions.get_mut(id).filter(|session| session.owner == Some(owner(who))) else {
-            return false;
-        };
+        let session = sessions.get_mut(id).filter(|session| session.owner == Some(owner(who)))?;
         *uses += 1;
         session.latest = *uses;
         session.used.cancel();
-        true
+        Some(Arc::clone(&session.busy))
     }
 
     /// Whether somebody has opened the session.
@@ -134,6 +147,7 @@ impl Sessions {
         let session = Session {
             owner: None,
             latest: open.uses,
+            busy: Busy::default(),
             closed: CancellationToken::new(),
             used: CancellationToken::new(),
         };
@@ -229,13 +243,13 @@ mod tests {
     fn a_session_is_nobodys_until_it_is_bound_and_then_its_owners_alone() {
         let sessions = Sessions::default();
         sessions.opened(&"s".into());
-        assert!(!sessions.uses("s", &who("a")));
+        assert_eq!(sessions.uses("s", &who("a")), None);
         assert_eq!(sessions.bind("s", &who("a")), None);
-        assert!(sessions.uses("s", &PrincipalRef { name: "renamed".into(), ..who("a") }));
-        assert!(!sessions.uses("s", &who("b")));
+        assert!(sessions.uses("s", &PrincipalRef { name: "renamed".into(), ..who("a") }).is_some());
+        assert_eq!(sessions.uses("s", &who("b")), None);
         let closed = sessions.closed("s").unwrap();
         sessions.ended(&"s".into());
-        assert!(closed.is_cancelled() && !sessions.uses("s", &who("a")));
+        assert!(closed.is_cancelled() && sessions.uses("s", &who("a")).is_none());
     }
 
     #[test]
@@ -252,14 +266,24 @@ mod tests {
     }
 
     #[test]
-    fn a_session_in_use_makes_room_for_none_however_old_it_is() {
+    fn the_session_that_was_used_least_recently_makes_room_and_none_in_which_something_is_answered() {
         let sessions = Sessions::default();
         for number in 0..PER_PRINCIPAL {
             sessions.opened(&number.to_string().into());
             assert_eq!(sessions.bind(&number.to_string(), &who("a")), None);
         }
-        assert!(sessions.uses("0", &who("a")) && !sessions.uses("1", &who("b")));
-        sessions.opened(&"further".into());
-        assert_eq!(sessions.bind("further", &who("a")).as_deref(), Some("1"));
+        assert!(sessions.uses("0", &who("a")).is_some() && sessions.uses("1", &who("b")).is_none());
+        let answering = sessions.uses("1", &who("a")).unwrap();
+        for number in 2..PER_PRINCIPAL {
+            assert!(sessions.uses(&number.to_string(), &who("a")).is_some());
+        }
+        for (further, room) in [("a further one", "0"), ("another", "2")] {
+            sessions.opened(&further.into());
+            assert_eq!(sessions.bind(further, &who("a")).as_deref(), Some(room));
+            sessions.ended(&room.into());
+        }
+        drop(answering);
+        sessions.opened(&"last".into());
+        assert_eq!(sessions.bind("last", &who("a")).as_deref(), Some("1"));
     }
 }
