@@ -87,7 +87,8 @@ impl Draft {
     /// one that adds nothing.
     fn ends_before(&self, name: &str, arguments: &str) -> bool {
         let adds = self.name != name || !arguments.trim().is_empty();
-        adds && is_object(&self.arguments)
+        // Cheaper first: the arguments come in many pieces.
+        adds && self.arguments.trim_end().ends_with('}') && is_object(&self.arguments)
     }
 }
 

@@ -172,7 +172,7 @@ impl<'a> ResponseAssembly<'a> {
 
     /// Where an item that is done belongs: under its ids, else to the last, if that is of its kind and not done.
     fn place_of_done(&mut self, named: Option<usize>, item: &Item) -> usize {
-        let last = self.drafts.last_key_value().filter(|(_, draft)| draft.done.is_none() && draft.kind == item.r#type);
+        let last = self.drafts.last_key_value().filter(|(_, draft)| draft.done.is_none() && draft.may_be(item));
         let known = named.or_else(|| self.called(item)).or(last.map(|(last, _)| *last));
         self.unplaced |= named.is_none();
         known.unwrap_or_else(|| self.place_of_new(None))
@@ -233,7 +233,7 @@ impl<'a> ResponseAssembly<'a> {
         };
         let by_id: Vec<_> = items.iter().map(|item| take(&|draft| draft.is_called(item))).collect();
         let rest = by_id.into_iter().zip(items);
-        rest.map(|(place, item)| place.or_else(|| take(&|draft| draft.kind == item.r#type))).collect()
+        rest.map(|(place, item)| place.or_else(|| take(&|draft| draft.may_be(item)))).collect()
     }
 
     /// Takes the response as it is at its end.
@@ -356,6 +356,12 @@ impl Draft {
 
     fn is_called(&self, item: &Item) -> bool {
         item.ids().any(|id| self.ids.iter().any(|known| known == id))
+    }
+
+    /// Is it of the item's kind? Some servers send text without having added its message.
+    fn may_be(&self, item: &Item) -> bool {
+        let is_text = || self.kind.is_empty() && !self.shown.is_empty() && item.r#type == "message";
+        self.kind == item.r#type || is_text()
     }
 
     /// As it is, or as far as it came.

@@ -215,6 +215,14 @@ fn completed(items: &[&str]) -> String {
 }
 
 #[test]
+fn text_whose_message_was_never_added_is_shown_once() {
+    let events = [unplaced_delta("output_text", "msg_1", "Let me look."), unplaced("done", MESSAGE), completed(&[])];
+    let (reply, sink) = read(&stream(&events));
+    let reply = reply.unwrap();
+    assert_eq!((reply.text.as_str(), sink.deltas.concat().as_str()), ("Let me look.", "Let me look."));
+}
+
+#[test]
 fn items_without_a_place_are_told_apart_and_count_once() {
     let begun = |call: &str| call.replace(r#""{\"n\": 1.00}""#, r#""""#);
     let events = [
