@@ -46,5 +46,5 @@ pub mod runtime;
 
 pub mod app;
 
-/// The number for everything that both sides of the local socket and the stores share; only equal ones work together.
+/// The number for what both sides of the local socket share; only equal ones work together. The stores count their migrations by themselves.
 pub const SCHEMA: u32 = 1;

@@ -14,7 +14,7 @@ use crate::tools::{self, Context};
 use serde_json::{Value, json};
 use std::collections::HashSet;
 
-/// More open calls of one run than this aren't looked for.
+/// More calls of one run than this, ended ones among them, aren't looked for.
 const MOST: u32 = 10_000;
 
 /// A call that is to become a run.
