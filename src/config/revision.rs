@@ -3,6 +3,7 @@
 use super::environment::EnvironmentFiles;
 use super::plan::KnownAgent;
 use crate::clock::{ClockExt, SharedClock};
+use crate::domain::to_hex;
 use crate::lifecycle::Tasks;
 use crate::process::{CommandSpec, Spawner};
 use schemars::JsonSchema;
@@ -145,13 +146,13 @@ async fn output(command: &CommandSpec, arguments: &[&str], git: Git<'_>) -> Opti
 }
 
 pub(super) fn sha256_hex(bytes: &[u8]) -> String {
-    hex(&Sha256::digest(bytes))
+    to_hex(&Sha256::digest(bytes))
 }
 
 /// A hash over named contents. It combines one hash for each by XOR: so the hash after a change of one file follows from the hash before,
 /// whatever else has been written into the directory and not been taken up. It tells states apart and proves nothing.
 pub(super) fn content_hash<'a>(files: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> String {
-    let none = hex(&[0; 32]);
+    let none = to_hex(&[0; 32]);
     files.into_iter().fold(none, |hash, (name, bytes)| swapped(&hash, name, None, Some(&sha256_hex(bytes))))
 }
 
@@ -165,11 +166,7 @@ pub(super) fn swapped(hash: &str, name: &str, old: Option<&str>, new: Option<&st
         let file = Sha256::digest(format!("{name}\0{content}"));
         bytes.iter_mut().zip(file).for_each(|(byte, other)| *byte ^= other);
     }
-    hex(&bytes)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    to_hex(&bytes)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Names of attached tools towards clients and models.
 
+use crate::domain::to_hex;
 use sha2::{Digest, Sha256};
-use std::fmt::Write;
 
 /// What clients and models accept everywhere.
 const MAX_NAME: usize = 60;
@@ -28,10 +28,7 @@ pub(super) fn sha256_hex(parts: &[&[u8]]) -> String {
         hash.update((part.len() as u64).to_be_bytes());
         hash.update(part);
     }
-    hash.finalize().iter().fold(String::new(), |mut text, byte| {
-        let _infallible = write!(text, "{byte:02x}");
-        text
-    })
+    to_hex(&hash.finalize())
 }
 
 /// Whether all of `name` matches `pattern`, in which `*` stands for any characters.

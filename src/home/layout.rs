@@ -1,6 +1,6 @@
 //! Where everything of a home lies. Paths only: nothing here touches a file, except to resolve symlinks in the root.
 
-use crate::domain::Name;
+use crate::domain::{Name, to_hex};
 use crate::error::Result;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -247,7 +247,7 @@ fn fits(path: &Path) -> bool {
 
 /// Sixteen hex digits that tell homes apart.
 pub(super) fn short_hash(path: &Path) -> String {
-    Sha256::digest(path.as_os_str().as_bytes()).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    to_hex(&Sha256::digest(path.as_os_str().as_bytes())[..8])
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@
 
 use super::envelope::{Key, fill_random};
 use super::source::Material;
+use crate::domain::{from_hex, to_hex};
 use crate::error::{Error, Result};
 use crate::home::misconfigured;
 use hkdf::Hkdf;
@@ -207,17 +208,6 @@ fn random_hex(bytes: usize) -> Result<String> {
     let mut random = vec![0; bytes];
     fill_random(&mut random)?;
     Ok(to_hex(&random))
-}
-
-fn to_hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// The bytes that `text` writes in hexadecimal.
-pub(super) fn from_hex(text: &str) -> Option<Vec<u8>> {
-    let nibble = |byte: u8| char::from(byte).to_digit(16).map(|digit| digit as u8);
-    let pairs = text.as_bytes().chunks(2);
-    pairs.map(|pair| Some(nibble(*pair.first()?)? << 4 | nibble(*pair.get(1)?)?)).collect()
 }
 
 #[cfg(test)]

@@ -9,8 +9,8 @@
 //! variable: both are there for others to read.
 
 use super::envelope::Key;
-use super::root::{Kdf, from_hex};
-use crate::domain::counted;
+use super::root::Kdf;
+use crate::domain::{counted, from_hex};
 use crate::error::{Error, ErrorKind, Result};
 use crate::home::{self, Home, misconfigured};
 use secrecy::{ExposeSecret, SecretString};

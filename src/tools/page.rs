@@ -1,5 +1,6 @@
 //! Lists: `{ items, next_cursor }`, with opaque cursors that are good for the very list they came from.
 
+use crate::domain::{from_hex, to_hex};
 use crate::error::{Error, Result};
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
@@ -56,16 +57,6 @@ pub fn page<T, P: Serialize>(of: &str, mut items: Vec<T>, limit: u32, after: imp
         serde_json::to_vec(&cursor).ok().map(|bytes| to_hex(&bytes))
     });
     Page { items, next_cursor }
-}
-
-fn to_hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn from_hex(text: &str) -> Option<Vec<u8>> {
-    let nibble = |byte: u8| char::from(byte).to_digit(16).map(|digit| digit as u8);
-    let pairs = text.as_bytes().chunks(2);
-    pairs.map(|pair| Some(nibble(*pair.first()?)? << 4 | nibble(*pair.get(1)?)?)).collect()
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 use super::envelope::{Envelope, Salvaged, Stamped, salvage};
 use super::kept::Kept;
 use super::words;
+use crate::domain::to_hex;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -275,8 +276,7 @@ fn stamp(line: &str, envelope: &Envelope<'_>) -> Stamped {
         tracing::error!(%error, "no randomness for an idempotency key");
         return Stamped::Impossible;
     }
-    let key: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    envelope.stamp(line, &key)
+    envelope.stamp(line, &to_hex(&bytes))
 }
 
 #[cfg(test)]

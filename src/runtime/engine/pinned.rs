@@ -3,7 +3,7 @@
 use super::Attempt;
 use super::stop::Stop;
 use crate::clock::ClockExt;
-use crate::domain::{ASK_USER, Effect, Name, RunErrorKind, ToolEffect};
+use crate::domain::{ASK_USER, Effect, Name, RunErrorKind, ToolEffect, to_hex};
 use crate::error::{Error, Result};
 use crate::gateway::{CatalogTool, ServerState, ServerStatus, UnmatchedPattern, full_name, may_match};
 use crate::llm::ToolDefinition;
@@ -185,8 +185,7 @@ impl PinnedTool {
 }
 
 fn hash(tool: &CatalogTool) -> String {
-    let digest = Sha256::digest(tool.definition.get().as_bytes());
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    to_hex(&Sha256::digest(tool.definition.get().as_bytes()))
 }
 
 /// The server that a pattern names.
