@@ -10,8 +10,12 @@ use rusqlite::{Connection, OptionalExtension};
 use serde_json::json;
 use std::time::Duration;
 
-/// A submit and a claim ask these each time; of the runs, both read the index of queued ones alone. What is queued of a paused agent
-/// doesn't count: it waits for somebody, not for a worker.
+/// Submits and claims ask these each time; of the runs, all read the index of queued ones alone. What is queued of a paused agent
+/// doesn't count: it waits for somebody, not for a worker. To look each run's agent up takes ten times as long as to count, so it is asked
+/// first whether any is paused.
+pub(super) const ANY_PAUSED: &str = "SELECT EXISTS (SELECT 1 FROM agents WHERE paused_at IS NOT NULL)
+                                         OR EXISTS (SELECT 1 FROM paused_without_file)";
+pub(super) const ALL: &str = "SELECT count(*) FROM runs WHERE status = 'queued'";
 pub(super) const LENGTH: &str = "SELECT count(*) FROM runs
                                  WHERE status = 'queued'
                                  AND agent_id NOT IN (SELECT id FROM agents WHERE paused_at IS NOT NULL)
@@ -24,7 +28,9 @@ pub(super) const OLDEST: &str = "SELECT id FROM runs
 
 /// Runs that are queued for a worker.
 pub(super) fn length(conn: &Connection) -> Result<i64> {
-    Ok(conn.prepare_cached(LENGTH)?.query_row([], |row| row.get(0))?)
+    let any_paused: bool = conn.prepare_cached(ANY_PAUSED)?.query_row([], |row| row.get(0))?;
+    let counting = if any_paused { LENGTH } else { ALL };
+    Ok(conn.prepare_cached(counting)?.query_row([], |row| row.get(0))?)
 }
 
 /// Takes up to `want` queued runs, oldest first, and before them those that others wait for: a tree is brought to its end before the next

@@ -253,7 +253,7 @@ async fn a_store_of_a_later_version_is_not_opened() {
 async fn the_queue_is_read_from_its_index_alone() {
     let home = Home::new();
     let store = home.store();
-    for query in [queue::LENGTH, queue::OLDEST] {
+    for query in [queue::ALL, queue::LENGTH, queue::OLDEST] {
         let explain = format!("EXPLAIN QUERY PLAN {}", query.replace("?1", "1"));
         let plan =
             move |conn: &rusqlite::Connection| Ok(conn.query_row(&explain, [], |row| row.get::<_, String>("detail"))?);
