@@ -1,7 +1,8 @@
 //! A provider's server for tests: raw HTTP/1.1 over TCP, one scripted answer per connection. With it a clock that only waits when asked
 //! to wait long, and a sink that remembers.
 
-use super::turn::{FailedAttempt, TurnSink};
+use super::body::{Assembly, Body, BodyFault};
+use super::turn::{FailedAttempt, TurnReply, TurnSink};
 use crate::clock::{Clock, ManualClock, Sleep};
 use crate::domain::Timestamp;
 use crate::lifecycle::Tasks;
@@ -10,6 +11,23 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
+
+/// What `assembly` makes of an answer that comes in pieces of `size` bytes, and what it tells meanwhile.
+pub(super) fn read_in_pieces<A: Assembly>(
+    assembly: A,
+    text: &str,
+    size: usize,
+) -> (Result<TurnReply, BodyFault>, Transcript) {
+    let (mut body, mut sink) = (Body::new(assembly), Transcript::default());
+    for piece in text.as_bytes().chunks(size) {
+        match body.push(piece, &mut sink) {
+            Ok(true) => break,
+            Ok(false) => {}
+            Err(fault) => return (Err(fault), sink),
+        }
+    }
+    (body.finish(&mut sink), sink)
+}
 
 /// What a sink was told.
 #[derive(Debug, Default)]

@@ -311,22 +311,12 @@ fn show(text: &str, sink: &mut dyn TurnSink) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::body::Body;
-    use super::super::super::test_server::Transcript;
+    use super::super::super::test_server::{Transcript, read_in_pieces};
     use super::*;
 
     fn read(text: &str) -> (Result<TurnReply, BodyFault>, Transcript) {
         let names = NameMap::new(["a.b"].into_iter());
-        let mut body = Body::new(MessageAssembly::new(&names, "m", 3));
-        let mut sink = Transcript::default();
-        for chunk in text.as_bytes().chunks(11) {
-            match body.push(chunk, &mut sink) {
-                Ok(true) => break,
-                Ok(false) => {}
-                Err(fault) => return (Err(fault), sink),
-            }
-        }
-        (body.finish(&mut sink), sink)
+        read_in_pieces(MessageAssembly::new(&names, "m", 3), text, 11)
     }
 
     fn stream(events: &[&str]) -> String {

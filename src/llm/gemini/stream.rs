@@ -248,21 +248,13 @@ impl Assembly for ContentAssembly<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::body::Body;
-    use super::super::super::test_server::Transcript;
+    use super::super::super::test_server::{Transcript, read_in_pieces};
     use super::*;
     use serde_json::json;
 
     fn read(text: &str) -> (Result<TurnReply, BodyFault>, Transcript) {
         let names = NameMap::new(["a.b"].into_iter());
-        let mut body = Body::new(ContentAssembly::new(&names, "m", 3));
-        let mut sink = Transcript::default();
-        for chunk in text.as_bytes().chunks(7) {
-            if let Err(fault) = body.push(chunk, &mut sink) {
-                return (Err(fault), sink);
-            }
-        }
-        (body.finish(&mut sink), sink)
+        read_in_pieces(ContentAssembly::new(&names, "m", 3), text, 7)
     }
 
     fn stream(chunks: &[&str]) -> String {

@@ -1,5 +1,4 @@
-use super::super::super::body::Body;
-use super::super::super::test_server::Transcript;
+use super::super::super::test_server::{Transcript, read_in_pieces};
 use super::*;
 use serde_json::json;
 
@@ -13,16 +12,7 @@ const SECOND: &str =
 
 fn read(text: &str) -> (Result<TurnReply, BodyFault>, Transcript) {
     let names = NameMap::new(["a.b"].into_iter());
-    let mut body = Body::new(ResponseAssembly::new(&names, "m", 3));
-    let mut sink = Transcript::default();
-    for chunk in text.as_bytes().chunks(7) {
-        match body.push(chunk, &mut sink) {
-            Ok(true) => break,
-            Ok(false) => {}
-            Err(fault) => return (Err(fault), sink),
-        }
-    }
-    (body.finish(&mut sink), sink)
+    read_in_pieces(ResponseAssembly::new(&names, "m", 3), text, 7)
 }
 
 fn stream(events: &[String]) -> String {
