@@ -146,11 +146,6 @@ impl Redactor {
         self.view().is_none()
     }
 
-    /// Whether `bytes` holds a known value.
-    pub fn finds_in(&self, bytes: &[u8]) -> bool {
-        self.view().is_some_and(|view| view.any(bytes))
-    }
-
     /// `text` without the known values; borrowed when there was none.
     pub fn text<'a>(&self, text: &'a str) -> Cow<'a, str> {
         match self.view().and_then(|view| view.redact(text.as_bytes())) {

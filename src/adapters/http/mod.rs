@@ -1,8 +1,9 @@
 //! HTTP: the routers of the doors put together, what stands before every route, and the listeners.
 //!
 //! From the outside in: `envelope.rs` numbers every request and renders every error, a panic becomes one of those, `net::Guard` looks at
-//! `Host` and `Origin`, `cors.rs` lets listed pages ask and read, `auth.rs` says who is calling, and `source.rs` from where. Over the local socket the listener has checked the peer
-//! already, so that `local.rs` takes the place of the last two. Routes belong to `rest/`, `mcp/` and `local.rs`.
+//! `Host` and `Origin`, `cors.rs` lets listed pages ask and read, `auth.rs` says who is calling, and `source.rs` from where. Over the local
+//! socket the listener has checked the peer already, so that `local.rs` takes the place of the last three. Routes belong to `rest/`, `mcp/`
+//! and `local.rs`.
 
 mod activity;
 mod auth;
